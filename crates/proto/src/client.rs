@@ -1,0 +1,215 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use thiserror::Error;
+
+use crate::http::REFUSED_HEADER;
+use crate::websocket::{self, Assembler, Incoming, Opcode, Payload, Role, Violation};
+use crate::{Kind, Output};
+
+/// Longest answer to an upgrade that a client reads.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub struct ClientPlan {
+    /// The `Host` header: host and port.
+    pub host: String,
+    /// The request target, `/echo`.
+    pub path: String,
+    /// Longest message that is accepted from the server, in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// One WebSocket connection as a client sees it: the upgrade, then messages.
+///
+/// Once open it allocates nothing per message, as long as messages arrive whole.
+#[derive(Debug)]
+pub struct Client {
+    stage: Stage,
+    output: Output,
+    masks: Masks,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Waiting for the answer to the upgrade, of which this has arrived.
+    Upgrading {
+        accept: String,
+        received: Vec<u8>,
+        max_message_bytes: usize,
+    },
+    Open(Assembler),
+    /// The server closed or refused: nothing more is read.
+    Closed,
+}
+
+/// What happened on a client's connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientEvent<'b> {
+    /// The connection is a WebSocket now.
+    Upgraded,
+    /// The server answered with something else than an upgrade.
+    Rejected(Rejection),
+    /// A message.
+    Message(Kind, Payload<'b>),
+    /// The server closed, with its code where it gave one; the answer is in the output.
+    Closed(Option<u16>),
+}
+
+/// An answer that is not an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The status code.
+    pub status: u16,
+    /// What stands behind it: the limit that a Switchboard server names, else the reason phrase.
+    pub reason: String,
+}
+
+/// Why a client's connection cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ClientError {
+    /// The answer is not HTTP, or longer than any answer should be.
+    #[error("the answer to the upgrade is not HTTP: {0}")]
+    NotHttp(String),
+    /// The answer says 101 without the accept key that belongs to our request.
+    #[error("the answer to the upgrade has the wrong Sec-WebSocket-Accept")]
+    WrongAccept,
+    /// The server broke the WebSocket protocol.
+    #[error("the server broke the protocol: {0}")]
+    Violation(#[from] Violation),
+}
+
+impl Client {
+    /// A connection that was just opened; its upgrade request is in the output. `seed` makes the key and the
+    /// masks, and should differ between connections.
+    pub fn new(plan: &ClientPlan, seed: u64) -> Client {
+        let mut masks = Masks(seed | 1);
+        let nonce: [u8; 16] = std::array::from_fn(|_| masks.next_key()[0]);
+        let key = STANDARD.encode(nonce);
+        let mut output = Output::retaining();
+        output.copy(
+            format!(
+                "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n",
+                plan.path, plan.host
+            )
+            .as_bytes(),
+        );
+        let accept = websocket::accept_key(key.as_bytes());
+        let max_message_bytes = plan.max_message_bytes;
+        Client { stage: Stage::Upgrading { accept, received: Vec::new(), max_message_bytes }, output, masks }
+    }
+
+    /// Takes bytes from the start of `input` until something happened; `None` when `input` is used up.
+    ///
+    /// # Errors
+    /// What the server did wrong. The connection cannot go on.
+    pub fn next<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<ClientEvent<'b>>, ClientError> {
+        loop {
+            let assembler = match &mut self.stage {
+                Stage::Upgrading { .. } => return self.upgrade(input),
+                Stage::Open(assembler) => assembler,
+                Stage::Closed => {
+                    *input = &mut [];
+                    return Ok(None);
+                }
+            };
+            match assembler.next(input)? {
+                None => return Ok(None),
+                Some(Incoming::Message(kind, payload)) => {
+                    return Ok(Some(ClientEvent::Message(kind, payload)));
+                }
+                Some(Incoming::Ping(payload)) => {
+                    let payload = payload.into_bytes();
+                    self.frame(Opcode::Pong, payload.len(), |space| space.copy_from_slice(&payload));
+                }
+                Some(Incoming::Pong) => {}
+                Some(Incoming::Close(code)) => {
+                    self.close(code);
+                    self.stage = Stage::Closed;
+                    return Ok(Some(ClientEvent::Closed(code)));
+                }
+            }
+        }
+    }
+
+    /// Queues a message of `payload_bytes` bytes that `fill` writes.
+    pub fn send_with(&mut self, kind: Kind, payload_bytes: usize, fill: impl FnOnce(&mut [u8])) {
+        self.frame(kind.into(), payload_bytes, fill);
+    }
+
+    /// Queues a close frame.
+    pub fn close(&mut self, code: Option<u16>) {
+        let key = self.masks.next_key();
+        websocket::encode_close(self.output.tail(), code, "", Some(key));
+    }
+
+    /// The bytes to write.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    fn frame(&mut self, opcode: Opcode, payload_bytes: usize, fill: impl FnOnce(&mut [u8])) {
+        let key = self.masks.next_key();
+        let out = self.output.tail();
+        websocket::encode_header(out, opcode, payload_bytes, Some(key));
+        let start = out.len();
+        out.resize(start + payload_bytes, 0);
+        fill(&mut out[start..]);
+        websocket::mask(&mut out[start..], key);
+    }
+
+    fn upgrade<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<ClientEvent<'b>>, ClientError> {
+        let Stage::Upgrading { accept, received, max_message_bytes } = &mut self.stage else {
+            return Ok(None);
+        };
+        let before = received.len();
+        received.extend_from_slice(input);
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut response = httparse::Response::new(&mut headers);
+        let head_bytes =
+            match response.parse(received).map_err(|error| ClientError::NotHttp(error.to_string()))? {
+                httparse::Status::Complete(head_bytes) => head_bytes,
+                httparse::Status::Partial if received.len() > MAX_HEAD_BYTES => {
+                    return Err(ClientError::NotHttp(format!("over {MAX_HEAD_BYTES} bytes")));
+                }
+                httparse::Status::Partial => {
+                    *input = &mut [];
+                    return Ok(None);
+                }
+            };
+        let field = |name: &str| {
+            let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+            found.map(|header| header.value.trim_ascii())
+        };
+        let status = response.code.unwrap_or_default();
+        if status != 101 {
+            let phrase = response.reason.unwrap_or_default();
+            let reason = field(REFUSED_HEADER).and_then(|value| std::str::from_utf8(value).ok());
+            let reason = reason.unwrap_or(phrase).to_owned();
+            self.stage = Stage::Closed;
+            return Ok(Some(ClientEvent::Rejected(Rejection { status, reason })));
+        }
+        if field("Sec-WebSocket-Accept") != Some(accept.as_bytes()) {
+            return Err(ClientError::WrongAccept);
+        }
+        // Frames may stand right behind the head: leave them in the input.
+        *input = &mut std::mem::take(input)[head_bytes - before..];
+        self.stage = Stage::Open(Assembler::new(Role::Client, *max_message_bytes));
+        Ok(Some(ClientEvent::Upgraded))
+    }
+}
+
+/// Mask keys by xorshift (Marsaglia, 2003). Masks protect proxies from chosen bytes, which a load generator
+/// does not send; they need to differ, not to be secret.
+#[derive(Debug)]
+struct Masks(u64);
+
+impl Masks {
+    fn next_key(&mut self) -> [u8; 4] {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 32) as u32).to_ne_bytes()
+    }
+}

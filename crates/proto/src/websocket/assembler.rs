@@ -1,0 +1,278 @@
+use bytes::Bytes;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::Violation;
+use super::frame::{MAX_HEADER_BYTES, Opcode, mask, parse_header};
+use super::utf8::Utf8;
+use crate::Kind;
+
+/// Room made for an incomplete message on the word of its header alone. The rest is made as it arrives,
+/// so that a peer has to send what it wants us to hold.
+const TRUSTED_BYTES: usize = 256 << 10;
+
+/// Which side of the connection this assembler reads for: it decides who must mask (section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Reads what a client sent: masked.
+    Server,
+    /// Reads what a server sent: not masked.
+    Client,
+}
+
+/// What a peer said, whole.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Incoming<'b> {
+    /// A data message; text has been checked.
+    Message(Kind, Payload<'b>),
+    /// A ping, to be answered with the same bytes.
+    Ping(Payload<'b>),
+    /// A pong.
+    Pong,
+    /// A close frame, with its code where it has one.
+    Close(Option<u16>),
+}
+
+/// A payload: in the read buffer where it arrived in one piece, else by itself.
+#[derive(Debug)]
+pub enum Payload<'b> {
+    /// A part of the read buffer.
+    Borrowed(&'b [u8]),
+    /// Assembled from several reads or fragments.
+    Owned(Bytes),
+}
+
+impl Payload<'_> {
+    /// The payload as shared bytes; copies what stands in the read buffer.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Payload::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Payload::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl std::ops::Deref for Payload<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Payload::Borrowed(bytes) => bytes,
+            Payload::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Payload<'_> {
+    fn eq(&self, other: &Payload<'_>) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Payload<'_> {}
+
+/// Turns the bytes of one direction of a WebSocket into messages and control frames.
+///
+/// Unmasks in place. What arrived whole is handed out as a slice of the input; only what is incomplete
+/// is kept: up to 13 bytes of a header inline, and payload in buffers that exist no longer than needed.
+#[derive(Debug)]
+pub struct Assembler {
+    role: Role,
+    /// The start of a header whose end has not arrived.
+    header: [u8; MAX_HEADER_BYTES],
+    header_len: u8,
+    frame: Option<Frame>,
+    message: Option<Box<Partial>>,
+    /// The start of a control frame's payload. Control frames may stand between fragments.
+    control: Vec<u8>,
+    max_message_bytes: usize,
+}
+
+/// The frame whose payload is arriving.
+#[derive(Debug)]
+struct Frame {
+    opcode: Opcode,
+    is_final: bool,
+    /// Rotated so that its first byte goes with the next payload byte. Zero: not masked.
+    mask: [u8; 4],
+    remaining: usize,
+}
+
+/// A message of which a part has arrived.
+#[derive(Debug)]
+struct Partial {
+    kind: Kind,
+    utf8: Utf8,
+    data: Vec<u8>,
+}
+
+impl Assembler {
+    /// An assembler that has seen nothing yet.
+    pub fn new(role: Role, max_message_bytes: usize) -> Assembler {
+        Assembler {
+            role,
+            header: [0; MAX_HEADER_BYTES],
+            header_len: 0,
+            frame: None,
+            message: None,
+            control: Vec::new(),
+            max_message_bytes,
+        }
+    }
+
+    /// Takes bytes from the start of `input` until something is whole; `None` when `input` is used up.
+    ///
+    /// # Errors
+    /// What the peer did against the protocol. The connection cannot go on: what follows has no meaning.
+    pub fn next<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Incoming<'b>>, Violation> {
+        loop {
+            if self.frame.is_none() && !self.read_header(input)? {
+                return Ok(None);
+            }
+            let frame = self.frame.as_mut().expect("a header was read");
+            let here = frame.remaining.min(input.len());
+            let payload = input.split_off_mut(..here).expect("no more than there is");
+            frame.remaining -= here;
+            if frame.mask != [0; 4] {
+                mask(payload, frame.mask);
+                frame.mask.rotate_left(here % 4);
+            }
+            if frame.remaining > 0 {
+                let opcode = frame.opcode;
+                self.keep(opcode, payload)?;
+                return Ok(None);
+            }
+            let Frame { opcode, is_final, .. } = self.frame.take().expect("its payload has arrived");
+            if opcode.is_control() {
+                return self.control_frame(opcode, payload).map(Some);
+            }
+            if let Some(message) = self.data_frame(opcode, is_final, payload)? {
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    /// Reads the next header into `self.frame`; false when it is not all there.
+    fn read_header(&mut self, input: &mut &mut [u8]) -> Result<bool, Violation> {
+        let header = if self.header_len == 0 {
+            let Some(header) = parse_header(input)? else {
+                self.header[..input.len()].copy_from_slice(input);
+                self.header_len = input.len() as u8;
+                *input = &mut [];
+                return Ok(false);
+            };
+            *input = &mut std::mem::take(input)[header.header_bytes..];
+            header
+        } else {
+            loop {
+                let Some(byte) = input.split_off_first_mut() else { return Ok(false) };
+                self.header[usize::from(self.header_len)] = *byte;
+                self.header_len += 1;
+                if let Some(header) = parse_header(&self.header[..usize::from(self.header_len)])? {
+                    self.header_len = 0;
+                    break header;
+                }
+            }
+        };
+        if header.mask.is_some() != (self.role == Role::Server) {
+            return Err(Violation::Masking);
+        }
+        if !header.opcode.is_control() {
+            if (header.opcode == Opcode::Continue) != self.message.is_some() {
+                return Err(Violation::Fragment);
+            }
+            let before = self.message.as_ref().map_or(0, |message| message.data.len());
+            // Told from the header alone, before a byte of the payload is kept.
+            if header.payload_bytes > (self.max_message_bytes - before) as u64 {
+                return Err(Violation::TooBig);
+            }
+        }
+        self.frame = Some(Frame {
+            opcode: header.opcode,
+            is_final: header.is_final,
+            mask: header.mask.unwrap_or_default(),
+            remaining: header.payload_bytes as usize,
+        });
+        Ok(true)
+    }
+
+    /// Keeps a part of a frame's payload; the rest has not arrived.
+    fn keep(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Violation> {
+        if opcode.is_control() {
+            self.control.extend_from_slice(payload);
+            return Ok(());
+        }
+        let remaining = self.frame.as_ref().map_or(0, |frame| frame.remaining);
+        self.partial(opcode).append(payload, remaining)
+    }
+
+    /// The message that a data frame belongs to, begun if need be.
+    fn partial(&mut self, opcode: Opcode) -> &mut Partial {
+        self.message.get_or_insert_with(|| {
+            let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
+            Box::new(Partial { kind, utf8: Utf8::default(), data: Vec::new() })
+        })
+    }
+
+    fn data_frame<'b>(
+        &mut self,
+        opcode: Opcode,
+        is_final: bool,
+        payload: &'b [u8],
+    ) -> Result<Option<Incoming<'b>>, Violation> {
+        if is_final && self.message.is_none() {
+            // The usual case: a message in one frame in one read. Nothing is kept or copied.
+            let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
+            if kind == Kind::Text {
+                std::str::from_utf8(payload).map_err(|_| Violation::Utf8)?;
+            }
+            return Ok(Some(Incoming::Message(kind, Payload::Borrowed(payload))));
+        }
+        self.partial(opcode).append(payload, 0)?;
+        if !is_final {
+            return Ok(None);
+        }
+        let message = self.message.take().expect("just appended to");
+        message.utf8.finish()?;
+        Ok(Some(Incoming::Message(message.kind, Payload::Owned(message.data.into()))))
+    }
+
+    fn control_frame<'b>(&mut self, opcode: Opcode, payload: &'b [u8]) -> Result<Incoming<'b>, Violation> {
+        let payload = if self.control.is_empty() {
+            Payload::Borrowed(payload)
+        } else {
+            self.control.extend_from_slice(payload);
+            Payload::Owned(std::mem::take(&mut self.control).into())
+        };
+        match opcode {
+            Opcode::Ping => Ok(Incoming::Ping(payload)),
+            Opcode::Close => Ok(Incoming::Close(close_code(&payload)?)),
+            _ => Ok(Incoming::Pong),
+        }
+    }
+}
+
+impl Partial {
+    fn append(&mut self, payload: &[u8], remaining: usize) -> Result<(), Violation> {
+        if self.kind == Kind::Text {
+            self.utf8.check(payload)?;
+        }
+        if self.data.is_empty() {
+            self.data.reserve_exact(payload.len() + remaining.min(TRUSTED_BYTES));
+        }
+        self.data.extend_from_slice(payload);
+        Ok(())
+    }
+}
+
+fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
+    let Some((code, reason)) = payload.split_first_chunk::<2>() else {
+        return if payload.is_empty() { Ok(None) } else { Err(Violation::Close) };
+    };
+    let code = u16::from_be_bytes(*code);
+    // 1014 was registered after the list that tungstenite knows.
+    if !CloseCode::from(code).is_allowed() && code != 1014 {
+        return Err(Violation::Close);
+    }
+    std::str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
+    Ok(Some(code))
+}
