@@ -1,2 +1,63 @@
-//! command
-fn main() {}
+//! The command `switchboard`: arguments in, exit status out. What it does is in the crates below it.
+
+mod args;
+mod load;
+mod models;
+mod run;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How does one machine wait for thousands of connections at once?
+///
+/// Echo and broadcast servers, one for each way of waiting; a load generator that drives them or any other
+/// server; and a lab that compares them.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve with one model until SIGTERM or Ctrl-C
+    Serve(serve::Args),
+    /// List the models and what each waits with
+    Models(models::Args),
+    /// Drive a server, verify every message, and say how fast it was
+    Load(load::Args),
+    /// Run experiments: every model, measured side by side (default: connections)
+    Run(run::Args),
+    /// Make the report and the pictures of a results folder again, from its raw data alone
+    Report(run::ReportArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::serve(&args),
+        Command::Models(args) => models::list(&args),
+        Command::Load(args) => load::load(&args),
+        Command::Run(args) => run::run(args),
+        Command::Report(args) => run::report(&args),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("switchboard: {}", failure.message);
+        ExitCode::from(failure.status)
+    })
+}
+
+/// Why the command failed, in one line, and its exit status: 1 where the machine or a server failed, 2 where
+/// the command line asked for something that there is not.
+struct Failure {
+    message: String,
+    status: u8,
+}
+
+impl Failure {
+    fn new(status: u8, message: impl ToString) -> Failure {
+        Failure { message: message.to_string(), status }
+    }
+}

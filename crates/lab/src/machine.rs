@@ -1,0 +1,211 @@
+//! What this machine allows: cores to pin to, descriptors, processes, memory.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Pid, geteuid};
+use serde::{Deserialize, Serialize};
+
+/// Descriptors that a server or load generator needs beside its connections.
+const DESCRIPTORS_ASIDE: usize = 64;
+/// Processes and threads that stay free, so that the user's shell keeps working.
+const PROCESSES_ASIDE: u64 = 500;
+
+/// The limits that decide in advance which points can be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Machine {
+    /// Connections that the hard descriptor limit allows one process.
+    pub(crate) descriptors: usize,
+    /// Processes or threads that can still be made.
+    pub(crate) tasks: u64,
+    /// Memory that is available, in bytes.
+    pub(crate) memory_bytes: u64,
+}
+
+/// The cores of server and load generator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cores {
+    /// The core of the server, all its processes and threads.
+    pub(crate) server: usize,
+    /// The core of the load generator.
+    pub(crate) load: usize,
+}
+
+impl Machine {
+    /// Asks the kernel, and raises this process's own soft descriptor limit to the hard one: children inherit it.
+    pub(crate) fn here() -> Machine {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+        let allowed = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+        let descriptors = usize::try_from(allowed).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_ASIDE);
+        Machine { descriptors, tasks: free_tasks(), memory_bytes: available_memory() }
+    }
+
+    /// The short name of the limit that makes it pointless to try `model` with `connections`.
+    pub(crate) fn limit(&self, model: &str, connections: usize) -> Option<&'static str> {
+        let needs = needs(model);
+        let count = u64::try_from(connections).unwrap_or(u64::MAX);
+        if connections > self.descriptors {
+            Some("descriptors")
+        } else if let Some(task) = needs.task
+            && count > self.tasks
+        {
+            Some(task)
+        } else if count.saturating_mul(needs.memory_bytes) > self.memory_bytes / 5 * 4 {
+            Some("memory")
+        } else {
+            None
+        }
+    }
+}
+
+/// What a connection costs a model, roughly: to plan with, not to report.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    /// What there has to be one of for each connection.
+    pub(crate) task: Option<&'static str>,
+    /// Memory of both ends together, kernel included.
+    pub(crate) memory_bytes: u64,
+    /// From the first connect(2) to the last answer and back to nothing, a connection's share of it.
+    pub(crate) open_and_close: Duration,
+    /// Reading what one more connection adds to the process tree.
+    pub(crate) observe: Duration,
+}
+
+/// See [`Needs`]. The registry of models cannot say this; a new model is taken for an event loop.
+pub(crate) fn needs(model: &str) -> Needs {
+    let (task, kib, open_us, observe_us) = match model {
+        "fork" => (Some("processes"), 300, 600, 90),
+        "threads" | "threads-direct" => (Some("threads"), 70, 150, 25),
+        _ => (None, 30, 70, 0),
+    };
+    Needs {
+        task,
+        memory_bytes: kib * 1024,
+        open_and_close: Duration::from_micros(open_us),
+        observe: Duration::from_micros(observe_us),
+    }
+}
+
+impl Cores {
+    /// Two cores that this process may use and that are not two threads of one core; `None` if there is only one.
+    pub(crate) fn choose() -> Option<Cores> {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
+        let cpus: Vec<usize> = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true)).collect();
+        let siblings = |cpu: usize| {
+            read(&format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
+                .map(|list| parse_cpu_list(&list))
+                .unwrap_or_default()
+        };
+        choose(&cpus, siblings)
+    }
+}
+
+impl std::fmt::Display for Cores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "server pinned to core {}, load generator to core {}", self.server, self.load)
+    }
+}
+
+fn choose(cpus: &[usize], siblings: impl Fn(usize) -> Vec<usize>) -> Option<Cores> {
+    let &server = cpus.first()?;
+    let beside = siblings(server);
+    let others = &cpus[1..];
+    let &load = others.iter().find(|cpu| !beside.contains(cpu)).or(others.first())?;
+    Some(Cores { server, load })
+}
+
+/// `0-3,8,10-11`, as the kernel writes sets of CPUs; see cpuset(7).
+fn parse_cpu_list(list: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+    };
+    list.trim().split(',').filter_map(range).flatten().collect()
+}
+
+fn free_tasks() -> u64 {
+    let number = |path: &str| read(path)?.parse::<u64>().ok();
+    let mut limits = vec![number("/proc/sys/kernel/pid_max"), number("/proc/sys/kernel/threads-max"), pids_max()];
+    if !geteuid().is_root() {
+        // The kernel does not hold root to it; see getrlimit(2), RLIMIT_NPROC.
+        limits.push(getrlimit(Resource::RLIMIT_NPROC).ok().map(|(soft, _)| soft));
+    }
+    let running = read("/proc/loadavg").and_then(|load| running_tasks(&load)).unwrap_or(0);
+    limits.into_iter().flatten().min().unwrap_or(u64::MAX).saturating_sub(running + PROCESSES_ASIDE)
+}
+
+/// `0.00 0.01 0.05 1/123 4567`: 123 processes and threads exist; see proc_loadavg(5).
+fn running_tasks(loadavg: &str) -> Option<u64> {
+    loadavg.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
+}
+
+/// The smallest `pids.max` of this process's control groups; containers and systemd slices set it.
+fn pids_max() -> Option<u64> {
+    let groups = read("/proc/self/cgroup")?;
+    let mut limits = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { continue };
+        let root = match controllers {
+            "" => "/sys/fs/cgroup",
+            "pids" => "/sys/fs/cgroup/pids",
+            _ => continue,
+        };
+        for ancestor in Path::new(group).ancestors() {
+            let file = format!("{root}{}/pids.max", ancestor.display());
+            limits.extend(read(&file).and_then(|limit| limit.parse::<u64>().ok()));
+        }
+    }
+    limits.into_iter().min()
+}
+
+fn available_memory() -> u64 {
+    let meminfo = read("/proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib * 1024)
+}
+
+/// A small file of /proc or /sys without the white space around it.
+pub(crate) fn read(path: &str) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAPTOP: Machine = Machine { descriptors: 1024 - 64, tasks: 3_000, memory_bytes: 8 << 30 };
+    const SERVER: Machine = Machine { descriptors: 1 << 20, tasks: 30_000, memory_bytes: 16 << 30 };
+
+    #[test]
+    fn a_limit_is_named_only_where_trying_would_be_pointless() {
+        assert_eq!(LAPTOP.limit("epoll", 256), None);
+        assert_eq!(LAPTOP.limit("epoll", 1024), Some("descriptors"));
+        assert_eq!(SERVER.limit("epoll", 65_536), None);
+        assert_eq!(SERVER.limit("fork", 16_384), None);
+        assert_eq!(SERVER.limit("fork", 65_536), Some("processes"));
+        assert_eq!(SERVER.limit("threads", 65_536), Some("threads"));
+        assert_eq!(SERVER.limit("select", 65_536), None, "select says FD_SETSIZE itself");
+        assert_eq!(Machine { memory_bytes: 4 << 30, ..SERVER }.limit("fork", 16_384), Some("memory"));
+    }
+
+    #[test]
+    fn server_and_load_get_different_physical_cores_where_there_are_two() {
+        let pairs = |cpu: usize| vec![cpu / 2 * 2, cpu / 2 * 2 + 1];
+        assert_eq!(choose(&[0, 1, 2, 3], pairs), Some(Cores { server: 0, load: 2 }));
+        assert_eq!(choose(&[0, 1], pairs), Some(Cores { server: 0, load: 1 }), "better than one");
+        assert_eq!(choose(&[5], pairs), None);
+        assert_eq!(choose(&[], pairs), None);
+    }
+
+    #[test]
+    fn the_kernels_lists_are_understood() {
+        assert_eq!(parse_cpu_list("0-2,8\n"), [0, 1, 2, 8]);
+        assert_eq!(parse_cpu_list(""), [0usize; 0]);
+        assert_eq!(running_tasks("0.20 0.18 0.12 1/80 11206"), Some(80));
+    }
+}

@@ -1,0 +1,322 @@
+//! Which points are run, in which order, for how long: decided and written down before the first one starts.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::RunOptions;
+use crate::error::LabError;
+use crate::experiment::{Effort, Experiment, Subject};
+use crate::machine::{Machine, needs};
+use crate::record::{RUN, SCHEMA};
+
+/// Starting and stopping the two processes of a point and reading their state, without any connection.
+const START_AND_STOP: Duration = Duration::from_millis(80);
+/// Time for which the load generator holds few connections open after the window, so that they can be looked at.
+const SHORTEST_HOLD: Duration = Duration::from_millis(100);
+/// Looking for the processes of a tree among all those of the machine, for each of them.
+const FIND: Duration = Duration::from_micros(40);
+/// A point that alone takes more than this share of the budget is run in the first round only.
+const HEAVY: u32 = 25;
+
+/// The settings of a run and all its points: the content of `run.json`, and all that `--resume` needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The experiment's name.
+    pub experiment: String,
+    /// What the experiment answers.
+    pub question: String,
+    /// What to expect and why, in paragraphs divided by empty lines.
+    pub analysis: String,
+    /// How much time the run may take.
+    pub effort: Effort,
+    /// The seed of the order.
+    pub seed: u64,
+    /// Bytes of payload a message.
+    pub payload_bytes: usize,
+    /// Messages in flight per connection.
+    pub depth: usize,
+    /// How often every point is measured; some heavy ones only once, see `jobs`.
+    pub rounds: u32,
+    /// Load before each window, in milliseconds.
+    pub warmup_ms: u64,
+    /// Length of each window, in milliseconds.
+    pub window_ms: u64,
+    /// The numbers of connections, ascending.
+    pub connections: Vec<usize>,
+    /// Who takes part, in reading order.
+    pub subjects: Vec<Subject>,
+    /// Every point in the order in which it is run.
+    pub jobs: Vec<Job>,
+    /// How long the run was expected to take, in seconds.
+    pub expected_s: f64,
+    /// When it began, in UTC.
+    pub started_at: String,
+    /// The command line.
+    pub command: Vec<String>,
+}
+
+/// A point that is to be measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The place in the order of the whole run, from 0.
+    pub order: usize,
+    /// The round, from 0.
+    pub round: u32,
+    /// The model's name.
+    pub model: String,
+    /// The mechanism's name.
+    pub mechanism: String,
+    /// Connections wanted.
+    pub connections: usize,
+    /// The short name of the machine's limit that makes it pointless to try.
+    pub limit: Option<String>,
+}
+
+impl Plan {
+    /// Plans `experiment` for `machine`: first the rounds, then the windows give way to the budget.
+    pub(crate) fn make(experiment: &Experiment, options: &RunOptions, machine: &Machine) -> Result<Plan, LabError> {
+        let budget = experiment.budget(options.effort);
+        let subjects = match &options.models {
+            Some(names) => experiment.subjects_named(names)?,
+            None => experiment.subjects(),
+        };
+        let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+        let mut plan = Plan {
+            schema: SCHEMA,
+            experiment: experiment.name.clone(),
+            question: experiment.question.clone(),
+            analysis: experiment.analysis.trim().to_owned(),
+            effort: options.effort,
+            seed,
+            payload_bytes: options.payload.unwrap_or(experiment.payload_bytes.get()),
+            depth: experiment.depth.get(),
+            rounds: options.rounds.unwrap_or(budget.rounds.get()),
+            warmup_ms: milliseconds(budget.warmup),
+            window_ms: milliseconds(budget.window),
+            connections: counts(experiment, options, machine)?,
+            subjects,
+            jobs: Vec::new(),
+            expected_s: 0.0,
+            started_at: jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default().to_string(),
+            command: std::env::args().collect(),
+        };
+        let rounds_can_shrink = options.rounds.is_none();
+        loop {
+            plan.jobs = plan.shuffled(machine, budget.budget / HEAVY);
+            plan.window_ms = plan.window_that_fits(budget.budget, budget.shortest_window, budget.window);
+            plan.expected_s = plan.cost_of(&plan.jobs).as_secs_f64();
+            if plan.expected_s <= budget.budget.as_secs_f64() || plan.rounds <= 1 || !rounds_can_shrink {
+                return Ok(plan);
+            }
+            plan.rounds -= 1;
+        }
+    }
+
+    /// Reads `run.json` of a results folder.
+    pub fn read(dir: &Path) -> Result<Plan, LabError> {
+        let resume = |reason: String| LabError::Resume { dir: dir.to_owned(), reason };
+        let text = std::fs::read(dir.join(RUN)).map_err(|error| resume(format!("{RUN}: {error}")))?;
+        let plan: Plan = serde_json::from_slice(&text).map_err(|error| resume(format!("{RUN}: {error}")))?;
+        if plan.schema != SCHEMA {
+            return Err(resume(format!("{RUN}: schema {}, this switchboard reads {SCHEMA}", plan.schema)));
+        }
+        Ok(plan)
+    }
+
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), LabError> {
+        let path = dir.join(RUN);
+        let text = serde_json::to_vec_pretty(self).expect("a plan has no keys but strings");
+        std::fs::write(&path, text).map_err(LabError::file(&path))
+    }
+
+    /// What a point is expected to take.
+    pub(crate) fn cost(&self, job: &Job) -> Duration {
+        if job.limit.is_some() {
+            return Duration::ZERO;
+        }
+        overhead(job) + Duration::from_millis(self.warmup_ms + self.window_ms)
+    }
+
+    pub(crate) fn cost_of<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) -> Duration {
+        jobs.into_iter().map(|job| self.cost(job)).sum()
+    }
+
+    /// All rounds, each in an order of its own, so that a slow minute of the machine hits all models alike.
+    fn shuffled(&self, machine: &Machine, heavy: Duration) -> Vec<Job> {
+        let mut random = fastrand::Rng::with_seed(self.seed);
+        let mut jobs = Vec::new();
+        for round in 0..self.rounds {
+            let mut points = Vec::new();
+            for subject in &self.subjects {
+                for &connections in &self.connections {
+                    let job = Job {
+                        order: 0,
+                        round,
+                        model: subject.model.clone(),
+                        mechanism: subject.mechanism.clone(),
+                        connections,
+                        limit: machine.limit(&subject.model, connections).map(str::to_owned),
+                    };
+                    if round == 0 || overhead(&job) <= heavy {
+                        points.push(job);
+                    }
+                }
+            }
+            random.shuffle(&mut points);
+            jobs.append(&mut points);
+        }
+        for (order, job) in jobs.iter_mut().enumerate() {
+            job.order = order;
+        }
+        jobs
+    }
+
+    fn window_that_fits(&self, budget: Duration, shortest: Duration, longest: Duration) -> u64 {
+        let run: Vec<&Job> = self.jobs.iter().filter(|job| job.limit.is_none()).collect();
+        let fixed: Duration =
+            run.iter().map(|job| overhead(job) + Duration::from_millis(self.warmup_ms)).sum();
+        let points = u32::try_from(run.len().max(1)).unwrap_or(u32::MAX);
+        let share = budget.saturating_sub(fixed) / points;
+        milliseconds(share.min(longest).max(shortest))
+    }
+}
+
+/// How long the load generator is to hold its connections open after the window.
+pub(crate) fn hold(job: &Job) -> Duration {
+    let needs = needs(&job.model);
+    if needs.task == Some("processes") {
+        SHORTEST_HOLD + (needs.observe + FIND) * clamp(job.connections)
+    } else {
+        SHORTEST_HOLD + needs.observe * clamp(job.connections)
+    }
+}
+
+fn overhead(job: &Job) -> Duration {
+    START_AND_STOP + needs(&job.model).open_and_close * clamp(job.connections) + hold(job)
+}
+
+/// The powers of the factor up to what the machine allows, or what the budget or the user names.
+fn counts(experiment: &Experiment, options: &RunOptions, machine: &Machine) -> Result<Vec<usize>, LabError> {
+    let budget = experiment.budget(options.effort);
+    let mut counts: Vec<usize> = match (&options.connections, &budget.connections) {
+        (Some(wanted), _) => wanted.clone(),
+        (None, Some(named)) => named.iter().map(|count| count.get()).collect(),
+        (None, None) => {
+            let most = budget.most_connections.map_or(usize::MAX, usize::from).min(machine.descriptors).max(1);
+            let factor = experiment.connections.factor.get();
+            std::iter::successors(Some(1usize), |count| count.checked_mul(factor))
+                .take_while(|&count| count <= most)
+                .collect()
+        }
+    };
+    if counts.is_empty() || counts.contains(&0) {
+        return Err(LabError::Usage("--connections: needs numbers from 1 up".to_owned()));
+    }
+    counts.sort_unstable();
+    counts.dedup();
+    Ok(counts)
+}
+
+fn clamp(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::find;
+
+    /// A machine with 20,000 descriptors.
+    const HERE: Machine = Machine { descriptors: 20_000 - 64, tasks: 31_000, memory_bytes: 16 << 30 };
+
+    fn plan(effort: Effort, machine: &Machine) -> Plan {
+        let options = RunOptions { effort, seed: Some(7), ..RunOptions::default() };
+        Plan::make(&find("connections").unwrap(), &options, machine).unwrap()
+    }
+
+    #[test]
+    fn the_powers_of_four_end_where_the_descriptors_do() {
+        assert_eq!(plan(Effort::Default, &HERE).connections, [1, 4, 16, 64, 256, 1024, 4096, 16384]);
+        let laptop = Machine { descriptors: 1024 - 64, ..HERE };
+        assert_eq!(plan(Effort::Default, &laptop).connections, [1, 4, 16, 64, 256]);
+        let large = Machine { descriptors: 1 << 20, tasks: 1 << 22, memory_bytes: 1 << 38 };
+        assert_eq!(*plan(Effort::Default, &large).connections.last().unwrap(), 16384);
+        assert_eq!(*plan(Effort::Full, &large).connections.last().unwrap(), 1 << 20);
+    }
+
+    #[test]
+    fn every_effort_keeps_its_time_and_every_subject_and_count_has_its_point() {
+        for (effort, most_s) in [(Effort::Quick, 50.0), (Effort::Default, 345.0)] {
+            let plan = plan(effort, &HERE);
+            assert!(plan.expected_s < most_s, "{effort:?}: {}", plan.expected_s);
+            for subject in &plan.subjects {
+                for &connections in &plan.connections {
+                    let found = plan.jobs.iter().any(|job| {
+                        job.model == subject.model && job.connections == connections && job.round == 0
+                    });
+                    assert!(found, "{} at {connections}", subject.model);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_order_and_another_one_another() {
+        let jobs = |seed| {
+            let options = RunOptions { seed: Some(seed), ..RunOptions::default() };
+            Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap().jobs
+        };
+        assert_eq!(jobs(1), jobs(1));
+        assert_ne!(jobs(1), jobs(2));
+        assert!(jobs(1).iter().enumerate().all(|(place, job)| job.order == place));
+    }
+
+    #[test]
+    fn rounds_do_not_mix() {
+        let plan = plan(Effort::Default, &HERE);
+        assert!(plan.rounds > 1);
+        assert!(plan.jobs.is_sorted_by_key(|job| job.round));
+    }
+
+    #[test]
+    fn wishes_are_obeyed_and_a_wish_for_nothing_is_refused() {
+        let options = RunOptions {
+            models: Some(vec!["epoll".into(), "raw".into()]),
+            connections: Some(vec![64, 3, 64]),
+            payload: Some(1000),
+            rounds: Some(2),
+            ..RunOptions::default()
+        };
+        let plan = Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap();
+        assert_eq!(plan.connections, [3, 64]);
+        assert_eq!((plan.payload_bytes, plan.rounds, plan.jobs.len()), (1000, 2, 8));
+        let options = RunOptions { connections: Some(vec![0]), ..RunOptions::default() };
+        let error = Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap_err();
+        assert_eq!(error.exit_status(), 2);
+    }
+
+    #[test]
+    fn a_limit_that_is_known_in_advance_costs_no_time() {
+        let plan = plan(Effort::Quick, &Machine { tasks: 500, ..HERE });
+        let job = plan.jobs.iter().find(|job| job.model == "fork" && job.connections == 1024).unwrap();
+        assert_eq!((job.limit.as_deref(), plan.cost(job)), (Some("processes"), Duration::ZERO));
+    }
+
+    #[test]
+    fn a_written_plan_reads_back_and_a_folder_without_one_says_what_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = Plan::read(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("run.json") && message.contains("cannot resume"), "{message}");
+        let plan = plan(Effort::Quick, &HERE);
+        plan.write(folder.path()).unwrap();
+        assert_eq!(Plan::read(folder.path()).unwrap(), plan);
+    }
+}

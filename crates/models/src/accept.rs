@@ -1,0 +1,198 @@
+//! Taking connections from the listener, and refusing those that a limit forbids with an answer.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown as Direction, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use switchboard_proto::{App, LINGER, http};
+
+use crate::limits::{Limit, RepeatedLog, descriptor_ceiling};
+use crate::{Shutdown, readiness};
+
+/// Connections taken in one turn, so that those which are open already get theirs.
+const BATCH: usize = 128;
+
+/// Refused connections that are drained at once; beyond that the oldest ends early.
+const MAX_LINGERING: usize = 1024;
+
+/// How often refused connections are looked after, and how long a listener rests when accept fails.
+const TEND_EVERY: Duration = Duration::from_millis(20);
+
+/// Takes connections from a listener.
+pub(crate) struct Acceptor {
+    listener: TcpListener,
+    max_connections: Option<usize>,
+    /// The first descriptor that is one too many, and the limit that this is.
+    ceiling: (RawFd, Limit),
+    lingering: Lingering,
+    /// Set when there is more to do than readiness will tell: a batch was used up, or accept failed.
+    retry: Option<Instant>,
+    /// Refused so far.
+    pub(crate) refused: u64,
+    failures: RepeatedLog,
+    refusals: RepeatedLog,
+}
+
+impl Acceptor {
+    /// `watchable`: the first descriptor that the model cannot watch, if there is one.
+    pub(crate) fn new(
+        listener: TcpListener,
+        app: &App,
+        watchable: Option<RawFd>,
+    ) -> std::io::Result<Acceptor> {
+        listener.set_nonblocking(true)?;
+        Ok(Acceptor {
+            listener,
+            max_connections: app.max_connections,
+            ceiling: descriptor_ceiling(watchable),
+            lingering: Lingering::default(),
+            retry: None,
+            refused: 0,
+            failures: RepeatedLog::default(),
+            refusals: RepeatedLog::default(),
+        })
+    }
+
+    /// Takes what is waiting and gives each connection to `take`; `open` is the number of those open already.
+    /// `take` may hand a connection back with the limit that it met.
+    pub(crate) fn accept(
+        &mut self,
+        mut open: usize,
+        now: Instant,
+        mut take: impl FnMut(TcpStream) -> Result<(), (TcpStream, Limit)>,
+    ) {
+        self.retry = None;
+        self.lingering.tend(now);
+        for _ in 0..BATCH {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // It went away before its turn, or a signal came.
+                Err(error) if is_passing(&error) => continue,
+                Err(error) => {
+                    self.failures
+                        .log(now, &format!("cannot accept: {error}; trying again in {TEND_EVERY:?}"));
+                    self.retry = Some(now + TEND_EVERY);
+                    return;
+                }
+            };
+            match self.limit(&stream, open) {
+                Some(limit) => self.refuse(stream, limit, now),
+                None => match take(stream) {
+                    Ok(()) => open += 1,
+                    Err((stream, limit)) => self.refuse(stream, limit, now),
+                },
+            }
+        }
+        self.retry = Some(now);
+    }
+
+    /// Blocks until a connection may be waiting or something else is due. False: the server is to stop.
+    pub(crate) fn wait(&self, shutdown: &Shutdown) -> std::io::Result<bool> {
+        let mut fds = [
+            PollFd::new(shutdown.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+        ];
+        // A listener that rests after a failure would be ready at once: wait for the time, not for it.
+        let watched = if self.is_resting() { 1 } else { 2 };
+        let timeout = self.poll_timeout().map_or(PollTimeout::NONE, |due| {
+            readiness::milliseconds(Some(due.saturating_duration_since(Instant::now())))
+        });
+        match poll(&mut fds[..watched], timeout) {
+            Ok(_) => Ok(fds[0].revents() == Some(PollFlags::empty())),
+            Err(Errno::EINTR) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// When [`accept`](Acceptor::accept) is due though nothing is reported ready.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match (self.retry, self.lingering.poll_timeout()) {
+            (Some(retry), Some(tend)) => Some(retry.min(tend)),
+            (retry, tend) => retry.or(tend),
+        }
+    }
+
+    /// Whether the listener is to be left alone until the time is up: accept fails, and it would stay ready.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    fn limit(&self, stream: &TcpStream, open: usize) -> Option<Limit> {
+        let (ceiling, limit) = self.ceiling;
+        if stream.as_raw_fd() >= ceiling {
+            return Some(limit);
+        }
+        self.max_connections.filter(|max| open >= *max).map(Limit::MaxConnections)
+    }
+
+    fn refuse(&mut self, stream: TcpStream, limit: Limit, now: Instant) {
+        self.refused += 1;
+        let sentence = limit.sentence(stream.as_raw_fd());
+        self.refusals.log(now, &format!("refused a connection: {sentence}"));
+        self.lingering.answer(stream, &http::refusal(limit.word(), &sentence), now);
+    }
+}
+
+impl AsFd for Acceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+/// Refused connections whose answer is sent. What they still send is read and discarded until they close or
+/// their time is up: closing at once would turn unread input into a reset, which overtakes the answer.
+#[derive(Default)]
+struct Lingering {
+    /// In the order of their deadlines.
+    streams: VecDeque<(TcpStream, Instant)>,
+    next_look: Option<Instant>,
+}
+
+impl Lingering {
+    fn answer(&mut self, mut stream: TcpStream, answer: &[u8], now: Instant) {
+        // An answer is far smaller than an empty send buffer. A peer that is gone already needs none.
+        if stream.set_nonblocking(true).is_err() || stream.write_all(answer).is_err() {
+            return;
+        }
+        if stream.shutdown(Direction::Write).is_ok() {
+            self.streams.push_back((stream, now + LINGER));
+        }
+        if self.streams.len() > MAX_LINGERING {
+            self.streams.pop_front();
+        }
+        self.next_look.get_or_insert(now + TEND_EVERY);
+    }
+
+    fn tend(&mut self, now: Instant) {
+        if self.next_look.is_none_or(|look| now < look) {
+            return;
+        }
+        let mut scratch = [0; 4096];
+        self.streams.retain_mut(|(stream, deadline)| {
+            now < *deadline
+                && match stream.read(&mut scratch) {
+                    Ok(0) => false,
+                    Ok(_) => true,
+                    Err(error) => error.kind() == ErrorKind::WouldBlock,
+                }
+        });
+        self.next_look = (!self.streams.is_empty()).then(|| now + TEND_EVERY);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.next_look
+    }
+}
+
+/// Errors of accept(2) that concern one connection, not the listener: the next call may succeed.
+fn is_passing(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(Errno::ECONNABORTED | Errno::EINTR | Errno::EPROTO | Errno::EPERM | Errno::ENETDOWN)
+    )
+}

@@ -1,0 +1,178 @@
+//! One connection served by blocking calls: what `fork` and `threads` have in common.
+//!
+//! A blocking read cannot wait for a timer, so the socket gets a read timeout (SO_RCVTIMEO) that ends before the
+//! session's next deadline. A blocking write cannot notice that the connection has become hopeless, so it gets a
+//! write timeout and looks up now and then.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::{Shutdown as Direction, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Receiver;
+use nix::sys::socket::{MsgFlags, send};
+use switchboard_proto::{App, CloseReason, Counts, Event, LINGER, Outgoing, Session};
+
+use crate::write::write_some;
+
+/// Each connection has a read buffer of its own here; pages that are never read into cost nothing.
+const SCRATCH_BYTES: usize = 16 << 10;
+
+/// How long a blocked write goes on before it looks up.
+const WRITE_SLICE: Duration = Duration::from_millis(250);
+
+/// One connection. Several threads may write to it, one at a time; one reads.
+pub(crate) struct Line {
+    stream: TcpStream,
+    session: Mutex<Session>,
+}
+
+/// What the line's server adds to it.
+pub(crate) trait Exchange {
+    /// Somebody subscribed or published on this line.
+    fn event(&mut self, event: Event);
+
+    /// Whether the server is to stop. Asked when a signal interrupts a call.
+    fn is_stopping(&self) -> bool {
+        false
+    }
+}
+
+impl Line {
+    pub(crate) fn new(stream: TcpStream, app: &Arc<App>) -> io::Result<Line> {
+        stream.set_nonblocking(false)?;
+        stream.set_write_timeout(Some(WRITE_SLICE))?;
+        Ok(Line { stream, session: Mutex::new(Session::server(app, Instant::now())) })
+    }
+
+    /// Gives the socket back, for an answer by somebody else.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// What the session counted.
+    pub(crate) fn counts(&self) -> Counts {
+        self.session().counts()
+    }
+
+    /// Serves the connection to its end.
+    pub(crate) fn serve(&self, exchange: &mut impl Exchange) {
+        let mut scratch = vec![0; SCRATCH_BYTES];
+        let mut read_timeout = None;
+        while self.flush(|| exchange.is_stopping().then_some(CloseReason::GoingAway)).is_ok() {
+            let (wants, deadline) = {
+                let session = self.session();
+                (session.wants(), session.poll_timeout())
+            };
+            if !wants.read || self.set_read_timeout(deadline, &mut read_timeout).is_err() {
+                break;
+            }
+            let read = (&self.stream).read(&mut scratch);
+            let now = Instant::now();
+            let mut session = self.session();
+            match read {
+                Ok(0) => session.receive_eof(now),
+                Ok(n) => session.receive(&mut scratch[..n], now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => session.handle_timeout(now),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    if exchange.is_stopping() {
+                        session.close(CloseReason::GoingAway, now);
+                    }
+                }
+                Err(_) => break,
+            }
+            while let Some(event) = session.poll_event() {
+                // Who publishes may write to other lines: not while this one is locked.
+                drop(session);
+                exchange.event(event);
+                session = self.session();
+            }
+        }
+    }
+
+    /// Queues what somebody published.
+    pub(crate) fn deliver(&self, message: &Outgoing) {
+        self.session().deliver(message, Instant::now());
+    }
+
+    /// Writes until nothing is left or the session gives up. `hopeless` is asked whenever a write had to wait
+    /// for long, or was interrupted: its answer closes the session.
+    pub(crate) fn flush(&self, hopeless: impl Fn() -> Option<CloseReason>) -> io::Result<()> {
+        loop {
+            let mut session = self.session();
+            if session.poll_finish() {
+                self.stream.shutdown(Direction::Write)?;
+            }
+            // Written while it is locked, or two threads' frames would mix.
+            if !session.wants().write {
+                return Ok(());
+            }
+            match write_some(&self.stream, session.output()) {
+                Ok(()) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    let now = Instant::now();
+                    session.handle_timeout(now);
+                    if let Some(reason) = hopeless() {
+                        session.close(reason, now);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Begins to close, without waiting for the line or for its peer. False: somebody is writing; try again.
+    pub(crate) fn try_close(&self, reason: CloseReason) -> bool {
+        let Ok(mut session) = self.session.try_lock() else { return false };
+        session.close(reason, Instant::now());
+        let output = session.output();
+        if let Some(bytes) = output.single()
+            && let Ok(n) =
+                send(self.stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+        {
+            output.consume(n);
+        }
+        if session.output().is_empty() && !session.wants().read {
+            self.hang_up();
+        }
+        true
+    }
+
+    /// Closes because the peer is too slow, and gives it a while to take that in. `ended` is disconnected when
+    /// the reader of this line returns.
+    pub(crate) fn close_slow(&self, ended: &Receiver<()>) {
+        self.session().close(CloseReason::TooSlow, Instant::now());
+        if self.flush(|| None).is_ok() {
+            let _ = ended.recv_timeout(LINGER);
+        }
+        self.hang_up();
+    }
+
+    /// Ends both directions: whoever is blocked on this line returns.
+    pub(crate) fn hang_up(&self) {
+        // It fails when the peer has ended it already.
+        let _ = self.stream.shutdown(Direction::Both);
+    }
+
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().expect("no thread panics while it holds a session")
+    }
+
+    /// Lets reads end before `deadline`, and changes the socket only where it must: a deadline that moves back
+    /// with every message would cost a system call a message, so a timeout that is a little late is kept.
+    fn set_read_timeout(&self, deadline: Option<Instant>, current: &mut Option<Duration>) -> io::Result<()> {
+        let left =
+            deadline.map(|due| due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
+        let is_right = match (*current, left) {
+            (None, None) => true,
+            (Some(current), Some(left)) => current <= left + left / 16,
+            _ => false,
+        };
+        if !is_right {
+            self.stream.set_read_timeout(left)?;
+            *current = left;
+        }
+        Ok(())
+    }
+}

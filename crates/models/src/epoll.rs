@@ -1,0 +1,90 @@
+//! One loop that is told which lines called: edge-triggered epoll(7), through mio.
+//!
+//! The kernel keeps the list of whom to watch; the loop changes it only when something changes. When bytes arrive the
+//! kernel puts the connection on a list of the ready, and a wait takes that list: what does not call costs nothing.
+//! Edge-triggered means that each arrival is told once, so the loop reads until there is no more (a short read says so),
+//! and asks again (`rewatch`) where it stopped earlier.
+//!
+//! - Calls of one message: `epoll_wait` (shared by all that are ready), `recvfrom`, `write`.
+//! - Costs: a wait is O(ready connections); watching one more costs one `epoll_ctl`.
+//! - Limit: none but the descriptors of the process.
+//! - Choose it for anything that may grow.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Poll, Token};
+use switchboard_proto::App;
+
+use crate::readiness::{self, Interest, Key, Poller, Ready};
+use crate::{Listener, Mechanism, Model, Shutdown, Tally};
+
+/// The registry's entry.
+pub const MODEL: Model = Model {
+    name: "epoll",
+    about: "one loop that is told which connections are ready, edge-triggered",
+    waits_with: "epoll_wait(2)",
+    broadcast: "the loop's own table, no locks",
+    serves: Mechanism::SESSION,
+    limits: &["one core"],
+    hidden: false,
+    serve,
+};
+
+fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
+    readiness::serve(Epoll::new()?, listener, &app, &shutdown)
+}
+
+/// Ready connections that one wait takes.
+const EVENTS: usize = 1024;
+
+/// Who is watched is known to the kernel.
+struct Epoll {
+    poll: Poll,
+    events: Events,
+}
+
+impl Epoll {
+    fn new() -> io::Result<Epoll> {
+        Ok(Epoll { poll: Poll::new()?, events: Events::with_capacity(EVENTS) })
+    }
+}
+
+impl Poller for Epoll {
+    fn watch(&mut self, key: Key, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(key), events(interest))
+    }
+
+    fn rewatch(&mut self, key: Key, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        self.poll.registry().reregister(&mut SourceFd(&fd.as_raw_fd()), Token(key), events(interest))
+    }
+
+    fn unwatch(&mut self, _key: Key, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()))
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        ready.extend(self.events.iter().map(|event| Ready {
+            key: event.token().0,
+            readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+            is_at_end: event.is_read_closed() || event.is_error(),
+        }));
+        Ok(())
+    }
+}
+
+fn events(interest: Interest) -> mio::Interest {
+    match interest {
+        Interest { read: true, write: true } => mio::Interest::READABLE | mio::Interest::WRITABLE,
+        Interest { write: true, .. } => mio::Interest::WRITABLE,
+        Interest { .. } => mio::Interest::READABLE,
+    }
+}

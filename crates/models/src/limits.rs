@@ -1,0 +1,112 @@
+//! The limits that a server can run into, and what it says when it does.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Descriptors below the process's limit that are kept for refusing: without one, a surplus connection
+/// could not be accepted, so it could not be answered either.
+const RESERVED: RawFd = 32;
+
+/// A limit that keeps one more connection out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// select(2) has no bit for this descriptor.
+    FdSetsize,
+    /// RLIMIT_NOFILE is that many.
+    Descriptors(RawFd),
+    /// fork(2) failed: RLIMIT_NPROC, pid_max, a cgroup, or memory.
+    Processes,
+    /// A thread could not be made, for the same reasons.
+    Threads,
+    /// `--max-connections`.
+    MaxConnections(usize),
+}
+
+impl Limit {
+    /// One word, for programs.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Limit::FdSetsize => "FD_SETSIZE",
+            Limit::Descriptors(_) => "descriptors",
+            Limit::Processes => "processes",
+            Limit::Threads => "threads",
+            Limit::MaxConnections(_) => "max-connections",
+        }
+    }
+
+    /// The limit and the way out, for people.
+    pub(crate) fn sentence(self, descriptor: RawFd) -> String {
+        match self {
+            Limit::FdSetsize => format!(
+                "select cannot watch descriptor {descriptor}: FD_SETSIZE is {FD_SETSIZE}; \
+                 use poll or epoll, or --max-connections 1000"
+            ),
+            Limit::Descriptors(limit) => format!(
+                "no descriptor left: RLIMIT_NOFILE is {limit}; raise it with ulimit -n, or use --max-connections"
+            ),
+            Limit::Processes => {
+                "no process left: see ulimit -u and kernel.pid_max; use threads or epoll, or --max-connections"
+                    .into()
+            }
+            Limit::Threads => {
+                "no thread left: see ulimit -u and kernel.threads-max; use epoll, or --max-connections".into()
+            }
+            Limit::MaxConnections(limit) => {
+                format!("{limit} connections are open, and --max-connections allows no more; try again later")
+            }
+        }
+    }
+}
+
+/// Descriptors that select(2) can watch: the bits of its sets (select(2), "BUGS").
+pub(crate) const FD_SETSIZE: RawFd = nix::libc::FD_SETSIZE as RawFd;
+
+/// The first descriptor number that a server may not use for a connection, and why.
+///
+/// The kernel always gives the lowest free number, so the number of a new connection says how many are in use.
+pub(crate) fn descriptor_ceiling(watchable: Option<RawFd>) -> (RawFd, Limit) {
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let soft = RawFd::try_from(soft).unwrap_or(RawFd::MAX);
+    let usable = soft - RESERVED.min(soft / 4);
+    match watchable {
+        Some(watchable) if watchable <= usable => (watchable, Limit::FdSetsize),
+        _ => (usable, Limit::Descriptors(soft)),
+    }
+}
+
+/// Raises this process's soft limit on descriptors to the hard one. Returns what it was and what it is.
+///
+/// # Errors
+/// The system's, when it does not allow even that.
+pub fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok((soft, hard))
+}
+
+/// A line in the log for something that may repeat thousands of times a second: once a second at the most,
+/// with the number of times that were not logged.
+#[derive(Debug, Default)]
+pub(crate) struct RepeatedLog {
+    last: Option<Instant>,
+    suppressed: u64,
+}
+
+impl RepeatedLog {
+    pub(crate) fn log(&mut self, now: Instant, what: &str) {
+        if self.last.is_some_and(|last| now.duration_since(last) < Duration::from_secs(1)) {
+            self.suppressed += 1;
+            return;
+        }
+        match std::mem::take(&mut self.suppressed) {
+            0 => eprintln!("{what}"),
+            more => eprintln!("{what} (and {more} times since the last such line)"),
+        }
+        self.last = Some(now);
+    }
+}

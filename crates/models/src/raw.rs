@@ -1,0 +1,129 @@
+//! The ceiling: a plain TCP echo by edge-triggered epoll, without any protocol.
+//!
+//! Whatever arrives is written back, from the buffer it was read into. There is no session, no timer, no limit and no
+//! answer to anybody; what a peer does not take at once is kept and written later. No server that speaks a protocol
+//! over this loop can be cheaper, so the distance to it is the price of the protocol.
+//!
+//! - Calls of one message: `epoll_wait` (shared by all that are ready), `read`, `write`.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token};
+use slab::Slab;
+use switchboard_proto::App;
+
+use crate::{Listener, Mechanism, Model, Shutdown, Tally};
+
+/// The registry's entry.
+pub const MODEL: Model = Model {
+    name: "raw",
+    about: "plain TCP echo by edge-triggered epoll, no protocol at all: the ceiling",
+    waits_with: "epoll_wait(2)",
+    broadcast: "nothing: it has none",
+    serves: &[Mechanism::TcpEcho],
+    limits: &["speaks no protocol: only `switchboard load tcp://…` understands it"],
+    hidden: true,
+    serve,
+};
+
+const LISTENER: Token = Token(usize::MAX);
+const SHUTDOWN: Token = Token(usize::MAX - 1);
+
+/// A connection, and what its peer has not taken yet.
+struct Line {
+    stream: TcpStream,
+    unsent: Vec<u8>,
+}
+
+fn serve(listener: Listener, _app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
+    let listener = listener.into_tcp()?;
+    listener.set_nonblocking(true)?;
+    let mut listener = TcpListener::from_std(listener);
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(1024);
+    let mut lines = Slab::new();
+    let mut scratch = vec![0; 64 << 10];
+    let mut tally = Tally::default();
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let stop = std::os::fd::AsFd::as_fd(&shutdown).as_raw_fd();
+    poll.registry().register(&mut SourceFd(&stop), SHUTDOWN, Interest::READABLE)?;
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for event in &events {
+            match event.token() {
+                SHUTDOWN => return Ok(tally),
+                LISTENER => tally.connections += accept(&listener, &mut lines, poll.registry())?,
+                Token(key) => {
+                    let Some(line) = lines.get_mut(key) else { continue };
+                    match echo(line, &mut scratch, event.is_read_closed()) {
+                        Ok(bytes) => tally.bytes += bytes,
+                        Err(_) => drop(lines.remove(key)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, lines: &mut Slab<Line>, registry: &Registry) -> io::Result<u64> {
+    let mut accepted = 0;
+    loop {
+        match listener.accept() {
+            Ok((mut stream, _)) => {
+                let entry = lines.vacant_entry();
+                let token = Token(entry.key());
+                registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+                entry.insert(Line { stream, unsent: Vec::new() });
+                accepted += 1;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(accepted),
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads what there is and writes it back. An error is the end of the connection.
+fn echo(line: &mut Line, scratch: &mut [u8], is_at_end: bool) -> io::Result<u64> {
+    let mut echoed = 0;
+    if !line.unsent.is_empty() {
+        let written = write(&mut line.stream, &line.unsent)?;
+        line.unsent.drain(..written);
+    }
+    // Nothing is read while something is unsent; the event that says it can be written comes back here.
+    while line.unsent.is_empty() {
+        let read = match line.stream.read(scratch) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        };
+        let written = write(&mut line.stream, &scratch[..read])?;
+        line.unsent.extend_from_slice(&scratch[written..read]);
+        echoed += read as u64;
+        if read < scratch.len() && !is_at_end {
+            break;
+        }
+    }
+    Ok(echoed)
+}
+
+/// Writes as much as the peer takes.
+fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match stream.write(&bytes[written..]) {
+            Ok(n) => written += n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}

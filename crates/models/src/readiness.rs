@@ -1,0 +1,172 @@
+//! The loop of the models that ask which connections are ready: `select`, `poll` and `epoll`.
+//!
+//! It is all but the waiting. What differs between these models is a [`Poller`]: how the kernel learns what
+//! is to be watched, and how the loop learns what is ready.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::PollTimeout;
+use nix::sys::time::{TimeVal, TimeValLike};
+use switchboard_proto::App;
+
+use crate::accept::Acceptor;
+use crate::table::Table;
+use crate::{Listener, Shutdown, Tally};
+
+/// A connection's place in the table, by which the poller calls it.
+pub(crate) type Key = usize;
+
+const LISTENER: Key = Key::MAX;
+const SHUTDOWN: Key = Key::MAX - 1;
+
+/// What to watch a descriptor for. Errors and the end of a connection are always reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interest {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+impl Interest {
+    const READ: Interest = Interest { read: true, write: false };
+}
+
+/// A descriptor that is ready.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ready {
+    pub(crate) key: Key,
+    /// Reading will not block: there is input, an end or an error.
+    pub(crate) readable: bool,
+    /// The peer has ended; an edge-triggered poller will not say so again.
+    pub(crate) is_at_end: bool,
+}
+
+/// A way to ask the kernel which of many descriptors are ready. What is written needs no word of its own:
+/// every line that is reported gets its output written.
+pub(crate) trait Poller {
+    /// The first descriptor that cannot be watched, if there is one.
+    const WATCHABLE: Option<RawFd> = None;
+
+    /// Begins to watch a descriptor.
+    fn watch(&mut self, key: Key, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()>;
+
+    /// Watches it for something else from now on, or asks an edge-triggered poller to look again.
+    fn rewatch(&mut self, key: Key, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()>;
+
+    /// Watches it no more. It is about to be closed.
+    fn unwatch(&mut self, key: Key, fd: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// Blocks until something is ready or the time is up, and appends what is ready.
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()>;
+}
+
+/// Serves with one loop on one thread.
+pub(crate) fn serve(
+    mut poller: impl Poller,
+    listener: Listener,
+    app: &Arc<App>,
+    shutdown: &Shutdown,
+) -> io::Result<Tally> {
+    let mut acceptor = Acceptor::new(listener.into_tcp()?, app, watchable(&poller))?;
+    let mut table = Table::new(app);
+    let mut ready = Vec::new();
+    poller.watch(LISTENER, acceptor.as_fd(), Interest::READ)?;
+    poller.watch(SHUTDOWN, shutdown.as_fd(), Interest::READ)?;
+    let mut is_listening = true;
+    let mut is_stopping = false;
+    while !is_stopping {
+        let due = earliest(acceptor.poll_timeout(), table.poll_timeout());
+        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+        poller.wait(timeout, &mut ready)?;
+        let now = Instant::now();
+        let mut may_accept = acceptor.poll_timeout().is_some_and(|due| due <= now);
+        for event in ready.drain(..) {
+            match event.key {
+                LISTENER => may_accept = true,
+                SHUTDOWN => is_stopping = true,
+                _ => table.ready(event, now),
+            }
+        }
+        if may_accept {
+            let open = table.len();
+            // A connection that cannot even be made non-blocking is closed by being dropped.
+            acceptor.accept(open, now, |stream| {
+                let _ = table.insert(stream, now);
+                Ok(())
+            });
+        }
+        // A listener at rest would be reported ready again and again.
+        if is_listening == acceptor.is_resting() {
+            is_listening = !is_listening;
+            match is_listening {
+                true => poller.watch(LISTENER, acceptor.as_fd(), Interest::READ)?,
+                false => poller.unwatch(LISTENER, acceptor.as_fd())?,
+            }
+        }
+        table.expire(now);
+        table.settle(&mut poller)?;
+    }
+    if is_listening {
+        poller.unwatch(LISTENER, acceptor.as_fd())?;
+    }
+    poller.unwatch(SHUTDOWN, shutdown.as_fd())?;
+    let refused = acceptor.refused;
+    drop(acceptor);
+    say_goodbye(&mut poller, &mut table, app)?;
+    Ok(Tally { refused, ..table.tally() })
+}
+
+/// Closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
+fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Result<()> {
+    let mut now = Instant::now();
+    let patience = now + app.grace;
+    let mut ready = Vec::new();
+    table.close_all(now);
+    table.settle(poller)?;
+    while table.len() > 0 && now < patience {
+        let due = earliest(Some(patience), table.poll_timeout());
+        poller.wait(due.map(|due| due.saturating_duration_since(now)), &mut ready)?;
+        now = Instant::now();
+        ready.drain(..).for_each(|event| table.ready(event, now));
+        table.expire(now);
+        table.settle(poller)?;
+    }
+    table.hang_up();
+    Ok(())
+}
+
+/// A descriptor as a poller keeps it.
+pub(crate) fn watched(fd: BorrowedFd<'_>) -> BorrowedFd<'static> {
+    watched_number(fd.as_raw_fd())
+}
+
+/// A descriptor that a poller knows by its number.
+pub(crate) fn watched_number(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: a poller uses a descriptor only from `watch` to `unwatch`, and this module and the table keep it
+    // open for longer than that. Numbers that are not watched are only used to look at a bit.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// A timeout for poll(2), rounded up: a wait that ends just before a timer is due is followed by another.
+pub(crate) fn milliseconds(timeout: Option<Duration>) -> PollTimeout {
+    let Some(time) = timeout else { return PollTimeout::NONE };
+    PollTimeout::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
+}
+
+/// A timeout for select(2), rounded up.
+pub(crate) fn microseconds(timeout: Duration) -> TimeVal {
+    TimeVal::microseconds(timeout.as_nanos().div_ceil(1000).try_into().unwrap_or(i64::MAX))
+}
+
+fn watchable<P: Poller>(_: &P) -> Option<RawFd> {
+    P::WATCHABLE
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        _ => one.or(other),
+    }
+}

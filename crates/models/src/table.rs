@@ -1,0 +1,257 @@
+//! The connections of one loop: what happens to them when they are ready, due, or published to.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read};
+use std::net::{Shutdown as Direction, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use indexmap::IndexSet;
+use slab::Slab;
+use switchboard_proto::{App, CloseReason, Event, Outgoing, Session};
+
+use crate::Tally;
+use crate::readiness::{Interest, Key, Poller, Ready};
+use crate::write::write_some;
+
+/// The loop's one read buffer: idle connections own none.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+/// Full reads that one connection may take in one turn, before the others get theirs.
+const READS_PER_TURN: usize = 16;
+
+/// The connections of one loop. A broadcast needs no lock and no queue here: its receivers are in this table.
+pub(crate) struct Table {
+    app: Arc<App>,
+    lines: Slab<Line>,
+    /// The lines that get what is published.
+    subscribers: IndexSet<Key>,
+    /// When lines have a timer to handle. Each stands here once at the most, and perhaps too early: a
+    /// deadline that moves back with every message is looked up when the earlier one is due.
+    timers: BTreeSet<(Instant, Key)>,
+    /// Lines to write to and to look after before the next wait.
+    touched: Vec<Key>,
+    scratch: Vec<u8>,
+    tally: Tally,
+}
+
+/// One connection.
+struct Line {
+    stream: TcpStream,
+    session: Session,
+    /// What the poller was last told; `None` before it knows this line.
+    watched: Option<Interest>,
+    /// The entry in `timers`.
+    timer: Option<Instant>,
+    is_touched: bool,
+    /// There may be input that an edge-triggered poller will not report again unless it is asked to.
+    has_unread: bool,
+    /// Reading or writing failed: nothing more can be done for this peer.
+    is_broken: bool,
+}
+
+impl Table {
+    pub(crate) fn new(app: &Arc<App>) -> Table {
+        Table {
+            app: app.clone(),
+            lines: Slab::new(),
+            subscribers: IndexSet::new(),
+            timers: BTreeSet::new(),
+            touched: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            tally: Tally::default(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// When [`expire`](Table::expire) has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Takes in a connection that was just accepted.
+    pub(crate) fn insert(&mut self, stream: TcpStream, now: Instant) -> std::io::Result<()> {
+        stream.set_nonblocking(true)?;
+        let session = Session::server(&self.app, now);
+        let key = self.lines.insert(Line {
+            stream,
+            session,
+            watched: None,
+            timer: None,
+            is_touched: false,
+            has_unread: false,
+            is_broken: false,
+        });
+        self.tally.connections += 1;
+        self.touch(key);
+        Ok(())
+    }
+
+    /// Reads what a ready line has to say and passes on what it publishes. Writing waits for `settle`, so
+    /// that all replies to one read, and all deliveries of one turn, leave in one write.
+    pub(crate) fn ready(&mut self, ready: Ready, now: Instant) {
+        let Some(line) = self.lines.get_mut(ready.key) else { return };
+        if ready.readable {
+            line.read(&mut self.scratch, ready.is_at_end, now);
+            while let Some(event) = self.lines[ready.key].session.poll_event() {
+                match event {
+                    Event::Subscribe => {
+                        self.subscribers.insert(ready.key);
+                    }
+                    Event::Publish(message) => self.publish(&message, now),
+                }
+            }
+        }
+        self.touch(ready.key);
+    }
+
+    /// Lets the lines whose time has come do what is due.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        while let Some((due, key)) = self.timers.first().copied()
+            && due <= now
+        {
+            self.timers.pop_first();
+            let line = &mut self.lines[key];
+            line.timer = None;
+            line.session.handle_timeout(now);
+            self.touch(key);
+        }
+    }
+
+    /// Tells every line that the server ends.
+    pub(crate) fn close_all(&mut self, now: Instant) {
+        let keys: Vec<Key> = self.lines.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.lines[key].session.close(CloseReason::GoingAway, now);
+            self.touch(key);
+        }
+    }
+
+    /// Writes to every line that was touched, and tells the poller what each waits for now.
+    pub(crate) fn settle(&mut self, poller: &mut impl Poller) -> std::io::Result<()> {
+        while let Some(key) = self.touched.pop() {
+            let line = &mut self.lines[key];
+            line.is_touched = false;
+            line.write();
+            let wants = line.session.wants();
+            let interest = Interest { read: wants.read, write: wants.write };
+            if line.is_broken || !(wants.read || wants.write) {
+                self.remove(key, poller)?;
+                continue;
+            }
+            match line.watched {
+                None => poller.watch(key, line.stream.as_fd(), interest)?,
+                Some(before) if before != interest || (line.has_unread && interest.read) => {
+                    poller.rewatch(key, line.stream.as_fd(), interest)?;
+                    line.has_unread = false;
+                }
+                Some(_) => {}
+            }
+            line.watched = Some(interest);
+            let deadline = line.session.poll_timeout();
+            let is_early_enough = matches!((line.timer, deadline), (Some(timer), Some(due)) if timer <= due);
+            if line.timer != deadline && !is_early_enough {
+                if let Some(timer) = line.timer {
+                    self.timers.remove(&(timer, key));
+                }
+                if let Some(due) = deadline {
+                    self.timers.insert((due, key));
+                }
+                line.timer = deadline;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the lines that are left when the grace is over. Their sockets are closed.
+    pub(crate) fn hang_up(&mut self) {
+        for line in std::mem::take(&mut self.lines) {
+            self.tally.add(line.1.session.counts());
+        }
+    }
+
+    fn publish(&mut self, message: &Outgoing, now: Instant) {
+        for index in 0..self.subscribers.len() {
+            let key = self.subscribers[index];
+            self.lines[key].session.deliver(message, now);
+            self.touch(key);
+        }
+    }
+
+    fn touch(&mut self, key: Key) {
+        let line = &mut self.lines[key];
+        if !line.is_touched {
+            line.is_touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    fn remove(&mut self, key: Key, poller: &mut impl Poller) -> std::io::Result<()> {
+        let line = self.lines.remove(key);
+        self.subscribers.swap_remove(&key);
+        if let Some(timer) = line.timer {
+            self.timers.remove(&(timer, key));
+        }
+        self.tally.add(line.session.counts());
+        match line.watched {
+            Some(_) => poller.unwatch(key, line.stream.as_fd()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Line {
+    /// Reads until there is no more, the session has enough, or it is somebody else's turn.
+    ///
+    /// A short read means that there is no more, and saves the call that would say so; unless the peer has
+    /// ended (`is_at_end`), which only a read of nothing tells.
+    fn read(&mut self, scratch: &mut [u8], is_at_end: bool, now: Instant) {
+        for _ in 0..READS_PER_TURN {
+            if !self.session.wants().read {
+                self.has_unread = true;
+                return;
+            }
+            match self.stream.read(scratch) {
+                Ok(0) => return self.session.receive_eof(now),
+                Ok(n) => {
+                    self.session.receive(&mut scratch[..n], now);
+                    if n < scratch.len() && !is_at_end {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.is_broken = true;
+                    return;
+                }
+            }
+        }
+        self.has_unread = true;
+    }
+
+    /// Writes as much as the peer takes.
+    fn write(&mut self) {
+        let output = self.session.output();
+        while !output.is_empty() && !self.is_broken {
+            match write_some(&self.stream, output) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.is_broken = true,
+            }
+        }
+        if self.session.poll_finish() {
+            // It fails when the peer is gone, and then the next read says so.
+            let _ = self.stream.shutdown(Direction::Write);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+use std::fmt;
+
+use switchboard_proto::Counts;
+
+/// What a server did in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Connections served; refused ones are not among them.
+    pub connections: u64,
+    /// Data messages or datagrams received.
+    pub messages: u64,
+    /// Payload bytes of those.
+    pub bytes: u64,
+    /// Connections answered with 503 because a limit was reached.
+    pub refused: u64,
+    /// Subscribers closed with 1013 because they did not read; datagrams that could not be sent.
+    pub dropped: u64,
+    /// Datagrams longer than the limit, which were not returned.
+    pub truncated: u64,
+}
+
+impl Tally {
+    /// Adds what one session counted.
+    pub(crate) fn add(&mut self, counts: Counts) {
+        self.messages += counts.messages;
+        self.bytes += counts.bytes;
+        self.dropped += counts.dropped;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { connections, messages, bytes, refused, dropped, truncated } = self;
+        write!(
+            f,
+            "{connections} connections, {messages} messages, {bytes} bytes, {refused} refused, {dropped} dropped"
+        )?;
+        if *truncated > 0 {
+            write!(f, ", {truncated} truncated")?;
+        }
+        Ok(())
+    }
+}

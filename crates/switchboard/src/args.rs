@@ -1,0 +1,67 @@
+//! What several subcommands parse: sizes, durations, model names.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use switchboard_models::{MODELS, Model};
+
+use crate::Failure;
+
+/// A size in bytes: `64`, `64KiB`, `16MiB`.
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    let size: ByteSize = text.parse().map_err(|_| "a size is a number of bytes, or like 64KiB or 16MiB")?;
+    usize::try_from(size.as_u64()).map_err(|_| "larger than this machine can address".into())
+}
+
+/// A duration: `500ms`, `10s`, `2m`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    humantime::parse_duration(text).map_err(|_| "a duration is like 500ms, 10s or 2m".into())
+}
+
+/// A duration that is not zero.
+pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than nothing".into()),
+        time => Ok(time),
+    }
+}
+
+/// The model of that name, or the list of them all and the one that is most like it.
+pub(crate) fn model(name: &str) -> Result<&'static Model, Failure> {
+    switchboard_models::find(name).ok_or_else(|| {
+        let visible: Vec<&str> =
+            MODELS.iter().filter(|model| !model.hidden).map(|model| model.name).collect();
+        let likeness = |candidate: &&&str| (strsim::jaro_winkler(name, candidate) * 1e6) as u32;
+        let nearest = visible.iter().max_by_key(likeness).filter(|nearest| likeness(nearest) > 700_000);
+        let hint = nearest.map(|nearest| format!(", did you mean `{nearest}`?")).unwrap_or_default();
+        Failure::new(2, format!("unknown model `{name}`{hint} Models: {}", visible.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_read_as_people_write_them() {
+        assert_eq!(bytes("64"), Ok(64));
+        assert_eq!(bytes("16MiB"), Ok(16 << 20));
+        assert!(bytes("many").is_err());
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert!(duration("-1").is_err());
+        assert!(duration("soon").is_err());
+        assert!(some_time("0s").is_err());
+    }
+
+    #[test]
+    fn a_slip_in_a_model_name_is_answered_with_the_nearest() {
+        let failure = model("epol").err().unwrap();
+        assert_eq!(failure.status, 2);
+        assert!(failure.message.contains("did you mean `epoll`?"), "{}", failure.message);
+        assert!(failure.message.contains("threads-direct"), "{}", failure.message);
+    }
+}
