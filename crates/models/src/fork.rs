@@ -51,6 +51,9 @@ const LISTENER: u64 = u64::MAX;
 const SHUTDOWN: u64 = u64::MAX - 1;
 const CHILD_ENDED: u64 = u64::MAX - 2;
 
+/// Packets that one child's relay may bring in one turn, before the others get theirs.
+const PACKETS_PER_TURN: usize = 64;
+
 /// How often children are told to end: a signal that comes just before a blocking call does not interrupt it.
 const REPEAT: Duration = Duration::from_millis(50);
 
@@ -152,9 +155,8 @@ impl Parent {
 
     fn wait(&self, due: Option<Instant>) -> io::Result<Vec<EpollEvent>> {
         let left = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let timeout = readiness::milliseconds(left).as_millis().map_or(EpollTimeout::NONE, |milliseconds| {
-            EpollTimeout::try_from(milliseconds).unwrap_or(EpollTimeout::MAX)
-        });
+        let timeout = i32::from(readiness::milliseconds(left));
+        let timeout = EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::NONE);
         let mut ready = vec![EpollEvent::empty(); 256];
         match self.epoll.wait(&mut ready, timeout) {
             Ok(n) => ready.truncate(n),
@@ -181,9 +183,9 @@ impl Parent {
         }
     }
 
-    /// Takes what one child sent.
+    /// Takes what one child sent, until it is the others' turn.
     fn receive(&mut self, key: usize) {
-        loop {
+        for _ in 0..PACKETS_PER_TURN {
             let child = &mut self.children[key];
             match child.relay.receive(MsgFlags::MSG_DONTWAIT) {
                 Ok(Some(Packet::Subscribe)) => {
