@@ -1,10 +1,81 @@
 use std::process::ExitCode;
+use std::time::Duration;
 
-use crate::Failure;
+use switchboard_load::LoadPlan;
+
+use crate::{Failure, args};
 
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// ws://HOST:PORT/echo, ws://HOST:PORT/broadcast, udp://HOST:PORT, udp://HOST:PORT/broadcast or
+    /// tcp://HOST:PORT
+    url: String,
+    /// Connections to open
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    connections: usize,
+    /// How long to measure
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = args::some_time)]
+    duration: Duration,
+    /// How long to send before measuring
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = args::duration)]
+    warmup: Duration,
+    /// Size of a message: a number of bytes, or like 16KiB
+    #[arg(long, default_value = "64", value_name = "SIZE", value_parser = args::bytes)]
+    payload: usize,
+    /// Messages in flight on each connection (of the publisher, in a broadcast)
+    #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "rate")]
+    depth: usize,
+    /// Open loop: send so many messages per second in all, whatever comes back; latency counts from the
+    /// time at which a message was due
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<f64>,
+    /// Event loops, each on its own thread
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    threads: usize,
+    /// CPUs to pin the threads to, in turn: 0,2
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    cpus: Option<Vec<usize>>,
+    /// Open at most so many connections per second
+    #[arg(long, value_name = "PER_SECOND")]
+    connect_rate: Option<f64>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+    /// With --json: a line of JSON when each phase begins
+    #[arg(long, hide = true, requires = "json")]
+    phases: bool,
+    /// Keep the connections open after the window
+    #[arg(long, hide = true, default_value = "0s", value_parser = args::duration)]
+    hold: Duration,
+}
 
-pub(crate) fn load(_: &Args) -> Result<ExitCode, Failure> {
-    Err(Failure::new(1, ""))
+pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
+    let plan = LoadPlan {
+        url: args.url.clone(),
+        connections: args.connections,
+        duration: args.duration,
+        warmup: args.warmup,
+        payload_bytes: args.payload,
+        depth: args.depth,
+        rate_per_s: args.rate,
+        threads: args.threads,
+        cpus: args.cpus.clone(),
+        connect_rate_per_s: args.connect_rate,
+        phases: args.phases,
+        hold: args.hold,
+        progress: !args.json,
+        ..LoadPlan::default()
+    };
+    let report =
+        switchboard_load::run(&plan).map_err(|error| Failure::new(error.exit_status(), error))?;
+    if args.json {
+        let line = serde_json::to_string(&report).map_err(|error| Failure::new(1, error))?;
+        println!("{line}");
+    } else {
+        print!("{report}");
+    }
+    if report.connections_open == 0 && !args.json {
+        return Err(Failure::new(1, format!("nothing could connect to {}", args.url)));
+    }
+    Ok(ExitCode::from(report.exit_status()))
 }

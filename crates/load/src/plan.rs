@@ -1,0 +1,238 @@
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::stamp::STAMP_BYTES;
+
+/// What to do to a server.
+#[derive(Debug, Clone)]
+pub struct LoadPlan {
+    /// `ws://H:P/echo`, `ws://H:P/broadcast`, `udp://H:P`, `udp://H:P/broadcast` or `tcp://H:P`.
+    pub url: String,
+    /// Connections to open.
+    pub connections: usize,
+    /// Length of the window in which is measured.
+    pub duration: Duration,
+    /// Messages are sent and verified for so long before the window opens.
+    pub warmup: Duration,
+    /// Bytes in a message; [`STAMP_BYTES`] at the least.
+    pub payload_bytes: usize,
+    /// Messages in flight: on each connection, or of the one publisher.
+    pub depth: usize,
+    /// Messages sent per second, over all connections, whatever comes back. `None`: a closed loop.
+    pub rate_per_s: Option<f64>,
+    /// Loops, each on a thread of its own.
+    pub threads: usize,
+    /// CPUs to pin the threads to, in turn.
+    pub cpus: Option<Vec<usize>>,
+    /// Connections opened per second at the most.
+    pub connect_rate_per_s: Option<f64>,
+    /// Print a line of JSON on stdout when a phase begins.
+    pub phases: bool,
+    /// Keep the connections open for so long after the window.
+    pub hold: Duration,
+    /// Show a progress bar on a terminal.
+    pub progress: bool,
+    /// How long a connection may take to open, and a message to come back at the end.
+    pub patience: Duration,
+    /// How long a datagram may take; after that it is lost and its place in flight is free.
+    pub datagram_timeout: Duration,
+}
+
+impl Default for LoadPlan {
+    fn default() -> LoadPlan {
+        LoadPlan {
+            url: String::new(),
+            connections: 64,
+            duration: Duration::from_secs(10),
+            warmup: Duration::from_secs(1),
+            payload_bytes: 64,
+            depth: 1,
+            rate_per_s: None,
+            threads: 1,
+            cpus: None,
+            connect_rate_per_s: None,
+            phases: false,
+            hold: Duration::ZERO,
+            progress: false,
+            patience: Duration::from_secs(5),
+            datagram_timeout: Duration::from_millis(500),
+        }
+    }
+}
+
+/// How the server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mechanism {
+    /// A WebSocket that returns every message.
+    Echo,
+    /// A WebSocket on which one connection publishes and all receive.
+    Broadcast,
+    /// Datagrams that come back.
+    UdpEcho,
+    /// Datagrams that go to every socket that has announced itself.
+    UdpBroadcast,
+    /// Bytes that come back, without any framing.
+    TcpEcho,
+}
+
+impl Mechanism {
+    /// Whether one connection sends and all receive.
+    pub(crate) fn is_broadcast(self) -> bool {
+        matches!(self, Mechanism::Broadcast | Mechanism::UdpBroadcast)
+    }
+
+    /// Whether messages may be lost on the way without anybody's fault.
+    pub(crate) fn is_datagram(self) -> bool {
+        matches!(self, Mechanism::UdpEcho | Mechanism::UdpBroadcast)
+    }
+}
+
+/// A URL, taken apart.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) mechanism: Mechanism,
+    pub(crate) address: SocketAddr,
+    /// Host and port, as the `Host` header has them.
+    pub(crate) host: String,
+    pub(crate) path: String,
+}
+
+/// Why a load could not even begin.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The plan cannot be carried out as it stands.
+    #[error("{0}")]
+    Usage(String),
+    /// The host has no address.
+    #[error("cannot resolve {host}: {source}")]
+    Resolve {
+        /// Host and port.
+        host: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The system refused something that every load needs.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was about to be done.
+        what: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+impl LoadError {
+    /// The exit status for the command: 2 where the command line is wrong, else 1.
+    pub fn exit_status(&self) -> u8 {
+        if matches!(self, LoadError::Usage(_)) { 2 } else { 1 }
+    }
+
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> LoadError {
+        move |source| LoadError::System { what, source }
+    }
+}
+
+impl LoadPlan {
+    /// Checks the plan and finds the server's address.
+    pub(crate) fn target(&self) -> Result<Target, LoadError> {
+        let usage = |text: String| Err(LoadError::Usage(text));
+        for (name, value) in
+            [("connections", self.connections), ("depth", self.depth), ("threads", self.threads)]
+        {
+            if value == 0 {
+                return usage(format!("--{name} must be at least 1"));
+            }
+        }
+        for (name, rate) in [("rate", self.rate_per_s), ("connect-rate", self.connect_rate_per_s)] {
+            if rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+                return usage(format!("--{name} must be a number above 0"));
+            }
+        }
+        if self.duration.is_zero() {
+            return usage("--duration must be longer than nothing".into());
+        }
+        if self.payload_bytes < STAMP_BYTES {
+            return usage(format!(
+                "--payload must be at least {STAMP_BYTES} bytes: a message carries its connection, sequence number and time"
+            ));
+        }
+        let Some((scheme, rest)) = self.url.split_once("://") else {
+            return usage(format!(
+                "{} is not a URL: ws://HOST:PORT/echo, udp://HOST:PORT, tcp://HOST:PORT",
+                self.url
+            ));
+        };
+        let (host, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+        let broadcast = path.split('?').next().unwrap_or_default().ends_with("/broadcast");
+        let mechanism = match (scheme, broadcast) {
+            ("ws", true) => Mechanism::Broadcast,
+            ("ws", false) => Mechanism::Echo,
+            ("udp", true) => Mechanism::UdpBroadcast,
+            ("udp", false) => Mechanism::UdpEcho,
+            ("tcp", _) => Mechanism::TcpEcho,
+            _ => return usage(format!("unknown scheme {scheme}://; there are ws://, udp:// and tcp://")),
+        };
+        if mechanism.is_datagram() && self.payload_bytes > 65_507 {
+            return usage("--payload can be at most 65507 bytes in a datagram".into());
+        }
+        let is_bare = !host.rsplit(']').next().unwrap_or_default().contains(':');
+        let host = match (is_bare, scheme) {
+            (true, "ws") => format!("{host}:80"),
+            (true, _) => return usage(format!("{} has no port", self.url)),
+            (false, _) => host.to_owned(),
+        };
+        let resolve = |source| LoadError::Resolve { host: host.clone(), source };
+        let not_found = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let mut addresses = host.to_socket_addrs().map_err(resolve)?;
+        let address = addresses.next().ok_or_else(not_found).map_err(resolve)?;
+        let path = if path.is_empty() { "/".into() } else { path.to_owned() };
+        Ok(Target { mechanism, address, host, path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Result<Target, LoadError> {
+        LoadPlan { url: url.into(), ..LoadPlan::default() }.target()
+    }
+
+    #[test]
+    fn urls_say_how_the_server_is_spoken_to() {
+        for (url, mechanism) in [
+            ("ws://127.0.0.1:9001/echo", Mechanism::Echo),
+            ("ws://127.0.0.1/anything?x=1", Mechanism::Echo),
+            ("ws://[::1]:9001/broadcast?topic=a", Mechanism::Broadcast),
+            ("udp://127.0.0.1:9001", Mechanism::UdpEcho),
+            ("udp://127.0.0.1:9001/broadcast", Mechanism::UdpBroadcast),
+            ("tcp://127.0.0.1:9001", Mechanism::TcpEcho),
+        ] {
+            assert_eq!(target(url).unwrap().mechanism, mechanism, "{url}");
+        }
+        assert_eq!(target("ws://127.0.0.1/echo").unwrap().address.port(), 80);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said_before_it_is_tried() {
+        for (plan, word) in [
+            (LoadPlan { connections: 0, ..LoadPlan::default() }, "--connections"),
+            (LoadPlan { depth: 0, ..LoadPlan::default() }, "--depth"),
+            (LoadPlan { payload_bytes: 23, ..LoadPlan::default() }, "24 bytes"),
+            (LoadPlan { rate_per_s: Some(f64::NAN), ..LoadPlan::default() }, "--rate"),
+            (LoadPlan { rate_per_s: Some(0.0), ..LoadPlan::default() }, "--rate"),
+            (LoadPlan { duration: Duration::ZERO, ..LoadPlan::default() }, "--duration"),
+            (LoadPlan { url: "gopher://h:70/".into(), ..LoadPlan::default() }, "gopher"),
+            (LoadPlan { url: "127.0.0.1:80".into(), ..LoadPlan::default() }, "not a URL"),
+            (LoadPlan { url: "udp://127.0.0.1".into(), ..LoadPlan::default() }, "no port"),
+        ] {
+            let error = plan.target().unwrap_err();
+            assert_eq!(error.exit_status(), 2);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What one worker counts. Nothing here allocates once it is made, but for kinds of errors.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+/// Longest time that is told apart, in ns: a minute.
+const LONGEST_NS: u64 = 60_000_000_000;
+
+/// Counts and times.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    /// Received within the window, and right.
+    pub(crate) messages: u64,
+    /// Received at any time: for the progress bar.
+    pub(crate) seen: u64,
+    /// Published within the window.
+    pub(crate) published: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) reordered: u64,
+    pub(crate) corrupted: u64,
+    pub(crate) connected: u64,
+    pub(crate) refused: BTreeMap<String, u64>,
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) latency: Times,
+    pub(crate) last_receiver: Times,
+    pub(crate) connect: Times,
+    pub(crate) upgrade: Times,
+}
+
+/// A histogram of times in ns, of fixed size, exact to three digits.
+#[derive(Debug)]
+pub(crate) struct Times(pub(crate) Histogram<u64>);
+
+impl Times {
+    fn new() -> Times {
+        Times(Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are in order"))
+    }
+
+    /// Records a time; one beyond a minute counts as a minute.
+    pub(crate) fn record(&mut self, ns: u64) {
+        self.0.saturating_record(ns);
+    }
+}
+
+impl Recorder {
+    pub(crate) fn new() -> Recorder {
+        Recorder {
+            messages: 0,
+            seen: 0,
+            published: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            lost: 0,
+            duplicated: 0,
+            reordered: 0,
+            corrupted: 0,
+            connected: 0,
+            refused: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            latency: Times::new(),
+            last_receiver: Times::new(),
+            connect: Times::new(),
+            upgrade: Times::new(),
+        }
+    }
+
+    pub(crate) fn error(&mut self, kind: impl Into<String>) {
+        *self.errors.entry(kind.into()).or_default() += 1;
+    }
+
+    pub(crate) fn refusal(&mut self, kind: impl Into<String>) {
+        *self.refused.entry(kind.into()).or_default() += 1;
+    }
+
+    /// Takes in what another worker counted.
+    pub(crate) fn merge(&mut self, other: Recorder) {
+        self.messages += other.messages;
+        self.seen += other.seen;
+        self.published += other.published;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.corrupted += other.corrupted;
+        self.connected += other.connected;
+        for (kind, count) in other.refused {
+            *self.refused.entry(kind).or_default() += count;
+        }
+        for (kind, count) in other.errors {
+            *self.errors.entry(kind).or_default() += count;
+        }
+        for (ours, theirs) in [
+            (&mut self.latency, other.latency),
+            (&mut self.last_receiver, other.last_receiver),
+            (&mut self.connect, other.connect),
+            (&mut self.upgrade, other.upgrade),
+        ] {
+            ours.0.add(&theirs.0).expect("all have the same bounds");
+        }
+    }
+}

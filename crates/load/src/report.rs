@@ -1,0 +1,243 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use serde::Serialize;
+
+use crate::plan::{LoadPlan, Mechanism};
+use crate::recorder::{Recorder, Times};
+
+/// What came of a load. Times in nanoseconds; `client_cpu` in cores, so that 1.0 is one core all the time.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)] // The names are the documentation: they are the JSON's keys.
+pub struct LoadReport {
+    pub schema: u32,
+    pub url: String,
+    pub mechanism: Mechanism,
+    pub threads: usize,
+    pub payload_bytes: usize,
+    pub depth: usize,
+    pub rate_per_s: Option<f64>,
+    pub connections_wanted: usize,
+    pub connections_open: u64,
+    pub refused: BTreeMap<String, u64>,
+    pub errors: BTreeMap<String, u64>,
+    pub window_ns: u64,
+    pub messages: u64,
+    pub messages_per_s: f64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub published: Option<u64>,
+    pub lost: u64,
+    pub duplicated: u64,
+    pub reordered: u64,
+    pub corrupted: u64,
+    pub latency_ns: Option<Percentiles>,
+    pub last_receiver_ns: Option<Percentiles>,
+    pub connect_ns: Option<Percentiles>,
+    pub upgrade_ns: Option<Percentiles>,
+    pub client_cpu_ns: u64,
+    pub client_cpu: f64,
+    pub latency_histogram: String,
+}
+
+/// Where times lie, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct Percentiles {
+    pub min: u64,
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p99_9: u64,
+    pub max: u64,
+    pub mean: f64,
+}
+
+impl Percentiles {
+    /// `None` where there was nothing to measure.
+    fn of(times: &Times) -> Option<Percentiles> {
+        let histogram = &times.0;
+        (!histogram.is_empty()).then(|| Percentiles {
+            min: histogram.min(),
+            p50: histogram.value_at_quantile(0.5),
+            p90: histogram.value_at_quantile(0.9),
+            p99: histogram.value_at_quantile(0.99),
+            p99_9: histogram.value_at_quantile(0.999),
+            max: histogram.max(),
+            mean: histogram.mean(),
+        })
+    }
+}
+
+impl LoadReport {
+    pub(crate) fn new(
+        plan: &LoadPlan,
+        mechanism: Mechanism,
+        total: Recorder,
+        client_cpu_ns: u64,
+    ) -> LoadReport {
+        let window_ns = plan.duration.as_nanos() as u64;
+        let seconds = plan.duration.as_secs_f64();
+        let mut histogram = Vec::new();
+        V2DeflateSerializer::new()
+            .serialize(&total.latency.0, &mut histogram)
+            .expect("a histogram of this size can be written to memory");
+        LoadReport {
+            schema: 1,
+            url: plan.url.clone(),
+            mechanism,
+            threads: plan.threads,
+            payload_bytes: plan.payload_bytes,
+            depth: plan.depth,
+            rate_per_s: plan.rate_per_s,
+            connections_wanted: plan.connections,
+            connections_open: total.connected,
+            window_ns,
+            messages: total.messages,
+            messages_per_s: total.messages as f64 / seconds,
+            bytes_sent: total.bytes_sent,
+            bytes_received: total.bytes_received,
+            published: mechanism.is_broadcast().then_some(total.published),
+            lost: total.lost,
+            duplicated: total.duplicated,
+            reordered: total.reordered,
+            corrupted: total.corrupted,
+            latency_ns: Percentiles::of(&total.latency),
+            last_receiver_ns: Percentiles::of(&total.last_receiver),
+            connect_ns: Percentiles::of(&total.connect),
+            upgrade_ns: Percentiles::of(&total.upgrade),
+            client_cpu_ns,
+            client_cpu: client_cpu_ns as f64 / window_ns as f64,
+            latency_histogram: STANDARD.encode(histogram),
+            refused: total.refused,
+            errors: total.errors,
+        }
+    }
+
+    /// 0: connected, and every message came back once, in order and whole. Datagrams may be lost and change
+    /// places: that is a result.
+    pub fn exit_status(&self) -> u8 {
+        let is_datagram = self.mechanism.is_datagram();
+        let broken =
+            self.corrupted + if is_datagram { 0 } else { self.lost + self.duplicated + self.reordered };
+        u8::from(self.connections_open == 0 || broken > 0)
+    }
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wanted = grouped(self.connections_wanted as u64);
+        write!(f, "{} of {wanted} connected", grouped(self.connections_open))?;
+        let refused: u64 = self.refused.values().sum();
+        if refused > 0 {
+            write!(f, ", {} refused: {}", grouped(refused), kinds(&self.refused))?;
+        }
+        writeln!(f)?;
+        if !self.errors.is_empty() {
+            writeln!(f, "errors      {}", kinds(&self.errors))?;
+        }
+        if self.connections_open == 0 {
+            return Ok(());
+        }
+        let what = if self.mechanism.is_broadcast() { "deliveries" } else { "messages" };
+        let seconds = self.window_ns as f64 / 1e9;
+        writeln!(
+            f,
+            "{what:<11} {} in {seconds} s: {} per second",
+            grouped(self.messages),
+            grouped(self.messages_per_s.round() as u64)
+        )?;
+        if let Some(published) = self.published {
+            writeln!(f, "published   {}", grouped(published))?;
+        }
+        for (name, times) in [
+            ("latency", self.latency_ns),
+            ("to the last", self.last_receiver_ns),
+            ("connect", self.connect_ns),
+            ("upgrade", self.upgrade_ns),
+        ] {
+            if let Some(times) = times {
+                let Percentiles { p50, p90, p99, p99_9, max, .. } = times;
+                let [p50, p90, p99, p99_9, max] = [p50, p90, p99, p99_9, max].map(readable);
+                writeln!(f, "{name:<11} p50 {p50}   p90 {p90}   p99 {p99}   p99.9 {p99_9}   max {max}")?;
+            }
+        }
+        let [lost, duplicated, reordered, corrupted] =
+            [self.lost, self.duplicated, self.reordered, self.corrupted].map(grouped);
+        writeln!(
+            f,
+            "verified    {lost} lost, {duplicated} duplicated, {reordered} reordered, {corrupted} corrupted"
+        )?;
+        write!(f, "client CPU  {:.0} % of a core", self.client_cpu * 100.0)?;
+        if self.client_cpu > 0.9 * self.threads as f64 {
+            write!(
+                f,
+                ": the client was busy all the time, so this is about the client as much as the server"
+            )?;
+        }
+        writeln!(f)
+    }
+}
+
+fn kinds(kinds: &BTreeMap<String, u64>) -> String {
+    match kinds.iter().next() {
+        Some((kind, _)) if kinds.len() == 1 => kind.clone(),
+        _ => kinds
+            .iter()
+            .map(|(kind, count)| format!("{} × {kind}", grouped(*count)))
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time in the unit that gives it one to three digits before the point.
+fn readable(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", ns as f64 / 1e6),
+        _ => format!("{:.2} s", ns as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(readable(57_300), "57.3 µs");
+    }
+
+    #[test]
+    fn refusals_read_as_a_sentence() {
+        let mut total = Recorder::new();
+        total.connected = 1021;
+        total.refused.insert("503 FD_SETSIZE".into(), 979);
+        let plan = LoadPlan { connections: 2000, ..LoadPlan::default() };
+        let report = LoadReport::new(&plan, Mechanism::Echo, total, 0);
+        let text = report.to_string();
+        assert!(text.starts_with("1,021 of 2,000 connected, 979 refused: 503 FD_SETSIZE\n"), "{text}");
+        assert_eq!(report.exit_status(), 0);
+    }
+}

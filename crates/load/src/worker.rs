@@ -1,0 +1,289 @@
+//! One loop over many connections, on a thread of its own.
+
+mod receive;
+mod send;
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
+use switchboard_proto::{Client, ClientPlan, Output};
+
+use crate::connect;
+use crate::line::{Line, Stage, Transport};
+use crate::plan::{LoadPlan, Mechanism, Target};
+use crate::publish::Board;
+use crate::recorder::Recorder;
+use crate::schedule::Schedule;
+
+/// The loop's one read buffer.
+const SCRATCH_BYTES: usize = 256 << 10;
+
+/// Connections that one worker opens at the same time, so that the server's accept queue is not overrun.
+const OPENING: usize = 128;
+
+/// How long a wait lasts at the most: the phases begin by the clock, not by an event.
+const LOOK_UP: Duration = Duration::from_millis(5);
+
+/// How often timeouts are looked for.
+const TIMEOUTS_EVERY_NS: u64 = 20_000_000;
+
+const WAKER: Token = Token(usize::MAX);
+const ALARM: Token = Token(usize::MAX - 1);
+
+/// When the phases begin, in ns since the load began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// Messages flow.
+    pub(crate) start_ns: u64,
+    /// The window opens.
+    pub(crate) open_ns: u64,
+    /// The window closes; no more messages are sent.
+    pub(crate) close_ns: u64,
+    /// Connections may be closed.
+    pub(crate) end_ns: u64,
+}
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) plan: LoadPlan,
+    pub(crate) target: Target,
+    /// When the load began: all times in ns count from here.
+    pub(crate) epoch: Instant,
+    /// Set when every worker is ready.
+    pub(crate) times: OnceLock<Times>,
+    /// Workers whose connections are all open or gone.
+    pub(crate) ready: AtomicUsize,
+    pub(crate) open: AtomicUsize,
+    pub(crate) board: Board,
+    /// Wakes the worker that publishes.
+    pub(crate) publisher: OnceLock<Waker>,
+    /// Messages that came back so far, for the progress bar.
+    pub(crate) progress: AtomicU64,
+}
+
+impl Shared {
+    fn now_ns(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+}
+
+/// One loop over every `threads`-th connection.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    index: usize,
+    poll: Poll,
+    lines: Vec<Line>,
+    scratch: Vec<u8>,
+    /// Where a datagram is put together.
+    datagram: Vec<u8>,
+    recorder: Recorder,
+    schedule: Option<Schedule>,
+    /// Rings when the next message of an open loop is due: epoll alone counts in milliseconds.
+    alarm: TimerFd,
+    times: Option<Times>,
+    /// Connections that are not open yet.
+    opening: usize,
+    /// Connections with input that an edge-triggered wait will not report again.
+    unread: Vec<usize>,
+    /// Whose turn it is in an open loop.
+    turn: usize,
+    next_timeouts_ns: u64,
+    next_announce_ns: u64,
+    /// The time at which bytes were read last: what is sent in their place is sent then.
+    now: u64,
+    /// When each published message was sent, in a ring as long as the board's.
+    published_at: Vec<u64>,
+    /// The oldest published message that may be incomplete.
+    oldest: u64,
+    /// What is lost has been counted: what comes now comes too late.
+    is_judged: bool,
+    /// Messages that the progress bar knows of.
+    shown: u64,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: &Arc<Shared>, index: usize) -> io::Result<Worker> {
+        let poll = Poll::new()?;
+        if index == 0 {
+            let waker = Waker::new(poll.registry(), WAKER)?;
+            let _ = shared.publisher.set(waker);
+        }
+        let payload_bytes = shared.plan.payload_bytes;
+        let alarm =
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        let alarm_fd = alarm.as_fd().as_raw_fd();
+        // Edge-triggered: it need not be read to ring again.
+        poll.registry().register(&mut SourceFd(&alarm_fd), ALARM, Interest::READABLE)?;
+        Ok(Worker {
+            shared: shared.clone(),
+            index,
+            poll,
+            lines: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            datagram: vec![0; if shared.target.mechanism.is_datagram() { payload_bytes } else { 0 }],
+            recorder: Recorder::new(),
+            schedule: None,
+            alarm,
+            times: None,
+            opening: 0,
+            unread: Vec::new(),
+            turn: 0,
+            next_timeouts_ns: 0,
+            next_announce_ns: 0,
+            now: 0,
+            published_at: vec![0; shared.board.slots()],
+            oldest: 0,
+            is_judged: false,
+            shown: 0,
+        })
+    }
+
+    /// Opens the connections, sends and verifies until the window is over, and says what came of it.
+    pub(crate) fn run(mut self) -> io::Result<Recorder> {
+        let mut events = Events::with_capacity(1024);
+        self.connect(&mut events)?;
+        let open = self.lines.iter().filter(|line| line.stage == Stage::Open).count();
+        self.recorder.connected = open as u64;
+        self.shared.open.fetch_add(open, Ordering::SeqCst);
+        self.shared.ready.fetch_add(1, Ordering::SeqCst);
+        let times = loop {
+            if let Some(times) = self.shared.times.get() {
+                break *times;
+            }
+            self.turn(&mut events, LOOK_UP)?;
+        };
+        self.begin(times);
+        while self.shared.now_ns() < times.close_ns {
+            let wait = self.send_due();
+            self.turn(&mut events, wait)?;
+        }
+        let patience_ns = times.close_ns + self.shared.plan.patience.as_nanos() as u64;
+        while self.is_waiting() && self.shared.now_ns() < patience_ns {
+            self.turn(&mut events, LOOK_UP)?;
+        }
+        self.judge();
+        while self.shared.now_ns() < times.end_ns {
+            self.turn(&mut events, LOOK_UP)?;
+        }
+        self.say_goodbye();
+        Ok(self.recorder)
+    }
+
+    /// Opens this worker's share of the connections.
+    fn connect(&mut self, events: &mut Events) -> io::Result<()> {
+        let plan = &self.shared.plan;
+        let (threads, total) = (plan.threads, plan.connections);
+        let rate = plan.connect_rate_per_s.map(|rate| rate / threads as f64);
+        let mut pace = rate.map(|rate| Schedule::new(self.shared.now_ns(), rate));
+        let mut wanted = (self.index..total).step_by(threads).peekable();
+        while wanted.peek().is_some() || self.opening > 0 {
+            while self.opening < OPENING
+                && wanted.peek().is_some()
+                && pace.as_mut().is_none_or(|pace| pace.take(self.shared.now_ns()).is_some())
+            {
+                let id = wanted.next().expect("there is one more") as u32;
+                self.open(id);
+            }
+            let is_paced = pace.is_some() && wanted.peek().is_some();
+            let is_idle = self.opening == 0 && !is_paced;
+            let wait = if is_idle { Duration::ZERO } else { Duration::from_millis(1) };
+            self.turn(events, wait)?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, id: u32) {
+        let now = self.shared.now_ns();
+        let target = &self.shared.target;
+        let opened = match target.mechanism {
+            Mechanism::Echo | Mechanism::Broadcast => connect::tcp(target, id).map(|stream| {
+                let plan = ClientPlan {
+                    host: target.host.clone(),
+                    path: target.path.clone(),
+                    max_message_bytes: self.shared.plan.payload_bytes.max(1 << 20),
+                };
+                let client = Box::new(Client::new(&plan, fastrand::u64(..)));
+                Line::new(id, Transport::WebSocket { stream, client }, Stage::Connecting(now))
+            }),
+            Mechanism::TcpEcho => connect::tcp(target, id).map(|stream| {
+                let transport = Transport::Tcp { stream, output: Output::retaining(), partial: Vec::new() };
+                Line::new(id, transport, Stage::Connecting(now))
+            }),
+            Mechanism::UdpEcho | Mechanism::UdpBroadcast => {
+                connect::udp(target, id).map(|socket| Line::new(id, Transport::Udp(socket), Stage::Open))
+            }
+        };
+        let token = Token(self.lines.len());
+        let registered =
+            opened.and_then(|mut line| line.register(self.poll.registry(), token).map(|()| line));
+        match registered {
+            Ok(line) => {
+                if matches!(line.stage, Stage::Connecting(_)) {
+                    self.opening += 1;
+                }
+                self.lines.push(line);
+            }
+            Err(error) => self.recorder.error(connect::kind(&error)),
+        }
+    }
+
+    /// Waits for at most `wait` and handles what is ready.
+    fn turn(&mut self, events: &mut Events, wait: Duration) -> io::Result<()> {
+        let wait = if self.unread.is_empty() { wait } else { Duration::ZERO };
+        match self.poll.poll(events, Some(wait)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for index in std::mem::take(&mut self.unread) {
+            self.read(index);
+        }
+        for event in events.iter() {
+            match event.token() {
+                ALARM => {}
+                WAKER => self.publish_more(),
+                Token(index) => self.ready(index, event),
+            }
+        }
+        let now = self.shared.now_ns();
+        if now >= self.next_timeouts_ns {
+            self.next_timeouts_ns = now + TIMEOUTS_EVERY_NS;
+            self.time_out(now);
+        }
+        self.shared.progress.fetch_add(self.recorder.seen - self.shown, Ordering::Relaxed);
+        self.shown = self.recorder.seen;
+        Ok(())
+    }
+
+    fn ready(&mut self, index: usize, event: &Event) {
+        let line = &mut self.lines[index];
+        if let Stage::Connecting(since) = line.stage {
+            match line.is_connected() {
+                Ok(false) => return,
+                Ok(true) => {
+                    let now = self.shared.now_ns();
+                    self.recorder.connect.record(now - since);
+                    let is_websocket = matches!(line.transport, Transport::WebSocket { .. });
+                    line.stage = if is_websocket { Stage::Upgrading(now) } else { Stage::Open };
+                    self.opening -= usize::from(!is_websocket);
+                }
+                Err(error) => return self.gone(index, connect::kind(&error)),
+            }
+        }
+        if self.lines[index].stage == Stage::Gone {
+            return;
+        }
+        if event.is_writable() {
+            self.flush(index);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(index);
+        }
+    }
+}

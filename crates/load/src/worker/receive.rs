@@ -1,0 +1,229 @@
+//! What comes back: taken apart, verified, counted.
+
+use std::io::ErrorKind;
+
+use switchboard_proto::ClientEvent;
+
+use super::{Shared, Worker};
+use crate::connect;
+use crate::line::{Line, Stage, Transport};
+use crate::recorder::Recorder;
+use crate::sequence::{Arrival, Sequence};
+use crate::stamp::Stamp;
+
+/// Reads from one connection before it is the others' turn.
+const READS_PER_TURN: usize = 16;
+
+/// How a connection ended.
+enum End {
+    Refused(String),
+    Failed(String),
+}
+
+impl Worker {
+    /// Reads what there is, verifies it, and sends what may be sent in its place.
+    pub(super) fn read(&mut self, index: usize) {
+        let is_datagram = self.shared.target.mechanism.is_datagram();
+        // Taken out, so that what is read can be looked at while the rest of the worker changes.
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut reads = 0;
+        while self.lines[index].stage != Stage::Gone {
+            if reads == READS_PER_TURN {
+                self.unread.push(index);
+                break;
+            }
+            reads += 1;
+            match self.lines[index].read(&mut scratch) {
+                Ok(0) if !is_datagram => self.gone(index, "closed".into()),
+                Ok(n) => {
+                    self.received(index, &mut scratch[..n]);
+                    if n < scratch.len() && !is_datagram {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Somebody's closed port refused a datagram: that says nothing about the next one.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_datagram => {
+                    self.recorder.error("datagram refused");
+                }
+                Err(error) => self.gone(index, connect::kind(&error)),
+            }
+        }
+        self.scratch = scratch;
+        self.refill(index);
+        self.flush(index);
+    }
+
+    /// Takes what was read apart into messages.
+    fn received(&mut self, index: usize, bytes: &mut [u8]) {
+        let now = self.shared.now_ns();
+        self.now = now;
+        let is_measured = self.is_measured();
+        self.recorder.bytes_received += if is_measured { bytes.len() as u64 } else { 0 };
+        let is_counted = !self.is_judged;
+        let mut receipt = Receipt {
+            shared: &self.shared,
+            recorder: &mut self.recorder,
+            now,
+            is_measured,
+            is_counted,
+            completed: false,
+        };
+        let payload_bytes = receipt.shared.plan.payload_bytes;
+        let Line { id, stage, transport, sequence, answered, under_way, sent } = &mut self.lines[index];
+        let mut end = None;
+        let mut message = |receipt: &mut Receipt<'_>, payload: &[u8]| {
+            let Some(number) = receipt.message(*id, *sent, sequence, payload) else { return };
+            let mechanism = receipt.shared.target.mechanism;
+            if mechanism.is_broadcast() {
+                // What the publisher may send next is decided by all receivers together.
+            } else if !mechanism.is_datagram() {
+                *answered += 1;
+            } else if let Some(place) = under_way.iter().position(|(sent, _)| *sent == number) {
+                under_way.remove(place);
+                *answered += 1;
+            } else {
+                // It was given up before, and another was sent in its place.
+                receipt.recorder.error("came after the timeout");
+            }
+        };
+        match transport {
+            Transport::Udp(_) if bytes.is_empty() => {}
+            Transport::Udp(_) => message(&mut receipt, bytes),
+            Transport::Tcp { partial, .. } => {
+                let mut input = &*bytes;
+                if !partial.is_empty() {
+                    let missing = (payload_bytes - partial.len()).min(input.len());
+                    partial.extend_from_slice(&input[..missing]);
+                    input = &input[missing..];
+                    if partial.len() == payload_bytes {
+                        message(&mut receipt, partial);
+                        partial.clear();
+                    }
+                }
+                let messages = input.chunks_exact(payload_bytes);
+                partial.extend_from_slice(messages.remainder());
+                messages.for_each(|payload| message(&mut receipt, payload));
+            }
+            Transport::WebSocket { client, .. } => {
+                let mut input = bytes;
+                while end.is_none() {
+                    match client.next(&mut input) {
+                        Ok(None) => break,
+                        Ok(Some(ClientEvent::Message(_, payload))) => message(&mut receipt, &payload),
+                        Ok(Some(ClientEvent::Upgraded)) => {
+                            if let Stage::Upgrading(since) = *stage {
+                                receipt.recorder.upgrade.record(now - since);
+                                self.opening -= 1;
+                            }
+                            *stage = Stage::Open;
+                        }
+                        Ok(Some(ClientEvent::Rejected(rejection))) => {
+                            end = Some(End::Refused(format!("{} {}", rejection.status, rejection.reason)));
+                        }
+                        Ok(Some(ClientEvent::Closed(code))) => {
+                            let code = code.map_or_else(|| "without a code".into(), |code| code.to_string());
+                            end = Some(End::Failed(format!("closed {code}")));
+                        }
+                        Err(error) => end = Some(End::Failed(error.to_string())),
+                    }
+                }
+            }
+        }
+        let completed = receipt.completed;
+        match end {
+            None => {}
+            Some(End::Refused(kind)) => self.refused(index, kind),
+            Some(End::Failed(kind)) => self.gone(index, kind),
+        }
+        if completed {
+            self.tell_publisher();
+        }
+    }
+
+    /// The server answered with something else than an upgrade.
+    fn refused(&mut self, index: usize, kind: String) {
+        self.recorder.refusal(kind);
+        self.end(index);
+    }
+
+    /// The connection failed or ended before its time.
+    pub(super) fn gone(&mut self, index: usize, kind: String) {
+        if !self.is_judged {
+            let kind = match self.lines[index].stage {
+                Stage::Open | Stage::Gone => kind,
+                Stage::Connecting(_) => format!("connecting: {kind}"),
+                Stage::Upgrading(_) => format!("upgrading: {kind}"),
+            };
+            self.recorder.error(kind);
+        }
+        if self.lines[index].stage == Stage::Open {
+            // A close is answered before the socket goes, if that is still possible.
+            let _ = self.lines[index].flush();
+        }
+        self.end(index);
+    }
+
+    pub(super) fn end(&mut self, index: usize) {
+        let line = &mut self.lines[index];
+        match std::mem::replace(&mut line.stage, Stage::Gone) {
+            Stage::Connecting(_) | Stage::Upgrading(_) => self.opening -= 1,
+            Stage::Open if self.times.is_some() => self.shared.board.receiver_has_gone(),
+            Stage::Open | Stage::Gone => {}
+        }
+        line.hang_up(self.poll.registry());
+    }
+}
+
+/// One read's worth of messages.
+struct Receipt<'a> {
+    shared: &'a Shared,
+    recorder: &'a mut Recorder,
+    /// When they were read.
+    now: u64,
+    is_measured: bool,
+    is_counted: bool,
+    /// Everybody has a published message now.
+    completed: bool,
+}
+
+impl Receipt<'_> {
+    /// Verifies one message on connection `id`, which has sent `sent`. Its number, if it is one that was waited for.
+    fn message(&mut self, id: u32, sent: u64, sequence: &mut Sequence, payload: &[u8]) -> Option<u64> {
+        if !self.is_counted {
+            return None;
+        }
+        self.recorder.seen += 1;
+        let mechanism = self.shared.target.mechanism;
+        // Everybody hears connection 0 in a broadcast, and only itself in an echo.
+        let (sender, sent) =
+            if mechanism.is_broadcast() { (0, self.shared.board.published()) } else { (id, sent) };
+        let stamp = Stamp::verify(payload, self.shared.plan.payload_bytes)
+            .filter(|stamp| stamp.connection == sender && stamp.sequence < sent);
+        let Some(stamp) = stamp else {
+            self.recorder.corrupted += 1;
+            // A connection keeps the order, so this was the next one. A datagram may have been any.
+            return (!mechanism.is_datagram()).then(|| sequence.arrived_unreadable());
+        };
+        match sequence.arrived(stamp.sequence) {
+            Arrival::Duplicate => {
+                self.recorder.duplicated += 1;
+                return None;
+            }
+            Arrival::New { late } => self.recorder.reordered += u64::from(late),
+        }
+        let elapsed = self.now.saturating_sub(stamp.sent_ns);
+        if self.is_measured {
+            self.recorder.messages += 1;
+            self.recorder.latency.record(elapsed);
+        }
+        if mechanism.is_broadcast() && self.shared.board.received(stamp.sequence) {
+            self.completed = true;
+            if self.is_measured {
+                self.recorder.last_receiver.record(elapsed);
+            }
+        }
+        Some(stamp.sequence)
+    }
+}

@@ -1,0 +1,255 @@
+//! What is sent, and when: in a closed loop in the place of what came back, in an open loop by the clock.
+
+use std::time::Duration;
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
+
+use super::{LOOK_UP, Times, Worker};
+use crate::connect;
+use crate::line::Stage;
+use crate::schedule::Schedule;
+
+/// How long before a message is due the loop stays awake: setting the alarm and waking up takes about that.
+const AWAKE: Duration = Duration::from_micros(20);
+
+/// How often a datagram receiver says that it is still there; a server forgets it after 30 s.
+const ANNOUNCE_EVERY_NS: u64 = 10_000_000_000;
+
+/// Announcements in one go: more would overrun the server's receive buffer.
+const ANNOUNCE_AT_ONCE: usize = 64;
+
+impl Worker {
+    /// Sends the first messages: in a closed loop as many as may be in flight, in an open loop those due.
+    pub(super) fn begin(&mut self, times: Times) {
+        self.times = Some(times);
+        self.now = self.shared.now_ns();
+        let is_broadcast = self.shared.target.mechanism.is_broadcast();
+        // In an open loop each worker has its share of the rate; only one publishes.
+        let share = if is_broadcast { 1.0 } else { self.shared.plan.threads as f64 };
+        if !is_broadcast || self.index == 0 {
+            let rate = self.shared.plan.rate_per_s;
+            self.schedule = rate.map(|rate| Schedule::new(times.start_ns, rate / share));
+        }
+        if is_broadcast {
+            return self.publish_more();
+        }
+        for index in 0..self.lines.len() {
+            self.refill(index);
+            self.flush(index);
+        }
+    }
+
+    /// Sends what is due in an open loop. Returns how long nothing will be.
+    pub(super) fn send_due(&mut self) -> Duration {
+        let Some(mut schedule) = self.schedule.take() else { return LOOK_UP };
+        let now = self.shared.now_ns();
+        self.now = now;
+        if self.shared.target.mechanism.is_broadcast() {
+            while self.may_publish(u64::MAX)
+                && let Some(due) = schedule.take(now)
+            {
+                self.publish(due);
+            }
+        } else {
+            while let Some(index) = self.next_in_turn()
+                && let Some(due) = schedule.take(now)
+            {
+                self.send(index, due);
+                self.flush(index);
+                self.turn += 1;
+            }
+        }
+        let left = Duration::from_nanos(schedule.next_ns().saturating_sub(self.shared.now_ns()));
+        self.schedule = Some(schedule);
+        if left <= AWAKE {
+            return Duration::ZERO;
+        }
+        let next = TimeSpec::from_duration(left);
+        match self.alarm.set(Expiration::OneShot(next), TimerSetTimeFlags::empty()) {
+            Ok(()) => LOOK_UP,
+            Err(_) => Duration::ZERO,
+        }
+    }
+
+    /// Sends in a closed loop as many messages on a connection as may be in flight.
+    pub(super) fn refill(&mut self, index: usize) {
+        let is_closed_loop = self.shared.plan.rate_per_s.is_none();
+        if !is_closed_loop || !self.is_sending() || self.shared.target.mechanism.is_broadcast() {
+            return;
+        }
+        let depth = self.shared.plan.depth as u64;
+        while self.lines[index].stage == Stage::Open && self.lines[index].in_flight() < depth {
+            self.send(index, self.now);
+        }
+    }
+
+    /// Publishes as much as a closed loop allows. Only the worker that has connection 0 does.
+    pub(super) fn publish_more(&mut self) {
+        let is_closed_loop = self.shared.plan.rate_per_s.is_none();
+        while is_closed_loop && self.is_sending() && self.may_publish(self.shared.plan.depth as u64) {
+            self.publish(self.shared.now_ns());
+        }
+    }
+
+    /// Lets the worker that publishes know that a message is complete.
+    pub(super) fn tell_publisher(&mut self) {
+        if self.index == 0 {
+            self.publish_more();
+        } else if let Some(waker) = self.shared.publisher.get() {
+            // It fails only when that worker has ended.
+            let _ = waker.wake();
+        }
+    }
+
+    /// Writes what a connection has queued.
+    pub(super) fn flush(&mut self, index: usize) {
+        if self.lines[index].stage == Stage::Gone {
+            return;
+        }
+        match self.lines[index].flush() {
+            Ok(written) if self.is_measured() => self.recorder.bytes_sent += written,
+            Ok(_) => {}
+            Err(error) => {
+                self.recorder.error(connect::kind(&error));
+                self.end(index);
+            }
+        }
+    }
+
+    /// Does what is due every now and then: gives up on connections and datagrams, announces receivers.
+    pub(super) fn time_out(&mut self, now: u64) {
+        let patience = self.shared.plan.patience.as_nanos() as u64;
+        let mechanism = self.shared.target.mechanism;
+        if self.opening > 0 {
+            for index in 0..self.lines.len() {
+                if let Stage::Connecting(since) | Stage::Upgrading(since) = self.lines[index].stage
+                    && now - since > 2 * patience
+                {
+                    self.gone(index, format!("no answer within {:?}", 2 * self.shared.plan.patience));
+                }
+            }
+        }
+        let datagram_patience = self.shared.plan.datagram_timeout.as_nanos() as u64;
+        if mechanism.is_broadcast() {
+            let patience = if mechanism.is_datagram() { datagram_patience } else { patience };
+            self.give_up_published(now, patience);
+        } else if mechanism.is_datagram() {
+            self.now = now;
+            for index in 0..self.lines.len() {
+                if self.lines[index].give_up(now.saturating_sub(datagram_patience)) > 0 {
+                    self.refill(index);
+                }
+            }
+        }
+        if mechanism.is_broadcast() && mechanism.is_datagram() {
+            self.announce(now);
+        }
+    }
+
+    /// Whether something that was sent may still come back.
+    pub(super) fn is_waiting(&self) -> bool {
+        match self.shared.target.mechanism.is_broadcast() {
+            true => self.shared.board.in_flight() > 0,
+            false => self.lines.iter().any(|line| line.stage == Stage::Open && line.in_flight() > 0),
+        }
+    }
+
+    /// Counts what has not come.
+    pub(super) fn judge(&mut self) {
+        self.is_judged = true;
+        let published = self.shared.board.published();
+        for line in &self.lines {
+            self.recorder.lost += match self.shared.target.mechanism.is_broadcast() {
+                // Who has left was promised nothing more; that it left is counted by itself.
+                true if line.stage == Stage::Gone => 0,
+                true => line.sequence.lost(published),
+                false => line.sequence.lost(line.sent),
+            };
+        }
+    }
+
+    /// Closes what is open, politely.
+    pub(super) fn say_goodbye(&mut self) {
+        for index in 0..self.lines.len() {
+            if self.lines[index].stage == Stage::Open {
+                self.lines[index].say_goodbye();
+                self.flush(index);
+            }
+        }
+    }
+
+    /// Whether bytes that are read or written now belong to the window.
+    pub(super) fn is_measured(&self) -> bool {
+        self.times.is_some_and(|times| (times.open_ns..times.close_ns).contains(&self.now))
+    }
+
+    fn is_sending(&self) -> bool {
+        self.times.is_some_and(|times| self.now < times.close_ns)
+    }
+
+    fn send(&mut self, index: usize, sent_ns: u64) {
+        let payload_bytes = self.shared.plan.payload_bytes;
+        if let Err(error) = self.lines[index].send(payload_bytes, sent_ns, &mut self.datagram) {
+            self.gone(index, connect::kind(&error));
+        }
+    }
+
+    /// The open connection whose turn it is in an open loop.
+    fn next_in_turn(&mut self) -> Option<usize> {
+        let count = self.lines.len();
+        let place =
+            (self.turn..self.turn + count).find(|turn| self.lines[turn % count].stage == Stage::Open)?;
+        self.turn = place;
+        Some(place % count)
+    }
+
+    /// Whether connection 0 may publish one more, with `depth` under way at the most.
+    fn may_publish(&self, depth: u64) -> bool {
+        let board = &self.shared.board;
+        let is_publisher = self.lines.first().is_some_and(|line| line.id == 0 && line.stage == Stage::Open);
+        is_publisher && board.has_room() && board.in_flight() < depth
+    }
+
+    fn publish(&mut self, sent_ns: u64) {
+        let number = self.shared.board.published();
+        let slot = (number % self.published_at.len() as u64) as usize;
+        self.published_at[slot] = self.now.max(sent_ns);
+        self.shared.board.publish();
+        self.recorder.published += u64::from(self.is_measured());
+        self.send(0, sent_ns);
+        self.flush(0);
+    }
+
+    /// Waits no longer for those published messages that take too long.
+    fn give_up_published(&mut self, now: u64, patience: u64) {
+        if self.index != 0 {
+            return;
+        }
+        let published = self.shared.board.published();
+        let slots = self.published_at.len() as u64;
+        self.oldest = self.oldest.max(published.saturating_sub(slots));
+        let mut has_given_up = false;
+        while self.oldest < published
+            && now.saturating_sub(self.published_at[(self.oldest % slots) as usize]) > patience
+        {
+            has_given_up |= self.shared.board.give_up(self.oldest);
+            self.oldest += 1;
+        }
+        if has_given_up {
+            self.now = now;
+            self.publish_more();
+        }
+    }
+
+    fn announce(&mut self, now: u64) {
+        if now < self.next_announce_ns {
+            return;
+        }
+        self.next_announce_ns = now + ANNOUNCE_EVERY_NS;
+        for lines in self.lines.chunks(ANNOUNCE_AT_ONCE) {
+            lines.iter().for_each(|line| line.announce());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
