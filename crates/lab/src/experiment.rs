@@ -93,9 +93,6 @@ pub struct Budget {
     /// Rounds are given up before windows get shorter than this.
     #[serde(deserialize_with = "positive")]
     pub shortest_window: Duration,
-    /// These numbers of connections instead of all powers.
-    #[serde(default)]
-    pub connections: Option<Vec<NonZeroUsize>>,
     /// No more connections than this, whatever the machine allows.
     #[serde(default)]
     pub most_connections: Option<NonZeroUsize>,
@@ -163,7 +160,8 @@ pub(crate) fn find(name: &str) -> Result<Experiment, LabError> {
 }
 
 fn parse(name: &str, text: &str) -> Result<Experiment, String> {
-    let mut experiment: Experiment = toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
+    let mut experiment: Experiment =
+        toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
     if experiment.connections.factor.get() < 2 {
         return Err("connections.factor: must be at least 2".to_owned());
     }
@@ -247,7 +245,10 @@ mod tests {
             assert!(subjects.iter().any(|subject| subject.model == model.name), "{}", model.name);
         }
         let one = |name: &str| subjects.iter().find(|subject| subject.model == name).unwrap().clone();
-        assert_eq!((one("raw").mechanism.as_str(), one("raw").ceiling, one("raw").compared), ("tcp-echo", true, false));
+        assert_eq!(
+            (one("raw").mechanism.as_str(), one("raw").ceiling, one("raw").compared),
+            ("tcp-echo", true, false)
+        );
         assert_eq!((one("udp").mechanism.as_str(), one("udp").compared), ("udp-echo", false));
         assert_eq!((one("epoll").mechanism.as_str(), one("epoll").compared), ("echo", true));
     }
@@ -256,7 +257,9 @@ mod tests {
     fn models_that_serve_no_broadcast_stay_out_of_it() {
         let subjects = find("broadcast").unwrap().subjects();
         assert!(subjects.iter().all(|subject| subject.model != "threads-direct" && subject.model != "raw"));
-        assert!(subjects.iter().any(|subject| subject.model == "udp" && subject.mechanism == "udp-broadcast"));
+        assert!(
+            subjects.iter().any(|subject| subject.model == "udp" && subject.mechanism == "udp-broadcast")
+        );
     }
 
     #[test]

@@ -1,13 +1,36 @@
 //! The lab: starts servers and load generators as processes, observes them, judges whether a point counts,
 //! records it, and reports.
+//!
+//! In reading order: `experiment` is what a definition can say, `plan` decides the points and their order from it,
+//! `trial` measures one point with the help of `process` (a child that cannot be left behind) and `tree` (what a server
+//! with all its processes uses), `verdict` judges it, [`record`] writes it down, and `run` does this for all of them. [`report`]
+//! draws the pictures from the recorded files alone.
 
+mod environment;
 mod error;
 mod experiment;
+mod format;
 mod machine;
+mod plan;
 mod process;
+mod progress;
 pub mod record;
 pub mod report;
+mod run;
+mod summary;
+mod table;
 mod tree;
+mod trial;
+mod verdict;
 
 pub use error::LabError;
 pub use experiment::{Budget, Counts, Effort, Efforts, Experiment, MechanismName, Subject, experiments};
+pub use plan::{Job, Plan};
+pub use progress::Progress;
+pub use run::{Interrupt, RunOptions, run};
+pub use summary::{ExperimentSummary, Row, RunSummary, Spread};
+
+/// This moment in UTC, to the second, as in `2026-11-20T22:31:43Z`.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

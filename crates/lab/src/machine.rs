@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 const DESCRIPTORS_ASIDE: usize = 64;
 /// Processes and threads that stay free, so that the user's shell keeps working.
 const PROCESSES_ASIDE: u64 = 500;
+/// A thread's stack and its guard page, and as much again for what it allocates.
+const MAPS_PER_THREAD: u64 = 4;
 
 /// The limits that decide in advance which points can be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) struct Machine {
     pub(crate) tasks: u64,
     /// Memory that is available, in bytes.
     pub(crate) memory_bytes: u64,
+    /// Pieces of address space that one process may have, see proc_sys_vm(5), max_map_count.
+    pub(crate) maps: u64,
 }
 
 /// The cores of server and load generator.
@@ -32,6 +36,9 @@ pub(crate) struct Cores {
     pub(crate) server: usize,
     /// The core of the load generator.
     pub(crate) load: usize,
+    /// The core of the lab, which watches both: one of its own, or that of the load generator. Beside a server with
+    /// thousands of runnable threads the lab would wait for its turn longer than a window lasts.
+    pub(crate) lab: usize,
 }
 
 impl Machine {
@@ -40,7 +47,8 @@ impl Machine {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         let allowed = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
         let descriptors = usize::try_from(allowed).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_ASIDE);
-        Machine { descriptors, tasks: free_tasks(), memory_bytes: available_memory() }
+        let maps = number("/proc/sys/vm/max_map_count").unwrap_or(u64::MAX);
+        Machine { descriptors, tasks: free_tasks(), memory_bytes: available_memory(), maps }
     }
 
     /// The short name of the limit that makes it pointless to try `model` with `connections`.
@@ -53,6 +61,8 @@ impl Machine {
             && count > self.tasks
         {
             Some(task)
+        } else if needs.task == Some("threads") && count.saturating_mul(MAPS_PER_THREAD) > self.maps {
+            Some("max_map_count")
         } else if count.saturating_mul(needs.memory_bytes) > self.memory_bytes / 5 * 4 {
             Some("memory")
         } else {
@@ -61,31 +71,44 @@ impl Machine {
     }
 }
 
-/// What a connection costs a model, roughly: to plan with, not to report.
+/// What connections cost a model, roughly: to plan with, not to report.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
     /// What there has to be one of for each connection.
     pub(crate) task: Option<&'static str>,
-    /// Memory of both ends together, kernel included.
-    pub(crate) memory_bytes: u64,
-    /// From the first connect(2) to the last answer and back to nothing, a connection's share of it.
-    pub(crate) open_and_close: Duration,
+    /// Memory of both ends of a connection together, kernel included.
+    memory_bytes: u64,
+    /// Opening and closing the first connection, in nanoseconds.
+    open_ns: u64,
+    /// What each connection that is already open adds to that, in nanoseconds.
+    open_more_ns: u64,
     /// Reading what one more connection adds to the process tree.
-    pub(crate) observe: Duration,
+    observe_ns: u64,
 }
 
 /// See [`Needs`]. The registry of models cannot say this; a new model is taken for an event loop.
 pub(crate) fn needs(model: &str) -> Needs {
-    let (task, kib, open_us, observe_us) = match model {
-        "fork" => (Some("processes"), 300, 600, 90),
-        "threads" | "threads-direct" => (Some("threads"), 70, 150, 25),
-        _ => (None, 30, 70, 0),
+    let (task, kib, open_ns, open_more_ns, observe_ns) = match model {
+        // fork(2) copies the table of descriptors, in which the parent has one for every child.
+        "fork" => (Some("processes"), 300, 350_000, 200, 130_000),
+        "threads" | "threads-direct" => (Some("threads"), 180, 200_000, 0, 25_000),
+        _ => (None, 30, 100_000, 0, 0),
     };
-    Needs {
-        task,
-        memory_bytes: kib * 1024,
-        open_and_close: Duration::from_micros(open_us),
-        observe: Duration::from_micros(observe_us),
+    Needs { task, memory_bytes: kib * 1024, open_ns, open_more_ns, observe_ns }
+}
+
+impl Needs {
+    /// From the first connect(2) to the last upgrade, and back to nothing.
+    pub(crate) fn open_and_close(&self, connections: usize) -> Duration {
+        let count = connections as u64;
+        let pairs = count.saturating_mul(count) / 2;
+        let one_by_one = count.saturating_mul(self.open_ns);
+        Duration::from_nanos(one_by_one.saturating_add(pairs.saturating_mul(2 * self.open_more_ns)))
+    }
+
+    /// Reading memory, threads and context switches of the server.
+    pub(crate) fn observe(&self, connections: usize) -> Duration {
+        Duration::from_nanos(self.observe_ns.saturating_mul(connections as u64))
     }
 }
 
@@ -103,9 +126,30 @@ impl Cores {
     }
 }
 
+/// This thread, and those that it starts, on one core for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Pinned(CpuSet);
+
+impl Pinned {
+    pub(crate) fn to(cpu: usize) -> Option<Pinned> {
+        let this_thread = Pid::from_raw(0);
+        let before = sched_getaffinity(this_thread).ok()?;
+        let mut one = CpuSet::new();
+        one.set(cpu).ok()?;
+        sched_setaffinity(this_thread, &one).ok()?;
+        Some(Pinned(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
+    }
+}
+
 impl std::fmt::Display for Cores {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "server pinned to core {}, load generator to core {}", self.server, self.load)
+        write!(f, "server pinned to core {}, load generator to core {}, lab to core {}", self.server, self.load, self.lab)
     }
 }
 
@@ -114,7 +158,8 @@ fn choose(cpus: &[usize], siblings: impl Fn(usize) -> Vec<usize>) -> Option<Core
     let beside = siblings(server);
     let others = &cpus[1..];
     let &load = others.iter().find(|cpu| !beside.contains(cpu)).or(others.first())?;
-    Some(Cores { server, load })
+    let lab = others.iter().copied().find(|cpu| *cpu != load && !beside.contains(cpu)).unwrap_or(load);
+    Some(Cores { server, load, lab })
 }
 
 /// `0-3,8,10-11`, as the kernel writes sets of CPUs; see cpuset(7).
@@ -127,8 +172,8 @@ fn parse_cpu_list(list: &str) -> Vec<usize> {
 }
 
 fn free_tasks() -> u64 {
-    let number = |path: &str| read(path)?.parse::<u64>().ok();
-    let mut limits = vec![number("/proc/sys/kernel/pid_max"), number("/proc/sys/kernel/threads-max"), pids_max()];
+    let mut limits =
+        vec![number("/proc/sys/kernel/pid_max"), number("/proc/sys/kernel/threads-max"), pids_max()];
     if !geteuid().is_root() {
         // The kernel does not hold root to it; see getrlimit(2), RLIMIT_NPROC.
         limits.push(getrlimit(Resource::RLIMIT_NPROC).ok().map(|(soft, _)| soft));
@@ -169,6 +214,10 @@ fn available_memory() -> u64 {
     kib.map_or(u64::MAX, |kib| kib * 1024)
 }
 
+fn number(path: &str) -> Option<u64> {
+    read(path)?.parse().ok()
+}
+
 /// A small file of /proc or /sys without the white space around it.
 pub(crate) fn read(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
@@ -178,8 +227,10 @@ pub(crate) fn read(path: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    const LAPTOP: Machine = Machine { descriptors: 1024 - 64, tasks: 3_000, memory_bytes: 8 << 30 };
-    const SERVER: Machine = Machine { descriptors: 1 << 20, tasks: 30_000, memory_bytes: 16 << 30 };
+    const LAPTOP: Machine =
+        Machine { descriptors: 1024 - 64, tasks: 3_000, memory_bytes: 8 << 30, maps: 65_530 };
+    const SERVER: Machine =
+        Machine { descriptors: 1 << 20, tasks: 30_000, memory_bytes: 16 << 30, maps: 65_530 };
 
     #[test]
     fn a_limit_is_named_only_where_trying_would_be_pointless() {
@@ -189,6 +240,7 @@ mod tests {
         assert_eq!(SERVER.limit("fork", 16_384), None);
         assert_eq!(SERVER.limit("fork", 65_536), Some("processes"));
         assert_eq!(SERVER.limit("threads", 65_536), Some("threads"));
+        assert_eq!(SERVER.limit("threads", 16_384), Some("max_map_count"));
         assert_eq!(SERVER.limit("select", 65_536), None, "select says FD_SETSIZE itself");
         assert_eq!(Machine { memory_bytes: 4 << 30, ..SERVER }.limit("fork", 16_384), Some("memory"));
     }
@@ -196,8 +248,8 @@ mod tests {
     #[test]
     fn server_and_load_get_different_physical_cores_where_there_are_two() {
         let pairs = |cpu: usize| vec![cpu / 2 * 2, cpu / 2 * 2 + 1];
-        assert_eq!(choose(&[0, 1, 2, 3], pairs), Some(Cores { server: 0, load: 2 }));
-        assert_eq!(choose(&[0, 1], pairs), Some(Cores { server: 0, load: 1 }), "better than one");
+        assert_eq!(choose(&[0, 1, 2, 3], pairs), Some(Cores { server: 0, load: 2, lab: 3 }));
+        assert_eq!(choose(&[0, 1], pairs), Some(Cores { server: 0, load: 1, lab: 1 }), "better than one");
         assert_eq!(choose(&[5], pairs), None);
         assert_eq!(choose(&[], pairs), None);
     }

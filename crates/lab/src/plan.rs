@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::RunOptions;
+use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{Effort, Experiment, Subject};
 use crate::machine::{Machine, needs};
@@ -15,10 +16,12 @@ use crate::record::{RUN, SCHEMA};
 const START_AND_STOP: Duration = Duration::from_millis(80);
 /// Time for which the load generator holds few connections open after the window, so that they can be looked at.
 const SHORTEST_HOLD: Duration = Duration::from_millis(100);
-/// Looking for the processes of a tree among all those of the machine, for each of them.
-const FIND: Duration = Duration::from_micros(40);
-/// A point that alone takes more than this share of the budget is run in the first round only.
-const HEAVY: u32 = 25;
+/// A point that alone takes more than this part of the budget is run in the first round only.
+const HEAVY: u32 = 40;
+/// One that takes more than this part is not run at all, unless the user asks for this number of connections.
+const TOO_SLOW: u32 = 8;
+/// The short name of that reason.
+pub(crate) const TOO_SLOW_REASON: &str = "too slow";
 
 /// The settings of a run and all its points: the content of `run.json`, and all that `--resume` needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,13 +75,17 @@ pub struct Job {
     pub mechanism: String,
     /// Connections wanted.
     pub connections: usize,
-    /// The short name of the machine's limit that makes it pointless to try.
+    /// The short name of the machine's limit that makes it pointless to try, or `too slow`.
     pub limit: Option<String>,
 }
 
 impl Plan {
     /// Plans `experiment` for `machine`: first the rounds, then the windows give way to the budget.
-    pub(crate) fn make(experiment: &Experiment, options: &RunOptions, machine: &Machine) -> Result<Plan, LabError> {
+    pub(crate) fn make(
+        experiment: &Experiment,
+        options: &RunOptions,
+        machine: &Machine,
+    ) -> Result<Plan, LabError> {
         let budget = experiment.budget(options.effort);
         let subjects = match &options.models {
             Some(names) => experiment.subjects_named(names)?,
@@ -101,12 +108,12 @@ impl Plan {
             subjects,
             jobs: Vec::new(),
             expected_s: 0.0,
-            started_at: jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default().to_string(),
-            command: std::env::args().collect(),
+            started_at: crate::now(),
+            command: environment::command_line(),
         };
         let rounds_can_shrink = options.rounds.is_none();
         loop {
-            plan.jobs = plan.shuffled(machine, budget.budget / HEAVY);
+            plan.jobs = plan.shuffled(machine, budget.budget, options.connections.is_some());
             plan.window_ms = plan.window_that_fits(budget.budget, budget.shortest_window, budget.window);
             plan.expected_s = plan.cost_of(&plan.jobs).as_secs_f64();
             if plan.expected_s <= budget.budget.as_secs_f64() || plan.rounds <= 1 || !rounds_can_shrink {
@@ -146,14 +153,14 @@ impl Plan {
     }
 
     /// All rounds, each in an order of its own, so that a slow minute of the machine hits all models alike.
-    fn shuffled(&self, machine: &Machine, heavy: Duration) -> Vec<Job> {
+    fn shuffled(&self, machine: &Machine, budget: Duration, counts_are_wished: bool) -> Vec<Job> {
         let mut random = fastrand::Rng::with_seed(self.seed);
         let mut jobs = Vec::new();
         for round in 0..self.rounds {
             let mut points = Vec::new();
             for subject in &self.subjects {
                 for &connections in &self.connections {
-                    let job = Job {
+                    let mut job = Job {
                         order: 0,
                         round,
                         model: subject.model.clone(),
@@ -161,7 +168,11 @@ impl Plan {
                         connections,
                         limit: machine.limit(&subject.model, connections).map(str::to_owned),
                     };
-                    if round == 0 || overhead(&job) <= heavy {
+                    let overhead = overhead(&job);
+                    if job.limit.is_none() && overhead > budget / TOO_SLOW && !counts_are_wished {
+                        job.limit = Some(TOO_SLOW_REASON.to_owned());
+                    }
+                    if round == 0 || overhead <= budget / HEAVY {
                         points.push(job);
                     }
                 }
@@ -187,26 +198,21 @@ impl Plan {
 
 /// How long the load generator is to hold its connections open after the window.
 pub(crate) fn hold(job: &Job) -> Duration {
-    let needs = needs(&job.model);
-    if needs.task == Some("processes") {
-        SHORTEST_HOLD + (needs.observe + FIND) * clamp(job.connections)
-    } else {
-        SHORTEST_HOLD + needs.observe * clamp(job.connections)
-    }
+    SHORTEST_HOLD + needs(&job.model).observe(job.connections)
 }
 
 fn overhead(job: &Job) -> Duration {
-    START_AND_STOP + needs(&job.model).open_and_close * clamp(job.connections) + hold(job)
+    START_AND_STOP + needs(&job.model).open_and_close(job.connections) + hold(job)
 }
 
-/// The powers of the factor up to what the machine allows, or what the budget or the user names.
+/// The powers of the factor up to what the machine allows, or what the user names.
 fn counts(experiment: &Experiment, options: &RunOptions, machine: &Machine) -> Result<Vec<usize>, LabError> {
     let budget = experiment.budget(options.effort);
-    let mut counts: Vec<usize> = match (&options.connections, &budget.connections) {
-        (Some(wanted), _) => wanted.clone(),
-        (None, Some(named)) => named.iter().map(|count| count.get()).collect(),
-        (None, None) => {
-            let most = budget.most_connections.map_or(usize::MAX, usize::from).min(machine.descriptors).max(1);
+    let mut counts: Vec<usize> = match &options.connections {
+        Some(wanted) => wanted.clone(),
+        None => {
+            let most =
+                budget.most_connections.map_or(usize::MAX, usize::from).min(machine.descriptors).max(1);
             let factor = experiment.connections.factor.get();
             std::iter::successors(Some(1usize), |count| count.checked_mul(factor))
                 .take_while(|&count| count <= most)
@@ -221,10 +227,6 @@ fn counts(experiment: &Experiment, options: &RunOptions, machine: &Machine) -> R
     Ok(counts)
 }
 
-fn clamp(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -235,7 +237,8 @@ mod tests {
     use crate::experiment::find;
 
     /// A machine with 20,000 descriptors.
-    const HERE: Machine = Machine { descriptors: 20_000 - 64, tasks: 31_000, memory_bytes: 16 << 30 };
+    const HERE: Machine =
+        Machine { descriptors: 20_000 - 64, tasks: 31_000, memory_bytes: 16 << 30, maps: 65_530 };
 
     fn plan(effort: Effort, machine: &Machine) -> Plan {
         let options = RunOptions { effort, seed: Some(7), ..RunOptions::default() };
@@ -247,7 +250,7 @@ mod tests {
         assert_eq!(plan(Effort::Default, &HERE).connections, [1, 4, 16, 64, 256, 1024, 4096, 16384]);
         let laptop = Machine { descriptors: 1024 - 64, ..HERE };
         assert_eq!(plan(Effort::Default, &laptop).connections, [1, 4, 16, 64, 256]);
-        let large = Machine { descriptors: 1 << 20, tasks: 1 << 22, memory_bytes: 1 << 38 };
+        let large = Machine { descriptors: 1 << 20, tasks: 1 << 22, memory_bytes: 1 << 38, maps: 1 << 30 };
         assert_eq!(*plan(Effort::Default, &large).connections.last().unwrap(), 16384);
         assert_eq!(*plan(Effort::Full, &large).connections.last().unwrap(), 1 << 20);
     }
@@ -266,6 +269,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_alone_would_eat_the_budget_is_marked_unless_it_is_asked_for() {
+        let limit = |plan: &Plan| {
+            let job = plan.jobs.iter().find(|job| job.model == "fork" && job.connections == 16384);
+            job.unwrap().limit.clone()
+        };
+        assert_eq!(limit(&plan(Effort::Default, &HERE)).as_deref(), Some(TOO_SLOW_REASON));
+        assert_eq!(limit(&plan(Effort::Full, &HERE)), None);
+        let options = RunOptions { connections: Some(vec![16384]), ..RunOptions::default() };
+        assert_eq!(limit(&Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap()), None);
     }
 
     #[test]

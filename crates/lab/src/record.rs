@@ -91,7 +91,8 @@ pub struct Point {
     pub server_memory_idle_bytes: Option<u64>,
     /// Sum over the processes of each one's largest resident size: shared pages count in every one of them.
     pub server_memory_peak_bytes: Option<u64>,
-    /// (`server_memory_bytes` − `server_memory_idle_bytes`) / `connected`; kernel socket buffers not included.
+    /// What the server's processes allocated beyond what they had before the first connection, divided by
+    /// `connected`. Neither the program's own pages nor the kernel's buffers are in it.
     pub memory_bytes_per_connection: Option<f64>,
     /// Times the server's threads gave up the CPU to wait, from its start to the end of the window.
     pub server_context_switches_voluntary: Option<u64>,
@@ -219,7 +220,10 @@ pub struct Recorder {
 impl Recorder {
     /// Opens `points.jsonl` and `histograms.jsonl` of `dir` for appending, and makes them where they are missing.
     pub fn open(dir: &Path) -> io::Result<Recorder> {
-        Ok(Recorder { points: open_lines(&dir.join(POINTS))?, histograms: open_lines(&dir.join(HISTOGRAMS))? })
+        Ok(Recorder {
+            points: open_lines(&dir.join(POINTS))?,
+            histograms: open_lines(&dir.join(HISTOGRAMS))?,
+        })
     }
 
     /// Appends one point, and its histogram where there is one, and hands both to the kernel.

@@ -183,8 +183,8 @@ impl Parent {
         }
     }
 
-    /// Takes what one child sent, until it is the others' turn.
-    fn receive(&mut self, key: usize) {
+    /// Takes what one child sent, until it is the others' turn. True: there is more.
+    fn receive(&mut self, key: usize) -> bool {
         for _ in 0..PACKETS_PER_TURN {
             let child = &mut self.children[key];
             match child.relay.receive(MsgFlags::MSG_DONTWAIT) {
@@ -194,17 +194,18 @@ impl Parent {
                 }
                 Ok(Some(Packet::Message(message))) => self.publish(&message),
                 Ok(Some(Packet::Counts(counts))) => self.tally.add(counts),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Ok(None) | Err(_) => {
                     child.is_subscribed = false;
                     if !child.watched.is_empty() {
                         let _ = self.epoll.delete(child.relay.as_fd());
                         child.watched = EpollFlags::empty();
                     }
-                    return;
+                    return false;
                 }
             }
         }
+        true
     }
 
     fn publish(&mut self, message: &Arc<Outgoing>) {
@@ -238,7 +239,7 @@ impl Parent {
             }
             if let Some(key) = self.keys.remove(&pid) {
                 // Its last packets are still there.
-                self.receive(key);
+                while self.receive(key) {}
                 self.children.remove(key);
             }
         }

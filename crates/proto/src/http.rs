@@ -41,12 +41,16 @@ pub(crate) enum Head {
 pub(crate) fn read_head(input: &[u8], app: &App) -> Head {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    match request.parse(input) {
-        Ok(httparse::Status::Complete(head_bytes)) if head_bytes <= MAX_HEAD_BYTES => {
-            route(&request, head_bytes, app).unwrap_or_else(Head::Answer)
+    // What stands behind the limit is not looked at: the answer must not depend on how much came in one read.
+    match request.parse(&input[..input.len().min(MAX_HEAD_BYTES)]) {
+        Ok(httparse::Status::Complete(head_bytes)) => {
+            // The answer to HEAD is a head, whatever the answer (RFC 9110, section 9.3.2).
+            let without_body = request.method == Some("HEAD");
+            route(&request, head_bytes, app)
+                .unwrap_or_else(|answer| Head::Answer(Answer { without_body, ..answer }))
         }
         Ok(httparse::Status::Partial) if input.len() <= MAX_HEAD_BYTES => Head::Incomplete,
-        Ok(_) => Head::Answer(Answer::new(
+        Ok(httparse::Status::Partial) => Head::Answer(Answer::new(
             431,
             format!("The request head is longer than {MAX_HEAD_BYTES} bytes.\n"),
         )),
@@ -74,12 +78,9 @@ fn route(request: &httparse::Request<'_, '_>, head_bytes: usize, app: &App) -> R
         let answer = Answer::new(405, format!("{method} is not served here.\n"));
         return Err(answer.with("Allow", "GET, HEAD"));
     }
-    let answer = |answer: Answer| Answer { without_body: method == "HEAD", ..answer };
     let Some(room) = room else {
-        return Err(answer(Answer {
-            content_type: "text/html; charset=utf-8",
-            ..Answer::new(200, page(app))
-        }));
+        let content_type = "text/html; charset=utf-8";
+        return Err(Answer { content_type, ..Answer::new(200, page(app)) });
     };
     // An upgrade asked for in HTTP/1.0 must be ignored (RFC 9110, section 7.8).
     let wants_websocket = is_http_11
@@ -88,7 +89,7 @@ fn route(request: &httparse::Request<'_, '_>, head_bytes: usize, app: &App) -> R
         && fields.has_token("Connection", "upgrade");
     if !wants_websocket {
         let text = format!("{path} is a WebSocket: ask for it with Upgrade: websocket.\n");
-        return Err(answer(Answer::new(426, text).with("Upgrade", "websocket")));
+        return Err(Answer::new(426, text).with("Upgrade", "websocket"));
     }
     if fields.only("Sec-WebSocket-Version")? != Some(b"13") {
         let answer = Answer::new(426, "This WebSocket speaks version 13 (RFC 6455).\n".into());

@@ -8,6 +8,10 @@ use bytes::{Buf, Bytes};
 /// A copy of 2 KiB costs less than the extra segment it would take in a gathered write.
 const COALESCE_BYTES: usize = 2048;
 
+/// Written bytes at the start of the tail that are worth moving the rest down for, once they outnumber it.
+/// Without this a receiver that is always a little behind would make the tail grow for ever.
+const COMPACT_BYTES: usize = 64 << 10;
+
 /// The bytes that a session wants written, in order.
 ///
 /// Small writes coalesce in `tail`, so that all replies to one read leave in one write; long or shared
@@ -120,6 +124,9 @@ impl Output {
         self.tail_written += written;
         debug_assert!(self.tail_written <= self.tail.len(), "more written than there was");
         if self.tail_written < self.tail.len() {
+            if self.tail_written >= COMPACT_BYTES && self.tail_written > self.tail.len() / 2 {
+                self.tail.drain(..std::mem::take(&mut self.tail_written));
+            }
             return;
         }
         self.tail_written = 0;

@@ -1,15 +1,91 @@
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::Failure;
+use switchboard_lab::{Effort, Interrupt, LabError, Progress, RunOptions, report};
+
+use crate::{Failure, args};
 
 #[derive(clap::Args)]
-pub(crate) struct Args {}
-#[derive(clap::Args)]
-pub(crate) struct ReportArgs {}
-
-pub(crate) fn run(_: Args) -> Result<ExitCode, Failure> {
-    Err(Failure::new(1, ""))
+pub(crate) struct Args {
+    /// Experiments to run, or paths of .toml files [default: connections]
+    experiments: Vec<String>,
+    /// Under a minute: a few counts, one short round
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// Longer windows and more rounds
+    #[arg(long)]
+    full: bool,
+    /// Only these models, hidden ones too: epoll,poll,raw
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    models: Option<Vec<String>>,
+    /// These numbers of connections: 1,64,1024
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    connections: Option<Vec<usize>>,
+    /// Size of a message: a number of bytes, or like 16KiB
+    #[arg(long, value_name = "SIZE", value_parser = args::bytes)]
+    payload: Option<usize>,
+    /// Rounds: each has every point once, in random order
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// Folder for the results; must be new or empty [default: results/DATE-HOST-EXPERIMENT]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with an interrupted run
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "connections"])]
+    resume: Option<PathBuf>,
+    /// Seed of the random order
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Name of this machine in the results [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
 }
-pub(crate) fn report(_: &ReportArgs) -> Result<ExitCode, Failure> {
-    Err(Failure::new(1, ""))
+
+#[derive(clap::Args)]
+pub(crate) struct ReportArgs {
+    /// A folder that `switchboard run` made
+    dir: PathBuf,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let options = RunOptions {
+        experiments: args.experiments,
+        effort: match (args.quick, args.full) {
+            (true, _) => Effort::Quick,
+            (_, true) => Effort::Full,
+            _ => Effort::Default,
+        },
+        models: args.models,
+        connections: args.connections,
+        payload: args.payload,
+        rounds: args.rounds,
+        out: args.out,
+        resume: args.resume,
+        seed: args.seed,
+        host: args.host,
+        progress: Progress::Automatic,
+        ..RunOptions::default()
+    };
+    let failed = |error: LabError| Failure::new(error.exit_status(), error);
+    let interrupt = Interrupt::on_signals().map_err(failed)?;
+    let summary = switchboard_lab::run(&options, &interrupt).map_err(failed)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&summary).map_err(|error| Failure::new(1, error))?;
+        println!("{text}");
+    } else {
+        print!("{summary}");
+    }
+    Ok(ExitCode::from(summary.exit_status()))
+}
+
+pub(crate) fn report(args: &ReportArgs) -> Result<ExitCode, Failure> {
+    let written = report::write(&args.dir)
+        .map_err(|error| Failure::new(1, format!("{}: {error}", args.dir.display())))?;
+    for file in written {
+        println!("{}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
 }

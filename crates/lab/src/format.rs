@@ -1,0 +1,48 @@
+//! Numbers as people read them.
+
+/// `12,345`
+pub(crate) fn count(number: usize) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// `12,345` for a figure of that size, with one decimal where it is small.
+pub(crate) fn grouped(figure: f64) -> String {
+    if figure.abs() < 10.0 { format!("{figure:.1}") } else { count(figure.round() as usize) }
+}
+
+/// `4:05` for minutes and seconds.
+pub(crate) fn seconds(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    format!("{}:{:02}", whole / 60, whole % 60)
+}
+
+/// `850 ns`, `12.3 µs`, `1.5 ms`, `2.0 s`.
+pub(crate) fn nanoseconds(ns: f64) -> String {
+    match ns {
+        ns if ns < 1e3 => format!("{ns:.0} ns"),
+        ns if ns < 1e6 => format!("{:.1} µs", ns / 1e3),
+        ns if ns < 1e9 => format!("{:.1} ms", ns / 1e6),
+        ns => format!("{:.1} s", ns / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_durations_have_a_fitting_unit() {
+        assert_eq!([1, 999, 1000, 16384, 1234567].map(count), ["1", "999", "1,000", "16,384", "1,234,567"]);
+        assert_eq!([1.25, 1234.6].map(grouped), ["1.2", "1,235"]);
+        assert_eq!([5.0, 61.4, 600.0].map(seconds), ["0:05", "1:01", "10:00"]);
+        assert_eq!([850.0, 12_340.0, 1.5e6, 2e9].map(nanoseconds), ["850 ns", "12.3 µs", "1.5 ms", "2.0 s"]);
+    }
+}

@@ -1,0 +1,308 @@
+//! A run from its options to its summary: plan, folder, points, report.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::environment;
+use crate::error::LabError;
+use crate::experiment::{Effort, Experiment, find};
+use crate::machine::{Cores, Machine, Pinned};
+use crate::plan::{Job, Plan};
+use crate::progress::{Meter, Progress, announcement};
+use crate::record::{HISTOGRAMS, POINTS, Point, Recorder, SCHEMA, Status, read_points};
+use crate::report;
+use crate::summary::{ExperimentSummary, RunSummary};
+use crate::trial::Trial;
+
+/// Others that keep more than this share of all cores busy are worth a warning.
+const BUSY: f64 = 0.1;
+
+/// What is to be run, and how. The default is the experiment `connections` as its definition says.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Names of built-in experiments or paths of .toml files; none means `connections`.
+    pub experiments: Vec<String>,
+    /// How much time to take.
+    pub effort: Effort,
+    /// These models instead of all that can take part; hidden ones may be named.
+    pub models: Option<Vec<String>>,
+    /// These numbers of connections instead of the definition's.
+    pub connections: Option<Vec<usize>>,
+    /// Bytes of payload a message.
+    pub payload: Option<usize>,
+    /// This number of rounds instead of as many as fit.
+    pub rounds: Option<u32>,
+    /// The results folder, new or empty; with several experiments the folder of their folders. By default
+    /// `results/<date>-<host>-<experiment>` in the working directory, with a number behind it if that exists.
+    pub out: Option<PathBuf>,
+    /// Continue the run in this folder; only `progress`, `program` and `patience` are used beside it.
+    pub resume: Option<PathBuf>,
+    /// The seed of the order.
+    pub seed: Option<u64>,
+    /// The name of this machine in the results; by default the host name.
+    pub host: Option<String>,
+    /// What is shown during the run.
+    pub progress: Progress,
+    /// The program that serves and loads; by default the one that is running.
+    pub program: Option<PathBuf>,
+    /// How long a server or load generator may be silent beyond its work before its point is given up;
+    /// by default 20 s.
+    pub patience: Option<Duration>,
+}
+
+/// The user's wish to stop: a run looks at it many times a second.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// An interrupt that only [`Interrupt::trigger`] triggers.
+    pub fn new() -> Interrupt {
+        Interrupt::default()
+    }
+
+    /// An interrupt that Ctrl-C and SIGTERM trigger; a second one of them ends the process at once.
+    pub fn on_signals() -> Result<Interrupt, LabError> {
+        let interrupt = Interrupt::new();
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // The order matters: the first signal finds the flag unset and only sets it.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupt.0))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupt.0)))
+                .map_err(|source| LabError::System { what: "listen for Ctrl-C", source })?;
+        }
+        Ok(interrupt)
+    }
+
+    /// Stops the run after what it is doing now; the point that is being measured is given up.
+    pub fn trigger(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn triggered(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs experiments, one after the other, each into a results folder of its own with a report in it.
+///
+/// Points that break are recorded as invalid and stop nothing. An error means that the run could not begin or go
+/// on; what was measured until then is in the folder.
+pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, LabError> {
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()
+            .map_err(|source| LabError::System { what: "find the running program", source })?,
+    };
+    let lab = Lab {
+        options,
+        interrupt,
+        program,
+        machine: Machine::here(),
+        cores: Cores::choose(),
+        busy_share: environment::busy_share(),
+    };
+    let _pinned = lab.cores.map(|cores| Pinned::to(cores.lab));
+    let mut experiments = Vec::new();
+    if let Some(dir) = &options.resume {
+        experiments.push(lab.resume(dir)?);
+    } else {
+        let names =
+            if options.experiments.is_empty() { &["connections".to_owned()] } else { &*options.experiments };
+        // Mistakes in the second one are found before the first has run for minutes.
+        let found = names.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
+        let plans =
+            found.iter().map(|one| Plan::make(one, options, &lab.machine)).collect::<Result<Vec<_>, _>>()?;
+        for (experiment, plan) in found.iter().zip(&plans) {
+            if interrupt.triggered() {
+                break;
+            }
+            let dir = lab.folder(experiment, plans.len())?;
+            plan.write(&dir)?;
+            environment::write(&dir, &lab.host(), lab.cores, lab.busy_share)?;
+            experiments.push(lab.carry_out(plan, &dir)?);
+        }
+    }
+    Ok(RunSummary { schema: SCHEMA, interrupted: interrupt.triggered(), experiments })
+}
+
+struct Lab<'a> {
+    options: &'a RunOptions,
+    interrupt: &'a Interrupt,
+    program: PathBuf,
+    machine: Machine,
+    cores: Option<Cores>,
+    busy_share: Option<f64>,
+}
+
+impl Lab<'_> {
+    fn resume(&self, dir: &Path) -> Result<ExperimentSummary, LabError> {
+        let plan = Plan::read(dir)?;
+        if let Some(reason) = environment::differs_from(dir) {
+            return Err(LabError::Resume { dir: dir.to_owned(), reason });
+        }
+        self.carry_out(&plan, dir)
+    }
+
+    /// Measures what is missing in `dir`, and writes the report of all that is there.
+    fn carry_out(&self, plan: &Plan, dir: &Path) -> Result<ExperimentSummary, LabError> {
+        let begun = Instant::now();
+        let points_file = dir.join(POINTS);
+        let (mut points, damaged) = if points_file.exists() {
+            read_points(dir).map_err(LabError::file(&points_file))?
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        let missing = missing(plan, &points);
+        let mut meter = Meter::start(self.options.progress, plan, &missing);
+        self.announce(&meter, plan, &missing, dir);
+        for line in &damaged {
+            meter.say(&line.to_string());
+        }
+
+        let outcome = self.measure(plan, dir, &missing, &mut meter, &mut points);
+        meter.finish();
+        outcome?;
+
+        let mut summary = ExperimentSummary::of(plan, dir.to_owned(), &points);
+        summary.interrupted = self.interrupt.triggered();
+        summary.damaged = damaged.iter().map(ToString::to_string).collect();
+        if !points.is_empty() {
+            match report::write(dir) {
+                Ok(files) => summary.report = files,
+                Err(error) => summary.report_error = Some(error.to_string()),
+            }
+        }
+        summary.elapsed_s = begun.elapsed().as_secs_f64();
+        Ok(summary)
+    }
+
+    fn measure(
+        &self,
+        plan: &Plan,
+        dir: &Path,
+        jobs: &[&Job],
+        meter: &mut Meter,
+        points: &mut Vec<Point>,
+    ) -> Result<(), LabError> {
+        let mut recorder = Recorder::open(dir).map_err(LabError::file(&dir.join(HISTOGRAMS)))?;
+        let trial = Trial {
+            program: &self.program,
+            plan,
+            cores: self.cores,
+            patience: self.options.patience.unwrap_or(Duration::from_secs(20)),
+            stop: &self.interrupt.0,
+        };
+        let mut reached = limits_of(points);
+        for job in jobs {
+            if self.interrupt.triggered() {
+                break;
+            }
+            meter.point_begins(job);
+            let known = reached.get(&(job.model.clone(), job.connections));
+            let Some((point, histogram)) = trial.run(job, known)? else { break };
+            recorder.append(&point, histogram.as_deref()).map_err(LabError::file(&dir.join(POINTS)))?;
+            meter.point_ends(job, &point);
+            reached.extend(limits_of(std::slice::from_ref(&point)));
+            points.push(point);
+        }
+        Ok(())
+    }
+
+    fn announce(&self, meter: &Meter, plan: &Plan, jobs: &[&Job], dir: &Path) {
+        meter.say(&announcement(plan, jobs.len(), plan.cost_of(jobs.iter().copied())));
+        meter.say(&match self.cores {
+            Some(cores) => cores.to_string(),
+            None => "nothing is pinned: this machine has one core for server and load generator together"
+                .to_owned(),
+        });
+        meter.say(&format!("results: {}", dir.display()));
+        if cfg!(debug_assertions) {
+            meter.say("this is a debug build, its figures say little; use cargo run --release");
+        }
+        if let Some(busy) = self.busy_share.filter(|&busy| busy > BUSY) {
+            let percent = 100.0 * busy;
+            meter.say(&format!(
+                "this machine was {percent:.0} % busy before the run; stop what else runs for better figures"
+            ));
+        }
+    }
+
+    fn host(&self) -> String {
+        self.options.host.as_deref().map_or_else(environment::host_name, environment::label)
+    }
+
+    /// A new folder for the results of `experiment`.
+    fn folder(&self, experiment: &Experiment, experiments: usize) -> Result<PathBuf, LabError> {
+        if let Some(out) = &self.options.out {
+            let dir = if experiments > 1 { out.join(&experiment.name) } else { out.clone() };
+            fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
+            let mut entries = fs::read_dir(&dir).map_err(LabError::file(&dir))?;
+            return if entries.next().is_none() { Ok(dir) } else { Err(LabError::FolderExists(dir)) };
+        }
+        let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+        new_folder(Path::new("results"), &format!("{date}-{}-{}", self.host(), experiment.name))
+    }
+}
+
+/// `root/name`, or `root/name-2` if that exists, and so on. Whoever creates a folder has it, so two runs at once
+/// do not meet in one.
+fn new_folder(root: &Path, name: &str) -> Result<PathBuf, LabError> {
+    fs::create_dir_all(root).map_err(LabError::file(root))?;
+    let names = std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
+    for name in names {
+        let dir = root.join(name);
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            outcome => return outcome.map_err(LabError::file(&dir)).map(|()| dir),
+        }
+    }
+    unreachable!("the numbers do not end")
+}
+
+/// The jobs of the plan that no point was recorded for, in their order.
+fn missing<'a>(plan: &'a Plan, points: &[Point]) -> Vec<&'a Job> {
+    let done: HashSet<_> =
+        points.iter().map(|point| (point.model.as_str(), point.connections, point.round)).collect();
+    plan.jobs.iter().filter(|job| !done.contains(&(job.model.as_str(), job.connections, job.round))).collect()
+}
+
+/// The limits that were met, by model and connections wanted: they do not move from round to round.
+fn limits_of(points: &[Point]) -> HashMap<(String, usize), Point> {
+    let met = points.iter().filter(|point| point.status == Status::Limit);
+    met.map(|point| ((point.model.clone(), point.connections), point.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::blank;
+
+    #[test]
+    fn a_results_folder_is_never_used_twice() {
+        let root = tempfile::tempdir().unwrap();
+        let names: Vec<_> = (0..3)
+            .map(|_| new_folder(root.path(), "today").unwrap().file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["today", "today-2", "today-3"]);
+    }
+
+    #[test]
+    fn what_is_recorded_is_not_measured_again_and_the_rest_keeps_its_order() {
+        let options = RunOptions {
+            seed: Some(1),
+            rounds: Some(2),
+            connections: Some(vec![1, 4]),
+            ..RunOptions::default()
+        };
+        let machine = Machine { descriptors: 1000, tasks: 1000, memory_bytes: 1 << 34, maps: 1 << 16 };
+        let plan = Plan::make(&find("connections").unwrap(), &options, &machine).unwrap();
+        let points: Vec<Point> = plan.jobs.iter().step_by(2).map(|job| blank(&plan, job)).collect();
+        let orders: Vec<usize> = missing(&plan, &points).iter().map(|job| job.order).collect();
+        assert_eq!(orders, (1..plan.jobs.len()).step_by(2).collect::<Vec<_>>());
+        assert_eq!(missing(&plan, &[]).len(), plan.jobs.len());
+    }
+}

@@ -1,0 +1,47 @@
+#!/bin/sh
+# Stands in for the command `switchboard` in the tests of the lab: every model misbehaves in its own way. The port that
+# `serve` prints tells `load` which model it talks to; `load` and the test find the server's id in the file
+# `server-MODEL.pid`, and the file `hang` makes every load generator hang.
+here=$(dirname "$0")
+say() { printf '%s\n' "$1"; }
+phases() { for phase in connecting connected measuring; do say "{\"phase\":\"$phase\"}"; done; }
+distribution='{"min":1,"p50":2,"p90":3,"p99":4,"p99_9":5,"max":6,"mean":2.5}'
+result() { # open refused errors lost
+    say '{"phase":"measured"}'
+    say "{\"schema\":1,\"connections_open\":$1,\"refused\":$2,\"errors\":$3,\"window_ns\":1000000000,\"messages\":1000,
+\"messages_per_s\":1000.0,\"lost\":$4,\"duplicated\":0,\"reordered\":0,\"corrupted\":0,\"latency_ns\":$distribution,
+\"last_receiver_ns\":null,\"connect_ns\":$distribution,\"upgrade_ns\":null,\"client_cpu_ns\":500000,\"client_cpu\":0.5,
+\"latency_histogram\":\"QUJD\"}" | tr -d '\n'
+    echo
+}
+wait_for_ever() { sleep 600 & wait; }
+
+case $1 in
+serve)
+    model=$2
+    echo $$ >"$here/server-$model.pid"
+    case $model in
+    fork) port=1 ;; threads) port=2 ;; select) port=4 ;; poll) port=5 ;; epoll) port=6 ;; udp) port=7 ;; raw) port=8 ;;
+    threads-direct) echo "cannot bind 127.0.0.1:0: no luck" >&2; exit 1 ;;
+    esac
+    trap 'exit 0' TERM
+    echo "listening on 127.0.0.1:$port"
+    wait_for_ever
+    ;;
+load)
+    if [ -e "$here/hang" ]; then
+        say '{"phase":"connecting"}'
+        : >"$here/hanging"
+        wait_for_ever
+    fi
+    case $2 in
+    *:1/echo) phases; kill -9 "$(cat "$here/server-fork.pid")"; wait_for_ever ;;
+    *:2/echo) phases; result 4 '{}' '{}' 3; exit 1 ;;
+    *:4/echo) phases; result 3 '{"503 FD_SETSIZE":1}' '{}' 0 ;;
+    *:5/echo) say '{"phase":"connecting"}'; echo "still trying" >&2; wait_for_ever ;;
+    *:6/echo) phases; result 4 '{}' '{}' 0 ;;
+    udp://*:7) phases; result 4 '{}' '{}' 12 ;;
+    tcp://*:8) echo "a bug" >&2; exit 101 ;;
+    esac
+    ;;
+esac

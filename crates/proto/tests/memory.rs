@@ -1,0 +1,145 @@
+//! An idle connection owns no buffers: counted at the allocator, since nothing else sees them all.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use switchboard_proto::{App, Event, Kind, Outgoing, Session};
+
+/// The system's allocator, which also knows how many bytes each thread holds: tests run beside each other.
+struct Counting;
+
+thread_local! {
+    static HELD_BYTES: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    // The thread may be past the end of its thread-local values: then nobody asks any more.
+    let _ = HELD_BYTES.try_with(|held| held.set(held.get() + bytes));
+}
+
+// SAFETY: both calls go to the system's allocator unchanged; counting does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const REQUEST: &[u8] = b"GET /broadcast HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// Feeds `pieces`, drops every event, writes all output.
+fn feed(session: &mut Session, pieces: &[&[u8]], now: Instant) {
+    for piece in pieces {
+        session.receive(&mut piece.to_vec(), now);
+        while session.poll_event().is_some() {}
+        let output = session.output();
+        output.consume(output.len());
+    }
+}
+
+/// Bytes that `talk` leaves behind in a session that was just accepted.
+fn left_by(talk: impl FnOnce(&mut Session, Instant)) -> isize {
+    let app = Arc::new(App { heartbeat: Some(Duration::from_secs(1)), ..App::default() });
+    let now = Instant::now();
+    let mut session = Session::server(&app, now);
+    let before = HELD_BYTES.get();
+    talk(&mut session, now);
+    let left = HELD_BYTES.get() - before;
+    drop(session);
+    left
+}
+
+#[test]
+fn a_connection_that_was_just_accepted_owns_nothing() {
+    let app = Arc::new(App::default());
+    let before = HELD_BYTES.get();
+    let session = Session::server(&app, Instant::now());
+    assert_eq!(HELD_BYTES.get() - before, 0);
+    drop(session);
+}
+
+#[test]
+fn an_idle_websocket_owns_nothing() {
+    let echo = String::from_utf8(REQUEST.to_vec()).unwrap().replace("/broadcast", "/echo");
+    for request in [REQUEST, echo.as_bytes()] {
+        // The handshake in one piece and in two.
+        assert_eq!(left_by(|session, now| feed(session, &[request], now)), 0);
+        assert_eq!(left_by(|session, now| feed(session, &[&request[..50], &request[50..]], now)), 0);
+    }
+}
+
+#[test]
+fn what_a_message_took_is_given_back() {
+    // A mask of zeros, so that the payload stands as it is.
+    let whole = b"\x82\x85\0\0\0\0hello";
+    let fragments = b"\x01\x83\0\0\0\0hel\x89\x81\0\0\0\0!\x80\x82\0\0\0\0lo";
+    let big = [&b"\x82\xFF\0\0\0\0\0\x01\0\0\0\0\0\0"[..], &[7; 65_536]].concat();
+    for frame in [&whole[..], fragments, &big] {
+        for cut in [0, 1, 5, 8, 10, frame.len() - 1] {
+            let pieces = [REQUEST, &frame[..cut], &frame[cut..]];
+            assert_eq!(left_by(|session, now| feed(session, &pieces, now)), 0, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_delivery_that_is_written_leaves_nothing() {
+    let left = left_by(|session, now| {
+        feed(session, &[REQUEST], now);
+        for bytes in [10, 3000, 100_000] {
+            let message = Outgoing::new(Kind::Binary, Bytes::from(vec![0; bytes]));
+            session.deliver(&message, now);
+            session.deliver(&message, now);
+            feed(session, &[b""], now);
+        }
+    });
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn half_a_message_takes_its_own_size_and_not_what_its_header_says() {
+    // 16 MiB announced, a few bytes sent: what the peer wants held, it has to send.
+    let left = left_by(|session, now| {
+        feed(session, &[REQUEST, b"\x82\xFF\0\0\0\0\x01\0\0\0\0\0\0\0few"], now);
+    });
+    assert!(left > 0, "three bytes must be somewhere");
+    assert!(left < 300 << 10, "{left} bytes held for three");
+}
+
+#[test]
+fn a_broadcast_in_flight_is_held_once() {
+    let app = Arc::new(App::default());
+    let now = Instant::now();
+    let message = Outgoing::new(Kind::Binary, Bytes::from(vec![0; 1 << 20]));
+    let mut sessions: Vec<_> = (0..10).map(|_| Session::server(&app, now)).collect();
+    sessions.iter_mut().for_each(|session| feed(session, &[REQUEST], now));
+    let before = HELD_BYTES.get();
+    sessions.iter_mut().for_each(|session| session.deliver(&message, now));
+    let held = HELD_BYTES.get() - before;
+    assert!((1 << 20..(1 << 20) + 20_000).contains(&held), "{held} bytes for one frame of 1 MiB");
+}
+
+#[test]
+fn an_event_carries_the_message_out() {
+    let app = Arc::new(App::default());
+    let now = Instant::now();
+    let mut session = Session::server(&app, now);
+    feed(&mut session, &[REQUEST], now);
+    session.receive(&mut b"\x82\x85\0\0\0\0hello".to_owned(), now);
+    let Some(Event::Publish(message)) = session.poll_event() else { panic!("no event") };
+    assert_eq!(&message.payload()[..], b"hello");
+}

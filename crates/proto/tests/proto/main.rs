@@ -1,0 +1,16 @@
+//! The protocols as their peers see them: in virtual time, cut anywhere, and beside tungstenite.
+//!
+//! In reading order: `pair` connects a `Session` and a `Client`; `session`, `timers` and `http` say what a
+//! user sees; `websocket` holds the assembler to the RFC; `splitting` and `output` are properties;
+//! `differential` compares with tungstenite. `frames` and `script` write bytes by hand for all of them.
+
+mod differential;
+mod frames;
+mod http;
+mod output;
+mod pair;
+mod script;
+mod session;
+mod splitting;
+mod timers;
+mod websocket;
