@@ -30,8 +30,17 @@ fn main() {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_millis(1500))
         .configure_from_args();
+    // One message a read, as from a client that waits for each answer: what a read costs by itself shows here.
+    let single = Burst::new(20, 1);
+    let mut group = criterion.benchmark_group("parse 20 B, one a read");
+    group.throughput(Throughput::Elements(1));
+    parse_ours(&mut group, &single);
+    parse_theirs(&mut group, &single, "tungstenite", WebSocketConfig::default());
+    parse_theirs(&mut group, &single, "tungstenite 4 KiB", small_buffers());
+    group.finish();
+
     for (size, payload_bytes) in SIZES {
-        let burst = Burst::new(payload_bytes);
+        let burst = Burst::new(payload_bytes, (BURST_BYTES / payload_bytes).max(1));
         let mut group = criterion.benchmark_group(format!("parse {size}"));
         group.throughput(Throughput::Elements(burst.messages as u64));
         parse_ours(&mut group, &burst);
@@ -67,9 +76,8 @@ struct Burst {
 }
 
 impl Burst {
-    fn new(payload_bytes: usize) -> Burst {
+    fn new(payload_bytes: usize, messages: usize) -> Burst {
         let payload: Vec<u8> = (0..payload_bytes).map(|i| (i * 31 % 251) as u8).collect();
-        let messages = (BURST_BYTES / payload_bytes).max(1);
         let mut masked = Vec::new();
         let mut plain = Vec::new();
         for _ in 0..messages {

@@ -112,8 +112,9 @@ impl TryFrom<String> for MechanismName {
         if known.contains(&name) {
             return Ok(MechanismName(name));
         }
-        let hint = nearest(&name, &known).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
-        Err(format!("unknown mechanism `{name}`{hint} (one of {})", known.join(", ")))
+        let hint =
+            nearest(&name, &known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+        Err(format!("unknown mechanism `{name}`{hint}; one of {}", known.join(", ")))
     }
 }
 
@@ -266,11 +267,11 @@ mod tests {
     fn an_unknown_name_brings_the_list_and_the_nearest() {
         let error = find("conections").unwrap_err();
         assert_eq!(error.exit_status(), 2);
-        let expected = "unknown experiment `conections`, did you mean `connections`?; experiments: connections, broadcast, or the path of a .toml file";
+        let expected = "unknown experiment `conections` (did you mean `connections`?); experiments: connections, broadcast, or the path of a .toml file";
         assert_eq!(error.to_string(), expected);
         let error = find("connections").unwrap().subjects_named(&["epol".to_owned()]).unwrap_err();
         assert_eq!(error.exit_status(), 2);
-        assert!(error.to_string().starts_with("unknown model `epol`, did you mean `epoll`?"), "{error}");
+        assert!(error.to_string().starts_with("unknown model `epol` (did you mean `epoll`?)"), "{error}");
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub(crate) struct Needs {
     open_ns: u64,
     /// What each connection that is already open adds to that, in nanoseconds.
     open_more_ns: u64,
-    /// Reading what one more connection adds to the process tree.
+    /// Reading what one more connection adds to the process tree, with a margin: what is read too late is lost.
     observe_ns: u64,
 }
 
@@ -90,8 +90,8 @@ pub(crate) struct Needs {
 pub(crate) fn needs(model: &str) -> Needs {
     let (task, kib, open_ns, open_more_ns, observe_ns) = match model {
         // fork(2) copies the table of descriptors, in which the parent has one for every child.
-        "fork" => (Some("processes"), 300, 350_000, 200, 130_000),
-        "threads" | "threads-direct" => (Some("threads"), 180, 200_000, 0, 25_000),
+        "fork" => (Some("processes"), 300, 350_000, 200, 300_000),
+        "threads" | "threads-direct" => (Some("threads"), 180, 200_000, 0, 60_000),
         _ => (None, 30, 100_000, 0, 0),
     };
     Needs { task, memory_bytes: kib * 1024, open_ns, open_more_ns, observe_ns }
@@ -149,7 +149,11 @@ impl Drop for Pinned {
 
 impl std::fmt::Display for Cores {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "server pinned to core {}, load generator to core {}, lab to core {}", self.server, self.load, self.lab)
+        write!(
+            f,
+            "server pinned to core {}, load generator to core {}, lab to core {}",
+            self.server, self.load, self.lab
+        )
     }
 }
 

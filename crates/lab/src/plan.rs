@@ -15,7 +15,7 @@ use crate::record::{RUN, SCHEMA};
 /// Starting and stopping the two processes of a point and reading their state, without any connection.
 const START_AND_STOP: Duration = Duration::from_millis(80);
 /// Time for which the load generator holds few connections open after the window, so that they can be looked at.
-const SHORTEST_HOLD: Duration = Duration::from_millis(100);
+const SHORTEST_HOLD: Duration = Duration::from_millis(150);
 /// A point that alone takes more than this part of the budget is run in the first round only.
 const HEAVY: u32 = 40;
 /// One that takes more than this part is not run at all, unless the user asks for this number of connections.

@@ -107,7 +107,7 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// "connections: 24 points (8 models × 3 counts × 1 round), about 0:41; ..."
+/// What is going to happen and how long it will take, in one line.
 pub(crate) fn announcement(plan: &Plan, points: usize, expected: Duration) -> String {
     let rounds = if plan.rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", plan.rounds) };
     format!(

@@ -33,12 +33,14 @@ impl fmt::Display for ExperimentSummary {
         let mut notes = Notes::default();
 
         writeln!(f, "{}: {}", self.experiment, self.question)?;
-        let throughput = Figure { of: |row| row.messages_per_s, show: grouped, better: f64::gt };
+        let throughput = Figure { of: |row| row.messages_per_s, unit: 1.0, show: grouped, better: f64::gt };
         writeln!(f, "\n{messages} per second\n{}", self.table(&throughput, &mut notes))?;
-        let cpu = Figure { of: |row| row.server_cpu_ns_per_message, show: microseconds, better: f64::lt };
+        let cpu =
+            Figure { of: |row| row.server_cpu_ns_per_message, unit: 1e3, show: decimals, better: f64::lt };
         writeln!(f, "\nserver CPU per {message}, µs\n{}", self.table(&cpu, &mut notes))?;
         if broadcast {
-            let last = Figure { of: |row| row.last_receiver_p50_ns, show: microseconds, better: f64::lt };
+            let last =
+                Figure { of: |row| row.last_receiver_p50_ns, unit: 1e3, show: decimals, better: f64::lt };
             writeln!(f, "\nuntil the last receiver has it, median, µs\n{}", self.table(&last, &mut notes))?;
         }
 
@@ -56,6 +58,8 @@ impl fmt::Display for ExperimentSummary {
 /// What a table shows of a row.
 struct Figure {
     of: fn(&Row) -> Option<Spread>,
+    /// What the figure is divided by.
+    unit: f64,
     show: fn(f64) -> String,
     better: fn(&f64, &f64) -> bool,
 }
@@ -168,16 +172,25 @@ fn cell(row: &Row, figure: &Figure, best: Option<Spread>, notes: &mut Notes) -> 
         Some(best) if row.rounds > 1 && best.overlaps(&spread) => "≈",
         _ => " ",
     };
-    let mut cell = format!("{}{note}{mark}", (figure.show)(spread.median));
+    let mut cell = format!("{}{note}{mark}", (figure.show)(spread.median / figure.unit));
     if spread.max - spread.min > WIDE * spread.median {
-        cell += &format!("\n{}–{} ", (figure.show)(spread.min), (figure.show)(spread.max));
+        cell += &format!("\n{} ", range(spread.min / figure.unit, spread.max / figure.unit, figure.show));
     }
     cell
 }
 
-fn microseconds(ns: f64) -> String {
-    let us = ns / 1000.0;
-    if us < 100.0 { format!("{us:.2}") } else { grouped(us) }
+/// Shorter than the two figures in full, or the widest column of the table would be made of ranges.
+fn range(min: f64, max: f64, show: fn(f64) -> String) -> String {
+    match max {
+        max if max >= 1e6 => format!("{:.1}–{:.1} M", min / 1e6, max / 1e6),
+        max if max >= 1e4 => format!("{:.0}–{:.0} k", min / 1e3, max / 1e3),
+        max => format!("{}–{}", show(min), show(max)),
+    }
+}
+
+/// Two decimals for what a message costs, none for what is larger than a hundred.
+fn decimals(figure: f64) -> String {
+    if figure < 100.0 { format!("{figure:.2}") } else { grouped(figure) }
 }
 
 fn superscript(number: usize) -> String {
@@ -276,7 +289,7 @@ mod tests {
         let line = text.lines().find(|line| line.trim_start().starts_with("4,096")).unwrap();
         let cells = ["4,096", "FD_SETSIZE", "invalid¹", "125,000*"];
         assert_eq!(line.split_whitespace().collect::<Vec<_>>(), cells, "{text}");
-        assert!(text.contains("100,000–150,000"), "a wide range is shown: {text}");
+        assert!(text.contains("100–150 k"), "a wide range is shown: {text}");
         assert!(text.contains("\n¹ poll at 4,096: 3 messages lost\n"), "{text}");
         assert!(text.contains("report: results/x/report.html"), "{text}");
     }

@@ -87,11 +87,8 @@ impl Trial<'_> {
             let line =
                 self.next_line(&mut load, &mut server, watch.doing, self.patience_for(job, watch.doing))?;
             match Said::parse(&line.text) {
-                Ok(Said::Phase(phase)) => watch.enter(&phase, &server),
-                Ok(Said::Result(result)) => {
-                    watch.result_came(line.at);
-                    break *result;
-                }
+                Ok(Said::Phase(phase)) => watch.enter(&phase, &server, line.at + hold(job)),
+                Ok(Said::Result(result)) => break *result,
                 Err(reason) => return Err(broken("load generator", &reason)),
             }
         };
@@ -235,17 +232,17 @@ struct Watch {
     before: Option<CpuTimes>,
     cpu_ns: Option<u64>,
     loaded: Option<Usage>,
-    looked: Option<Instant>,
 }
 
 impl Default for Watch {
     fn default() -> Watch {
-        Watch { doing: CONNECTING, tree: None, before: None, cpu_ns: None, loaded: None, looked: None }
+        Watch { doing: CONNECTING, tree: None, before: None, cpu_ns: None, loaded: None }
     }
 }
 
 impl Watch {
-    fn enter(&mut self, phase: &str, server: &Process) {
+    /// The connections stay open until `held_until` if this is the end of the window.
+    fn enter(&mut self, phase: &str, server: &Process, held_until: Instant) {
         match phase {
             "connected" => {
                 self.doing = "warming up";
@@ -262,19 +259,12 @@ impl Watch {
                     let now = Tree::of(server.pid());
                     let newcomers = now.newcomers(tree).cpu_times().since(&CpuTimes::default());
                     self.cpu_ns = Some(edge.since(before) + newcomers);
-                    self.loaded = Some(now.usage());
-                    self.looked = Some(Instant::now());
+                    // Memory and threads count only if all connections were open while they were read.
+                    self.loaded = Some(now.usage()).filter(|_| Instant::now() <= held_until);
                 }
                 self.doing = HOLDING;
             }
             _ => {}
-        }
-    }
-
-    /// Memory and threads count only if the connections were open all the time while they were read.
-    fn result_came(&mut self, at: Instant) {
-        if self.looked.is_some_and(|looked| looked > at) {
-            self.loaded = None;
         }
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! - Calls of one message: `recvfrom`, `sendto`.
 //! - Costs: two calls a message, and nothing for a client that says nothing.
+//! - A subscriber of a broadcast is whoever was heard from lately; an empty datagram announces and is not passed on.
 //! - Limit: a datagram holds at most 65,507 bytes (IPv4); loss and order are the application's business.
 //! - Choose it where a late message is worth nothing.
 
@@ -97,6 +98,11 @@ impl Server {
         }
         if self.senders.heard(sender, now) {
             self.tally.connections += 1;
+        }
+        // An empty datagram says only that its sender is there: sent to all, it would cost N² sends to gather N
+        // subscribers, and tell them nothing.
+        if datagram.is_empty() {
+            return;
         }
         let receivers: Vec<SocketAddr> = self.senders.present(now).copied().collect();
         for receiver in receivers {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use switchboard_proto::{App, Event, Kind, Outgoing, Session};
+use switchboard_proto::{App, Client, ClientEvent, ClientPlan, Event, Kind, Outgoing, Session};
 
-/// The system's allocator, which also knows how many bytes each thread holds: tests run beside each other.
+/// The system's allocator, which also knows how many bytes each thread holds and how often it asked for some:
+/// tests run beside each other.
 struct Counting;
 
 thread_local! {
     static HELD_BYTES: Cell<isize> = const { Cell::new(0) };
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
 fn count(bytes: isize) {
@@ -24,6 +26,7 @@ fn count(bytes: isize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
+        let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
         // SAFETY: the caller's promise, passed on.
         unsafe { System.alloc(layout) }
     }
@@ -142,4 +145,35 @@ fn an_event_carries_the_message_out() {
     session.receive(&mut b"\x82\x85\0\0\0\0hello".to_owned(), now);
     let Some(Event::Publish(message)) = session.poll_event() else { panic!("no event") };
     assert_eq!(&message.payload()[..], b"hello");
+}
+
+#[test]
+fn a_client_allocates_nothing_for_a_message() {
+    let app = Arc::new(App::default());
+    let now = Instant::now();
+    let plan = ClientPlan { host: "h".into(), path: "/echo".into(), max_message_bytes: 1 << 20 };
+    let (mut session, mut client) = (Session::server(&app, now), Client::new(&plan, 1));
+    let mut wire = vec![0; 4096];
+    let mut allocations = 0;
+    for round in 0..100 {
+        let sent = client.output().len();
+        wire[..sent].copy_from_slice(client.output().single().expect("in one piece"));
+        client.output().consume(sent);
+        session.receive(&mut wire[..sent], now);
+        let answered = session.output().len();
+        wire[..answered].copy_from_slice(session.output().single().expect("in one piece"));
+        session.output().consume(answered);
+
+        let before = ALLOCATIONS.get();
+        let mut input = &mut wire[..answered];
+        let event = client.next(&mut input).expect("no violation").expect("an echo");
+        assert_eq!(matches!(event, ClientEvent::Upgraded), round == 0);
+        assert_eq!(client.next(&mut input), Ok(None));
+        client.send_with(Kind::Binary, 64, |space| space.fill(round));
+        // The handshake is allowed some, and the first message its buffer.
+        if round > 1 {
+            allocations += ALLOCATIONS.get() - before;
+        }
+    }
+    assert_eq!(allocations, 0);
 }

@@ -66,8 +66,7 @@ pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
         progress: !args.json,
         ..LoadPlan::default()
     };
-    let report =
-        switchboard_load::run(&plan).map_err(|error| Failure::new(error.exit_status(), error))?;
+    let report = switchboard_load::run(&plan).map_err(|error| Failure::new(error.exit_status(), error))?;
     if args.json {
         let line = serde_json::to_string(&report).map_err(|error| Failure::new(1, error))?;
         println!("{line}");

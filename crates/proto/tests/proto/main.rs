@@ -1,9 +1,10 @@
 //! The protocols as their peers see them: in virtual time, cut anywhere, and beside tungstenite.
 //!
-//! In reading order: `pair` connects a `Session` and a `Client`; `session`, `timers` and `http` say what a
-//! user sees; `websocket` holds the assembler to the RFC; `splitting` and `output` are properties;
+//! In reading order: `pair` connects a `Session` and a `Client`; `session`, `timers`, `http` and
+//! `client` say what a user sees; `websocket` holds the assembler to the RFC; `splitting` and `output` are properties;
 //! `differential` compares with tungstenite. `frames` and `script` write bytes by hand for all of them.
 
+mod client;
 mod differential;
 mod frames;
 mod http;

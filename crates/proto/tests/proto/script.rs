@@ -87,15 +87,20 @@ fn message() -> impl Strategy<Value = Script> {
     })
 }
 
-/// Mostly valid text of one to four bytes a character; sometimes one byte of it is another.
+/// Mostly valid text of one to four bytes a character; sometimes one byte of it is another, or the last is missing.
 fn text() -> BoxedStrategy<(u8, Vec<u8>)> {
-    let broken = proptest::option::weighted(0.1, (any::<Index>(), any::<u8>()));
+    let broken = proptest::option::weighted(0.1, (any::<Index>(), proptest::option::of(any::<u8>())));
     ("[a-zäß€κ𝄞\u{10FFFF}\u{0}]{0,40}", broken)
         .prop_map(|(text, broken)| {
             let mut bytes = text.into_bytes();
             if let Some((at, byte)) = broken.filter(|_| !bytes.is_empty()) {
-                let at = at.index(bytes.len());
-                bytes[at] = byte;
+                match byte {
+                    Some(byte) => {
+                        let at = at.index(bytes.len());
+                        bytes[at] = byte;
+                    }
+                    None => bytes.truncate(bytes.len() - 1),
+                }
             }
             (TEXT, bytes)
         })

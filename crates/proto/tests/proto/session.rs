@@ -22,6 +22,17 @@ fn an_echo_returns_text_as_text_and_bytes_as_bytes() {
 }
 
 #[test]
+fn a_long_message_that_came_in_pieces_is_returned_without_another_copy() {
+    let mut wire = Wire::open(App::default(), "/echo");
+    let frame = masked(BINARY, [7; 50_000]);
+    wire.send(&frame[..30_000]);
+    wire.send(&frame[30_000..]);
+    let mut slices = [std::io::IoSlice::new(&[]); 4];
+    assert_eq!(wire.session.output().slices(&mut slices), 2, "a header and, by reference, the payload");
+    assert_eq!(wire.take(), plain(BINARY, [7; 50_000]));
+}
+
+#[test]
 fn frames_sent_right_behind_the_request_are_answered_too() {
     let mut wire = Wire::new(App::default());
     wire.send(&[upgrade("/echo"), masked(TEXT, "early"), masked(PING, "bird")].concat());

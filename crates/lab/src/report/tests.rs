@@ -1,0 +1,130 @@
+//! The report of planted data, read as a person would.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{ReportError, write};
+
+fn point(model: &str, connections: usize, round: u32, cpu_ns: f64) -> Value {
+    json!({
+        "schema": 1, "experiment": "connections", "model": model, "mechanism": "echo", "connections": connections,
+        "connected": connections, "round": round, "order": 0, "payload_bytes": 64, "depth": 1, "status": "ok", "reason": null,
+        "window_s": 1.0, "messages": 1000, "messages_per_s": 1e9 / cpu_ns,
+        "latency_ns": {"min": 1, "p50": 2, "p90": 3, "p99": 4000, "p99_9": 5000, "max": 6000, "mean": 2.5},
+        "last_receiver_ns": null, "connect_ns": null, "upgrade_ns": null, "lost": 0, "duplicated": 0, "reordered": 0,
+        "corrupted": 0, "refused": {}, "errors": {}, "server_cpu_ns_per_message": cpu_ns, "server_cpu": 1.0,
+        "client_cpu_ns_per_message": 1.0, "client_cpu": 1.0, "server_memory_bytes": 1, "server_memory_idle_bytes": 1,
+        "server_memory_peak_bytes": 1, "memory_bytes_per_connection": 300.0, "server_context_switches_voluntary": 1,
+        "server_context_switches_involuntary": 1, "server_threads": 1, "server_processes": 1,
+        "started_at": "2026-01-01T00:00:00Z"
+    })
+}
+
+fn folder(points: &[Value], question: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let lines: String = points.iter().map(|point| format!("{point}\n")).collect();
+    fs::write(dir.path().join("points.jsonl"), lines).unwrap();
+    let subject =
+        |model: &str| json!({"model": model, "mechanism": "echo", "compared": true, "ceiling": false});
+    let plan = json!({
+        "schema": 1, "experiment": "connections", "question": question, "analysis": "One.\n\nTwo.", "effort": "default",
+        "seed": 1, "payload_bytes": 64, "depth": 1, "rounds": 3, "warmup_ms": 1, "window_ms": 1000, "connections": [1, 64],
+        "subjects": [subject("select"), subject("poll"), subject("epoll")], "jobs": [], "expected_s": 1.0,
+        "started_at": "2026-01-01T00:00:00Z", "command": ["switchboard", "run"]
+    });
+    fs::write(dir.path().join("run.json"), plan.to_string()).unwrap();
+    dir
+}
+
+fn page(dir: &Path) -> String {
+    write(dir).unwrap();
+    fs::read_to_string(dir.join("report.html")).unwrap()
+}
+
+/// Three rounds of three models at 64 connections, a few percent apart.
+fn rounds(models: [(&str, f64); 3]) -> Vec<Value> {
+    let each = |(model, cpu): (&'static str, f64)| {
+        [0.98, 1.0, 1.02]
+            .iter()
+            .enumerate()
+            .map(move |(round, factor)| point(model, 64, round as u32, cpu * factor))
+            .collect()
+    };
+    let leaked = models.map(|(model, cpu)| (&*Box::leak(model.to_owned().into_boxed_str()), cpu));
+    leaked.into_iter().flat_map(|model| -> Vec<Value> { each(model) }).collect()
+}
+
+#[test]
+fn what_the_ranges_tell_apart_is_said_with_its_factor() {
+    let dir = folder(&rounds([("select", 9000.0), ("poll", 6000.0), ("epoll", 3000.0)]), "Q?");
+    let page = page(dir.path());
+    assert!(page.contains("epoll took the least server CPU per message: 3.0 µs"), "{page}");
+    assert!(page.contains("select took the most: 9.0 µs, 3.0 times as much as epoll"), "{page}");
+}
+
+#[test]
+fn what_the_ranges_do_not_tell_apart_is_said_too() {
+    let dir = folder(&rounds([("select", 9000.0), ("poll", 3030.0), ("epoll", 3000.0)]), "Q?");
+    assert!(
+        page(dir.path())
+            .contains("epoll and poll took the least server CPU per message and cannot be told apart")
+    );
+}
+
+#[test]
+fn limits_and_broken_points_are_marked_and_never_best() {
+    let mut points = rounds([("select", 9000.0), ("poll", 6000.0), ("epoll", 3000.0)]);
+    points[0]["status"] = json!("limit");
+    points[0]["reason"] = json!("FD_SETSIZE");
+    points[8]["status"] = json!("invalid");
+    points[8]["reason"] = json!("3 messages lost");
+    let dir = folder(&points, "Q?");
+    let page = page(dir.path());
+    assert!(page.contains(r#"<td class="mark">FD_SETSIZE</td>"#), "{page}");
+    assert!(page.contains(r#"<td class="mark">3 messages lost</td>"#), "{page}");
+    assert!(page.contains("No two models can be compared"), "{page}");
+}
+
+#[test]
+fn text_from_the_data_is_never_markup() {
+    let mut points = rounds([("select", 9000.0), ("poll", 6000.0), ("epoll", 3000.0)]);
+    points[0]["status"] = json!("invalid");
+    points[0]["reason"] = json!("<script>alert(1)</script>");
+    let dir = folder(&points, "Is <b>this</b> bold?");
+    let page = page(dir.path());
+    assert!(!page.contains("<script") && !page.contains("<b>this</b>"), "{page}");
+    assert!(page.contains("&lt;script&gt;"));
+}
+
+#[test]
+fn a_damaged_line_is_named_and_the_rest_is_used() {
+    let mut points = rounds([("select", 9000.0), ("poll", 6000.0), ("epoll", 3000.0)]);
+    points.insert(2, json!("not a point"));
+    let dir = folder(&points, "Q?");
+    let page = page(dir.path());
+    assert!(page.contains("points.jsonl") && page.contains("Damaged lines"), "{page}");
+    assert!(page.contains("epoll took the least"));
+}
+
+#[test]
+fn the_same_data_give_the_same_bytes_and_the_page_asks_for_nothing() {
+    let dir = folder(&rounds([("select", 9000.0), ("poll", 6000.0), ("epoll", 3000.0)]), "Q?");
+    let first: Vec<Vec<u8>> = write(dir.path()).unwrap().iter().map(|file| fs::read(file).unwrap()).collect();
+    let again: Vec<Vec<u8>> = write(dir.path()).unwrap().iter().map(|file| fs::read(file).unwrap()).collect();
+    assert!(first == again);
+    let page = String::from_utf8(first[0].clone()).unwrap();
+    for request in ["src=", "href=", "url(", "@import", "<link"] {
+        assert!(!page.contains(request), "{request}");
+    }
+    let png = fs::read(dir.path().join("throughput.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn a_folder_without_points_is_told() {
+    let dir = folder(&[], "Q?");
+    assert!(matches!(write(dir.path()), Err(ReportError::NoPoints(_))));
+}
