@@ -98,7 +98,7 @@ impl LabError {
 pub(crate) fn nearest(name: &str, known: &[String]) -> Option<String> {
     let likeness = |candidate: &String| strsim::jaro_winkler(name, candidate);
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > 0.7).then(|| best.clone())
+    (likeness(best) > 0.8).then(|| best.clone())
 }
 
 fn suggestion(nearest: &Option<String>) -> String {
@@ -115,5 +115,6 @@ mod tests {
         assert_eq!(nearest("epol", &known).as_deref(), Some("epoll"));
         assert_eq!(nearest("thread", &known).as_deref(), Some("threads"));
         assert_eq!(nearest("xyzzy", &known), None);
+        assert_eq!(nearest("nonsense", &["connections".to_owned()]), None);
     }
 }

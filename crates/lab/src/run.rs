@@ -216,8 +216,7 @@ impl Lab<'_> {
         meter.say(&announcement(plan, jobs.len(), plan.cost_of(jobs.iter().copied())));
         meter.say(&match self.cores {
             Some(cores) => cores.to_string(),
-            None => "nothing is pinned: this machine has one core for server and load generator together"
-                .to_owned(),
+            None => "nothing is pinned: server and load generator share the one core there is".to_owned(),
         });
         meter.say(&format!("results: {}", dir.display()));
         if cfg!(debug_assertions) {

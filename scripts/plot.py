@@ -1,0 +1,214 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["matplotlib>=3.8"]
+# ///
+"""Draw one or several results folders against the number of connections.
+
+Usage: plot.py RESULTS... -o FILE [--y throughput|latency|cpu|memory] [--linear|--log]
+
+  RESULTS   folders that `switchboard run` made; several are told apart by the style of their lines
+  -o FILE   the picture; its ending chooses the format: .png, .svg or .pdf
+  --y       throughput  messages (or deliveries) per second: median over rounds, with the range (the default)
+            latency     p50 (thin) and p99 (thick), medians over rounds
+            cpu         CPU time of the server per message
+            memory      memory of the server per connection
+  --linear, --log
+            the y-axis; by default throughput is linear and the others are logarithmic
+
+With uv:        uv run scripts/plot.py results/2026-... -o picture.png
+Without uv:     pip install matplotlib, then python3 scripts/plot.py results/2026-... -o picture.png
+
+A damaged line is named by file and line and left out. Points beyond a limit are marked with its name, points that
+broke are hollow. Exit status: 0 drawn, 1 failed, 2 wrong arguments.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+
+# Colours (Okabe and Ito, 2008) and markers as in the report: crates/lab/src/report/style.rs.
+STYLES = {
+    "fork": ("#d55e00", "o"),
+    "threads": ("#e69f00", "s"),
+    "threads-direct": ("#cc79a7", "D"),
+    "select": ("#009e73", "^"),
+    "poll": ("#0072b2", "v"),
+    "epoll": ("#141414", "o"),
+    "udp": ("#56b4e9", "P"),
+    "raw": ("#828282", "X"),
+}
+BESIDE = {"udp", "raw"}
+RUN_STYLES = ["-", "--", ":", "-."]
+
+FIGURES = {
+    "throughput": ("messages per second", "linear", [("messages_per_s", 2.5)]),
+    "latency": ("latency (thin: p50, thick: p99)", "log", [("latency_ns.p50", 1.0), ("latency_ns.p99", 2.5)]),
+    "cpu": ("server CPU time per message", "log", [("server_cpu_ns_per_message", 2.5)]),
+    "memory": ("server memory per connection", "log", [("memory_bytes_per_connection", 2.5)]),
+}
+
+
+class Failure(Exception):
+    """What went wrong, in one line."""
+
+
+def style(model: str) -> tuple[str, str]:
+    if model in STYLES:
+        return STYLES[model]
+    total = sum(ord(letter) * (place + 1) for place, letter in enumerate(model))
+    return list(STYLES.values())[total % 6][0], "sD^v"[total % 4]
+
+
+def read_points(folder: pathlib.Path) -> list[dict]:
+    """The points of a folder; damaged lines are named and left out."""
+    if not folder.is_dir():
+        raise Failure(f"{folder}: no such folder")
+    file = folder / "points.jsonl"
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}") from error
+    points = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            point = json.loads(line)
+            if point["schema"] != 1:
+                raise ValueError(f"schema {point['schema']} is not known")
+            for key in ("model", "connections", "status"):
+                point[key]
+            points.append(point)
+        except (ValueError, KeyError, TypeError) as error:
+            print(f"{file}:{number}: {error}; line left out", file=sys.stderr)
+    if not points:
+        raise Failure(f"{file}: no point in it")
+    return points
+
+
+def value(point: dict, path: str) -> float | None:
+    found = point
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, (int, float)) and found > 0 else None
+
+
+def series(points: list[dict], model: str, path: str) -> list[tuple[int, float, float, float, bool]]:
+    """Connections, median, least, greatest, whether it broke; by rising number of connections."""
+    rows = []
+    mine = [point for point in points if point["model"] == model and point["status"] != "limit"]
+    for connections in sorted({point["connections"] for point in mine}):
+        here = [point for point in mine if point["connections"] == connections]
+        values = [found for point in here if (found := value(point, path)) is not None]
+        if values:
+            broke = any(point["status"] == "invalid" for point in here)
+            rows.append((connections, statistics.median(values), min(values), max(values), broke))
+    return rows
+
+
+def draw(runs: list[tuple[str, list[dict]]], figure: str, scale: str | None, file: pathlib.Path) -> None:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise Failure("matplotlib is missing: run this with `uv run scripts/plot.py …`, or `pip install matplotlib`") from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    label, usual_scale, paths = FIGURES[figure]
+    plt.rcParams.update({"font.size": 15, "svg.hashsalt": "switchboard"})
+    picture, axes = plt.subplots(figsize=(12.8, 7.2), dpi=100)
+    counts, models = set(), []
+    for run, (_, points) in enumerate(runs):
+        for model in dict.fromkeys(point["model"] for point in sorted(points, key=lambda point: order(point["model"]))):
+            colour, marker = style(model)
+            line_style = RUN_STYLES[run % len(RUN_STYLES)] if len(runs) > 1 else ("--" if model in BESIDE else "-")
+            for path, width in paths:
+                rows = series(points, model, path)
+                if not rows:
+                    continue
+                if model not in models:
+                    models.append(model)
+                x, middle, low, high, broke = zip(*rows)
+                counts.update(x)
+                axes.plot(x, middle, line_style, color=colour, linewidth=width, zorder=3)
+                for place in range(len(x)):
+                    face = "white" if broke[place] else colour
+                    axes.plot(x[place], middle[place], marker, color=colour, markerfacecolor=face, markersize=9, zorder=4)
+                axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
+                limit = min(
+                    ((point["connections"], point["reason"] or "limit") for point in points if point["model"] == model and point["status"] == "limit"),
+                    default=None,
+                )
+                if limit and path == paths[-1][0]:
+                    counts.add(limit[0])
+                    axes.plot([x[-1], limit[0]], [middle[-1]] * 2, ":", color=colour, linewidth=1.5)
+                    axes.plot(limit[0], middle[-1], "x", color=colour, markersize=12, markeredgewidth=3, zorder=5)
+                    axes.annotate(limit[1], (limit[0], middle[-1]), (0, 12), textcoords="offset points", color=colour, fontsize=12, ha="center")
+    if not models:
+        raise Failure(f"nobody has a figure for --y {figure}")
+    axes.set_xscale("log", base=4)
+    axes.set_xticks(sorted(counts), [f"{count:,}" for count in sorted(counts)])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_yscale(scale or usual_scale)
+    if (scale or usual_scale) == "linear":
+        axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: readable(number, figure)))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    axes.set_xlabel("connections")
+    axes.set_title(label, loc="left", fontsize=20)
+    axes.grid(axis="y", color="#dddddd")
+    axes.spines[["top", "right"]].set_visible(False)
+    handles = [Line2D([], [], color=style(model)[0], marker=style(model)[1], label=model) for model in models]
+    if len(runs) > 1:
+        handles += [Line2D([], [], color="black", linestyle=RUN_STYLES[run % len(RUN_STYLES)], label=name) for run, (name, _) in enumerate(runs)]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    try:
+        metadata = {"Date": None} if file.suffix == ".svg" else None
+        picture.savefig(file, bbox_inches="tight", metadata=metadata)
+    except (OSError, ValueError) as error:
+        raise Failure(f"{file}: {error}") from error
+
+
+def order(model: str) -> int:
+    return list(STYLES).index(model) if model in STYLES else len(STYLES)
+
+
+def readable(number: float, figure: str) -> str:
+    if figure == "throughput":
+        steps, units = 1000, ["", "k", "M"]
+    elif figure == "memory":
+        steps, units = 1024, [" B", " KiB", " MiB", " GiB"]
+    else:
+        steps, units = 1000, [" ns", " µs", " ms", " s"]
+    place = 0
+    while abs(number) >= steps and place < len(units) - 1:
+        number, place = number / steps, place + 1
+    return f"{number:.3g}{units[place]}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
+    parser.add_argument("results", nargs="+", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("-o", dest="file", required=True, type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--y", choices=FIGURES, default="throughput", help=argparse.SUPPRESS)
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument("--linear", dest="scale", action="store_const", const="linear", help=argparse.SUPPRESS)
+    scale.add_argument("--log", dest="scale", action="store_const", const="log", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.file.suffix not in (".png", ".svg", ".pdf"):
+        parser.error(f"-o {arguments.file}: the ending must be .png, .svg or .pdf")
+    try:
+        runs = [(folder.resolve().name, read_points(folder)) for folder in arguments.results]
+        draw(runs, arguments.y, arguments.scale, arguments.file)
+    except Failure as failure:
+        print(f"plot.py: {failure}", file=sys.stderr)
+        return 1
+    print(arguments.file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
