@@ -115,12 +115,12 @@ def draw(runs: list[tuple[str, list[dict]]], figure: str, scale: str | None, fil
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     label, usual_scale, paths = FIGURES[figure]
     plt.rcParams.update({"font.size": 15, "svg.hashsalt": "switchboard"})
     picture, axes = plt.subplots(figsize=(12.8, 7.2), dpi=100)
-    counts, models = set(), []
+    counts, models, limits = set(), [], {}
     for run, (_, points) in enumerate(runs):
         for model in dict.fromkeys(point["model"] for point in sorted(points, key=lambda point: order(point["model"]))):
             colour, marker = style(model)
@@ -146,7 +146,7 @@ def draw(runs: list[tuple[str, list[dict]]], figure: str, scale: str | None, fil
                     counts.add(limit[0])
                     axes.plot([x[-1], limit[0]], [middle[-1]] * 2, ":", color=colour, linewidth=1.5)
                     axes.plot(limit[0], middle[-1], "x", color=colour, markersize=12, markeredgewidth=3, zorder=5)
-                    axes.annotate(limit[1], (limit[0], middle[-1]), (0, 12), textcoords="offset points", color=colour, fontsize=12, ha="center")
+                    limits[model] = limit[1]
     if not models:
         raise Failure(f"nobody has a figure for --y {figure}")
     axes.set_xscale("log", base=4)
@@ -155,13 +155,17 @@ def draw(runs: list[tuple[str, list[dict]]], figure: str, scale: str | None, fil
     axes.set_yscale(scale or usual_scale)
     if (scale or usual_scale) == "linear":
         axes.set_ylim(bottom=0)
+    else:
+        low, high = axes.get_ylim()
+        digits = (1,) if high / low > 300 else (1, 2, 5)
+        axes.yaxis.set_major_locator(LogLocator(base=4, subs=(1,)) if figure == "memory" else LogLocator(base=10, subs=digits))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: readable(number, figure)))
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     axes.set_xlabel("connections")
     axes.set_title(label, loc="left", fontsize=20)
     axes.grid(axis="y", color="#dddddd")
     axes.spines[["top", "right"]].set_visible(False)
-    handles = [Line2D([], [], color=style(model)[0], marker=style(model)[1], label=model) for model in models]
+    handles = [Line2D([], [], color=style(model)[0], marker=style(model)[1], label=model + (f"\nlimit: {limits[model]}" if model in limits else "")) for model in models]
     if len(runs) > 1:
         handles += [Line2D([], [], color="black", linestyle=RUN_STYLES[run % len(RUN_STYLES)], label=name) for run, (name, _) in enumerate(runs)]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

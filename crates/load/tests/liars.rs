@@ -1,0 +1,236 @@
+//! Servers that lie, and a load generator that must say how.
+
+mod servers;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use servers::{
+    Answer, broadcast_server, echo_server, silent_server, stalling_server, udp_server, web_server,
+};
+use switchboard_load::{LoadPlan, LoadReport, run};
+
+/// A short load with two connections.
+fn load(scheme: &str, address: SocketAddr, path: &str) -> LoadReport {
+    run(&plan(scheme, address, path)).unwrap()
+}
+
+fn plan(scheme: &str, address: SocketAddr, path: &str) -> LoadPlan {
+    LoadPlan {
+        url: format!("{scheme}://{address}{path}"),
+        connections: 2,
+        duration: Duration::from_millis(300),
+        warmup: Duration::ZERO,
+        depth: 4,
+        patience: Duration::from_millis(500),
+        datagram_timeout: Duration::from_millis(100),
+        ..LoadPlan::default()
+    }
+}
+
+/// Lost, duplicated, reordered, corrupted.
+fn figures(report: &LoadReport) -> [u64; 4] {
+    [report.lost, report.duplicated, report.reordered, report.corrupted]
+}
+
+#[test]
+fn an_honest_server_is_found_honest() {
+    let report = load("ws", echo_server(|_, message| vec![Answer::Send(message)]), "/echo");
+    assert_eq!(figures(&report), [0; 4]);
+    assert_eq!((report.connections_open, report.exit_status()), (2, 0));
+    assert!(report.messages > 0 && report.latency_ns.unwrap().p50 > 0);
+    assert!(report.errors.is_empty() && report.refused.is_empty());
+}
+
+#[test]
+fn an_echo_that_never_comes_is_lost() {
+    let address = echo_server(|number, message| match number {
+        7 => vec![],
+        _ => vec![Answer::Send(message)],
+    });
+    let report = load("ws", address, "/echo");
+    // One on each connection.
+    assert_eq!(figures(&report), [2, 0, 0, 0]);
+    assert_eq!(report.exit_status(), 1);
+}
+
+#[test]
+fn an_echo_that_comes_twice_is_a_duplicate() {
+    let address = echo_server(|number, message| match number {
+        7 => vec![Answer::Send(message.clone()), Answer::Send(message)],
+        _ => vec![Answer::Send(message)],
+    });
+    assert_eq!(figures(&load("ws", address, "/echo")), [0, 2, 0, 0]);
+}
+
+#[test]
+fn echoes_that_change_places_are_reordered() {
+    let mut kept = [None, None];
+    let mut connection = 0;
+    let address = echo_server(move |number, message| {
+        if number == 0 {
+            connection += 1;
+        }
+        let kept: &mut Option<Vec<u8>> = &mut kept[connection % 2];
+        match (number, kept.take()) {
+            (6, _) => {
+                *kept = Some(message);
+                vec![]
+            }
+            (_, Some(before)) => vec![Answer::Send(message), Answer::Send(before)],
+            _ => vec![Answer::Send(message)],
+        }
+    });
+    assert_eq!(figures(&load("ws", address, "/echo")), [0, 0, 2, 0]);
+}
+
+#[test]
+fn a_flipped_bit_is_corruption() {
+    let address = echo_server(|number, mut message| {
+        if number == 7 {
+            message[40] ^= 1;
+        }
+        vec![Answer::Send(message)]
+    });
+    let report = load("ws", address, "/echo");
+    assert_eq!(figures(&report), [0, 0, 0, 2]);
+    assert_eq!(report.exit_status(), 1);
+}
+
+#[test]
+fn somebody_elses_message_is_corruption() {
+    let mut first: Option<Vec<u8>> = None;
+    let address = echo_server(move |number, message| {
+        let first = first.get_or_insert_with(|| message.clone());
+        // Whole, but it belongs to the connection that spoke first.
+        vec![Answer::Send(if number == 7 { first.clone() } else { message })]
+    });
+    let report = load("ws", address, "/echo");
+    assert_eq!(report.corrupted + report.duplicated, 2, "{report}");
+}
+
+#[test]
+fn a_connection_that_is_closed_early_is_counted_with_its_code() {
+    let address = echo_server(|number, message| match number {
+        7 => vec![Answer::Close(1011)],
+        _ => vec![Answer::Send(message)],
+    });
+    let report = load("ws", address, "/echo");
+    assert_eq!(report.errors.get("closed 1011"), Some(&2), "{report}");
+    assert_eq!(report.exit_status(), 1, "what was in flight is lost");
+}
+
+#[test]
+fn a_server_that_stays_silent_loses_everything_within_bounded_time() {
+    let report = load("ws", echo_server(|_, _| vec![]), "/echo");
+    assert_eq!(figures(&report), [8, 0, 0, 0]);
+    assert_eq!(report.latency_ns, None);
+}
+
+#[test]
+fn a_server_that_accepts_and_says_nothing_is_given_up() {
+    let report = load("ws", silent_server(), "/echo");
+    assert_eq!(report.connections_open, 0);
+    assert_eq!(report.errors.get("upgrading: no answer within 1s"), Some(&2), "{report}");
+    assert_eq!(report.exit_status(), 1);
+}
+
+#[test]
+fn a_refusal_is_a_result_with_its_reason() {
+    let head =
+        "HTTP/1.1 503 Service Unavailable\r\nSwitchboard-Refused: FD_SETSIZE\r\nContent-Length: 0\r\n\r\n";
+    let report = load("ws", web_server(head), "/echo");
+    assert_eq!(report.refused.get("503 FD_SETSIZE"), Some(&2), "{report}");
+    assert!(report.to_string().starts_with("0 of 2 connected, 2 refused: 503 FD_SETSIZE"), "{report}");
+
+    let report = load("ws", web_server("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "/echo");
+    assert_eq!(report.refused.get("404 Not Found"), Some(&2), "{report}");
+}
+
+#[test]
+fn an_answer_that_is_not_http_or_not_ours_is_an_error() {
+    let report = load("ws", web_server("+PONG\r\n\r\n"), "/echo");
+    assert!(report.errors.keys().any(|kind| kind.contains("not HTTP")), "{report}");
+    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: bm8=\r\n\r\n";
+    let report = load("ws", web_server(head), "/echo");
+    assert!(report.errors.keys().any(|kind| kind.contains("wrong Sec-WebSocket-Accept")), "{report}");
+}
+
+#[test]
+fn nobody_there_is_an_error_with_the_systems_reason() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let report = load("ws", closed, "/echo");
+    assert_eq!(report.errors.get("connecting: connection refused"), Some(&2), "{report}");
+    assert_eq!(report.exit_status(), 1);
+}
+
+#[test]
+fn datagrams_are_lost_doubled_and_swapped_without_failing() {
+    let report = load(
+        "udp",
+        udp_server(|number, message| match number {
+            5 => vec![],
+            9 => vec![message.clone(), message],
+            _ => vec![message],
+        }),
+        "",
+    );
+    let [lost, duplicated, _, corrupted] = figures(&report);
+    assert_eq!([lost, duplicated, corrupted], [1, 1, 0], "{report}");
+    assert_eq!(report.exit_status(), 0, "loss is what UDP does");
+
+    let mut kept = None;
+    let address = udp_server(move |number, message| match (number, kept.take()) {
+        (5, _) => {
+            kept = Some(message);
+            vec![]
+        }
+        (_, Some(before)) => vec![message, before],
+        _ => vec![message],
+    });
+    let one = LoadPlan { connections: 1, ..plan("udp", address, "") };
+    assert_eq!(figures(&run(&one).unwrap()), [0, 0, 1, 0]);
+}
+
+#[test]
+fn a_broadcast_reaches_everybody_once() {
+    let report = load("ws", broadcast_server(|_, _, message| vec![message]), "/broadcast");
+    assert_eq!(figures(&report), [0; 4]);
+    assert!(report.published.unwrap() > 0 && report.last_receiver_ns.is_some());
+    // Two receivers; what is delivered at the edges of the window may belong to a message outside it.
+    assert!(report.messages.abs_diff(2 * report.published.unwrap()) <= 16, "{report}");
+}
+
+#[test]
+fn a_receiver_that_is_left_out_or_served_twice_is_found() {
+    let address = broadcast_server(|receiver, number, message| match (receiver, number) {
+        (1, 7) => vec![],
+        _ => vec![message],
+    });
+    assert_eq!(figures(&load("ws", address, "/broadcast")), [1, 0, 0, 0]);
+
+    let address = broadcast_server(|receiver, number, message| match (receiver, number) {
+        (1, 7) => vec![message.clone(), message],
+        _ => vec![message],
+    });
+    assert_eq!(figures(&load("ws", address, "/broadcast")), [0, 1, 0, 0]);
+}
+
+#[test]
+fn a_stall_is_in_the_latency_of_every_message_that_it_kept_back() {
+    let stall = Duration::from_millis(200);
+    let open_loop = LoadPlan {
+        connections: 1,
+        duration: Duration::from_millis(600),
+        rate_per_s: Some(1000.0),
+        patience: Duration::from_secs(5),
+        ..plan("ws", stalling_server(50, stall), "/echo")
+    };
+    let report = run(&open_loop).unwrap();
+    assert_eq!(figures(&report), [0; 4]);
+    let latency = report.latency_ns.unwrap();
+    assert!(latency.max >= 190_000_000, "{report}");
+    // 200 of 600 messages were due within the stall, and waited for 100 ms on the average. A closed loop would
+    // have recorded one of them: then even p90 would know nothing of it.
+    assert!(latency.p90 >= 50_000_000, "{report}");
+}

@@ -1,0 +1,135 @@
+//! Small servers that answer as they are told. Each ends with the test process.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::{Message, WebSocket};
+
+/// What a WebSocket server does in answer to a message.
+pub enum Answer {
+    Send(Vec<u8>),
+    Close(u16),
+}
+
+/// A WebSocket server, one connection after the other in time but all at once in threads. `answer` gets the number of
+/// the message on its connection, from 0.
+pub fn echo_server(answer: impl FnMut(u64, Vec<u8>) -> Vec<Answer> + Send + 'static) -> SocketAddr {
+    let answer = Arc::new(Mutex::new(answer));
+    serve(move |stream| {
+        let Ok(mut socket) = tungstenite::accept(stream) else { return };
+        for number in 0.. {
+            let Some(message) = next(&mut socket) else { return };
+            let answers = (answer.lock().unwrap())(number, message);
+            for answer in answers {
+                let sent = match answer {
+                    Answer::Send(message) => socket.send(Message::binary(message)),
+                    Answer::Close(code) => {
+                        let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
+                        let closed = socket.close(Some(frame));
+                        while socket.read().is_ok() {}
+                        closed
+                    }
+                };
+                if sent.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+}
+
+/// An honest server, but for one pause before it reads message `number`.
+pub fn stalling_server(number: u64, pause: Duration) -> SocketAddr {
+    echo_server(move |count, message| {
+        if count == number {
+            // The stall itself, not a wait for luck.
+            thread::park_timeout(pause);
+        }
+        vec![Answer::Send(message)]
+    })
+}
+
+/// A broadcast server. `copies` gets the receiver (in the order of connecting), the number of the message, and the
+/// message, and returns what that receiver is sent.
+pub fn broadcast_server(
+    copies: impl Fn(usize, u64, Vec<u8>) -> Vec<Vec<u8>> + Send + Sync + 'static,
+) -> SocketAddr {
+    let receivers: Arc<Mutex<Vec<WebSocket<TcpStream>>>> = Arc::default();
+    let numbers = Arc::new(Mutex::new(0));
+    let copies = Arc::new(copies);
+    serve(move |stream| {
+        let writing = stream.try_clone().unwrap();
+        let Ok(mut socket) = tungstenite::accept(stream) else { return };
+        let writer = WebSocket::from_raw_socket(writing, tungstenite::protocol::Role::Server, None);
+        receivers.lock().unwrap().push(writer);
+        while let Some(message) = next(&mut socket) {
+            let mut receivers = receivers.lock().unwrap();
+            let mut number = numbers.lock().unwrap();
+            for (index, receiver) in receivers.iter_mut().enumerate() {
+                for copy in copies(index, *number, message.clone()) {
+                    let _ = receiver.send(Message::binary(copy));
+                }
+            }
+            *number += 1;
+        }
+    })
+}
+
+/// A datagram server that returns what it is told to.
+pub fn udp_server(mut answer: impl FnMut(u64, Vec<u8>) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 65536];
+        for number in 0.. {
+            let Ok((bytes, sender)) = socket.recv_from(&mut buffer) else { return };
+            for message in answer(number, buffer[..bytes].to_vec()) {
+                let _ = socket.send_to(&message, sender);
+            }
+        }
+    });
+    address
+}
+
+/// A server that answers every connection with these bytes and waits for its end.
+pub fn web_server(answer: &'static str) -> SocketAddr {
+    serve(move |mut stream| {
+        let _ = stream.write_all(answer.as_bytes());
+        let _ = stream.read_to_end(&mut Vec::new());
+    })
+}
+
+/// A server that accepts and never says anything.
+pub fn silent_server() -> SocketAddr {
+    serve(|mut stream| drop(stream.read_to_end(&mut Vec::new())))
+}
+
+fn serve(talk: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let talk = Arc::new(talk);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            stream.set_nodelay(true).unwrap();
+            let talk = talk.clone();
+            thread::spawn(move || talk(stream));
+        }
+    });
+    address
+}
+
+/// The next data message; `None` when the connection has ended.
+fn next(socket: &mut WebSocket<TcpStream>) -> Option<Vec<u8>> {
+    loop {
+        match socket.read() {
+            Ok(message) if message.is_binary() => return Some(message.into_data().to_vec()),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
+}

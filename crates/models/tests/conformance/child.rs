@@ -1,0 +1,106 @@
+//! The process that serves one model for one case.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::unistd::{Uid, geteuid, setresuid};
+use switchboard_models::{App, Listener, Model, Shutdown, UdpApp};
+
+/// The environment variable that makes this program a server, and says how.
+pub(crate) const VARIABLE: &str = "SWITCHBOARD_CONFORMANCE_SERVE";
+
+/// Whose processes are counted where a case limits them. Root is not bound by RLIMIT_NPROC, so a server that
+/// root starts takes on a user that nothing else on the machine belongs to.
+const NOBODY_ELSE: u32 = 54_321;
+
+/// How the server of a case is set up.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) app: App,
+    pub(crate) listen: SocketAddr,
+    /// RLIMIT_NOFILE, soft and hard.
+    pub(crate) descriptors: Option<u64>,
+    /// RLIMIT_NPROC.
+    pub(crate) processes: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        Settings { app: App::default(), listen, descriptors: None, processes: None }
+    }
+}
+
+impl Settings {
+    /// What [`serve`] reads: words in the order of `decode`.
+    pub(crate) fn encode(&self, model: &Model) -> String {
+        let app = &self.app;
+        let number = |value: Option<u64>| value.map_or("none".to_owned(), |value| value.to_string());
+        let milliseconds = |time: Duration| time.as_millis().to_string();
+        [
+            model.name.to_owned(),
+            self.listen.to_string(),
+            number(app.max_connections.map(|n| n as u64)),
+            app.max_message_bytes.to_string(),
+            app.max_unsent_bytes.to_string(),
+            milliseconds(app.handshake_timeout),
+            app.heartbeat.map_or("none".to_owned(), milliseconds),
+            milliseconds(app.grace),
+            if app.udp == UdpApp::Echo { "echo" } else { "broadcast" }.to_owned(),
+            number(self.descriptors),
+            number(self.processes),
+        ]
+        .join(" ")
+    }
+
+    fn decode(text: &str) -> (&'static Model, Settings) {
+        let mut words = text.split(' ');
+        let mut word = || words.next().expect("as many words as `encode` writes");
+        let number = |word: &str| word.parse::<u64>().ok();
+        let size = |word: &str| word.parse::<usize>().expect("a size");
+        let milliseconds = |word: &str| number(word).map(Duration::from_millis);
+        let model = switchboard_models::find(word()).expect("a model");
+        let listen = word().parse().expect("an address");
+        let app = App {
+            served_by: model.name,
+            max_connections: number(word()).map(|n| n as usize),
+            max_message_bytes: size(word()),
+            max_unsent_bytes: size(word()),
+            handshake_timeout: milliseconds(word()).expect("a time"),
+            heartbeat: milliseconds(word()),
+            grace: milliseconds(word()).expect("a time"),
+            udp: if word() == "echo" { UdpApp::Echo } else { UdpApp::Broadcast },
+        };
+        (model, Settings { app, listen, descriptors: number(word()), processes: number(word()) })
+    }
+}
+
+/// Serves as `switchboard serve` does, until a signal ends it.
+pub(crate) fn serve(settings: &str) {
+    let (model, settings) = Settings::decode(settings);
+    match settings.descriptors {
+        Some(limit) => setrlimit(Resource::RLIMIT_NOFILE, limit, limit).expect("a limit may be lowered"),
+        None => drop(switchboard_models::raise_descriptor_limit().expect("soft may be raised to hard")),
+    }
+    if let Some(limit) = settings.processes {
+        setrlimit(Resource::RLIMIT_NPROC, limit, limit).expect("a limit may be lowered");
+        if geteuid().is_root() {
+            let user = Uid::from_raw(NOBODY_ELSE);
+            setresuid(user, user, user).expect("root may become anybody");
+        }
+    }
+    // If the suite is killed, nothing of it stays behind.
+    set_pdeathsig(Signal::SIGKILL).expect("a process may ask for that");
+    let shutdown = Shutdown::on_signals().expect("signals can be handled");
+    let listener = Listener::bind(model, settings.listen).expect("port 0 is always free");
+    println!("listening on {}", listener.local_addr());
+    let tally = (model.serve)(listener, Arc::new(settings.app), shutdown).expect("the server ends well");
+    eprintln!(
+        "tally {} {} {} {} {} {}",
+        tally.connections, tally.messages, tally.bytes, tally.refused, tally.dropped, tally.truncated
+    );
+}

@@ -1,0 +1,128 @@
+//! One conformance suite for every model: each case talks to a served port, as any client would.
+//!
+//! The clients are bytes written and read by hand (`client`, `frames`) and `tungstenite`. Nothing here uses the
+//! codec of `switchboard-proto`: what a client and a server share can be wrong on both sides and still agree.
+//!
+//! A trial is named `MODEL::case`, for every model of [`MODELS`] that serves what the case needs. It has a server
+//! to itself: this program again, in a process of its own (`child`), since `fork` must fork a single-threaded
+//! process and signals and limits belong to a whole process.
+//!
+//! Every read has a deadline ([`client::PATIENCE`]), and no case waits for less than the event that it is about.
+
+mod backpressure;
+mod broadcast;
+mod child;
+mod client;
+mod close;
+mod echo;
+mod fragments;
+mod frames;
+mod framing;
+mod http;
+mod leaving;
+mod raw;
+mod refusals;
+mod server;
+mod shutdown;
+mod slow_readers;
+mod timers;
+mod too_big;
+mod udp;
+mod upgrade;
+mod utf8;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use switchboard_models::{MODELS, Mechanism, Model};
+
+use crate::child::Settings;
+use crate::server::Server;
+
+/// Every case, by the part of the server that it is about.
+const CASES: &[&[Case]] = &[
+    http::CASES,
+    upgrade::CASES,
+    echo::CASES,
+    framing::CASES,
+    fragments::CASES,
+    utf8::CASES,
+    close::CASES,
+    too_big::CASES,
+    backpressure::CASES,
+    broadcast::CASES,
+    slow_readers::CASES,
+    leaving::CASES,
+    refusals::CASES,
+    timers::CASES,
+    shutdown::CASES,
+    udp::CASES,
+    raw::CASES,
+];
+
+/// Something that a user would see of a server.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    /// What a model must serve for the case to make sense. `None`: every model.
+    needs: Option<Mechanism>,
+    settings: fn(&mut Settings),
+    run: fn(&mut Server),
+}
+
+impl Case {
+    /// The same case, on a server that is set up differently.
+    const fn with(self, settings: fn(&mut Settings)) -> Case {
+        Case { settings, ..self }
+    }
+
+    fn concerns(&self, model: &Model) -> bool {
+        self.needs.is_none_or(|mechanism| model.serves.contains(&mechanism))
+    }
+
+    fn run(&self, model: &'static Model) -> Result<(), Failed> {
+        let mut settings = Settings::default();
+        (self.settings)(&mut settings);
+        let mut server = Server::start(model, &settings);
+        // The message of the panic is on stderr already; what the server said belongs to it.
+        catch_unwind(AssertUnwindSafe(|| (self.run)(&mut server)))
+            .map_err(|_| Failed::from(format!("the server said:\n{}", server.log())))
+    }
+}
+
+/// `case!(f)` for every model, `case!(Echo, f)` for those that serve it.
+macro_rules! case {
+    ($run:ident) => {
+        crate::Case { name: stringify!($run), needs: None, settings: |_| {}, run: $run }
+    };
+    ($needs:ident, $run:ident) => {
+        crate::Case {
+            name: stringify!($run),
+            needs: Some(switchboard_models::Mechanism::$needs),
+            settings: |_| {},
+            run: $run,
+        }
+    };
+}
+pub(crate) use case;
+
+fn main() {
+    // Before anything else, and before there is a second thread: this process may be a server.
+    if let Ok(settings) = std::env::var(child::VARIABLE) {
+        child::serve(&settings);
+        return;
+    }
+    // Some cases hold over a thousand connections.
+    switchboard_models::raise_descriptor_limit().expect("a process may raise its soft limit to its hard one");
+    let mut arguments = Arguments::from_args();
+    // Many cases wait for a timer: on a small machine that leaves time for others.
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    arguments.test_threads.get_or_insert(2 * cores);
+    let mut trials = Vec::new();
+    for model in MODELS {
+        for case in CASES.iter().copied().flatten().filter(|case| case.concerns(model)) {
+            trials.push(Trial::test(format!("{}::{}", model.name, case.name), || case.run(model)));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}

@@ -1,0 +1,210 @@
+//! A served port, and the process behind it as the system sees it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+use switchboard_models::{Model, Tally};
+
+use crate::child::{self, Settings};
+use crate::client::{PATIENCE, eventually};
+
+/// A server in a process, and a process group, of its own.
+pub(crate) struct Server {
+    pub(crate) model: &'static Model,
+    pub(crate) address: SocketAddr,
+    process: Child,
+    stdout: BufReader<ChildStdout>,
+    /// What it wrote to stderr so far.
+    log: Arc<Mutex<String>>,
+    /// Ends when no process is left that could write to stderr.
+    logger: JoinHandle<()>,
+    ended: Option<ExitStatus>,
+}
+
+impl Server {
+    /// Starts a server and waits until it listens.
+    pub(crate) fn start(model: &'static Model, settings: &Settings) -> Server {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut process = Command::new(program)
+            .env(child::VARIABLE, settings.encode(model))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("a process for the server");
+        let stderr = BufReader::new(process.stderr.take().expect("stderr is a pipe"));
+        let mut stdout = BufReader::new(process.stdout.take().expect("stdout is a pipe"));
+        let log = Arc::new(Mutex::new(String::new()));
+        let logger = thread::spawn({
+            let log = log.clone();
+            move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    *log.lock().unwrap() += &format!("{line}\n");
+                }
+            }
+        });
+        let line = first_line(&mut stdout);
+        let Some(address) = line.strip_prefix("listening on ").and_then(|rest| rest.trim_end().parse().ok())
+        else {
+            let _ = process.kill();
+            let _ = process.wait();
+            let _ = logger.join();
+            panic!("the server's first line was {line:?}, and it said: {}", log.lock().unwrap());
+        };
+        Server { model, address, process, stdout, log, logger, ended: None }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("the server is there to be told");
+    }
+
+    /// As a terminal does on Ctrl-C: every process of the group gets it.
+    pub(crate) fn signal_group(&self, signal: Signal) {
+        killpg(self.pid(), signal).expect("the server is there to be told");
+    }
+
+    /// Waits for the end of a server that was told to stop: status 0, and no process of it left.
+    pub(crate) fn finish(&mut self) -> Tally {
+        let patience = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.process.try_wait().expect("it is our child") {
+                break status;
+            }
+            assert!(Instant::now() < patience, "the server did not end");
+            thread::sleep(Duration::from_millis(2));
+        };
+        self.ended = Some(status);
+        assert_eq!(status.code(), Some(0), "a server that is told to stop ends well");
+        eventually("every process of the server has ended", || self.processes().is_empty());
+        eventually("nobody holds the server's stderr", || self.logger.is_finished());
+        let mut more = String::new();
+        self.stdout.read_to_string(&mut more).expect("stdout can be read");
+        assert_eq!(more, "", "nothing but the address is written to stdout");
+        let log = self.log();
+        let tallies: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("tally ")).collect();
+        let [tally] = tallies[..] else { panic!("there is one tally, by one process, in: {log}") };
+        let mut numbers = tally.split(' ').map(|number| number.parse().expect("a number"));
+        let mut next = || numbers.next().expect("six numbers");
+        Tally {
+            connections: next(),
+            messages: next(),
+            bytes: next(),
+            refused: next(),
+            dropped: next(),
+            truncated: next(),
+        }
+    }
+
+    /// Tells it to stop and returns what it counted.
+    pub(crate) fn stop(&mut self) -> Tally {
+        self.signal(Signal::SIGTERM);
+        self.finish()
+    }
+
+    /// Processes that the server made and has not reaped, zombies included.
+    pub(crate) fn children(&self) -> usize {
+        let pid = self.pid().as_raw();
+        all_processes().filter(|process| process.parent == pid).count()
+    }
+
+    /// Threads of all its processes.
+    pub(crate) fn threads(&self) -> u64 {
+        self.processes().iter().map(|process| process.threads).sum()
+    }
+
+    /// Descriptors that its first process has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server lives").count()
+    }
+
+    /// CPU time of all its living processes.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().expect("the system has a clock");
+        let ticks: u64 = self.processes().iter().map(|process| process.ticks).sum();
+        Duration::from_secs(ticks) / u32::try_from(per_second).expect("some hundreds")
+    }
+
+    /// Resident memory of all its processes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let resident = |process: &Process| -> Option<u64> {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+        };
+        self.processes().iter().filter_map(resident).sum()
+    }
+
+    /// The living processes of the server's group.
+    fn processes(&self) -> Vec<Process> {
+        let pid = self.pid().as_raw();
+        all_processes().filter(|process| process.group == pid && process.state != 'Z').collect()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id().cast_signed())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // What has been waited for has no id any more, or somebody else's.
+        if self.ended.is_none() {
+            let _ = killpg(self.pid(), Signal::SIGKILL);
+            let _ = self.process.wait();
+        }
+    }
+}
+
+/// Empty if there is none in time.
+fn first_line(stdout: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    let timeout = PollTimeout::try_from(PATIENCE).expect("some seconds");
+    let mut fds = [PollFd::new(stdout.get_ref().as_fd(), PollFlags::POLLIN)];
+    if poll(&mut fds, timeout) == Ok(1) {
+        let _ = stdout.read_line(&mut line);
+    }
+    line
+}
+
+/// A process as proc_pid_stat(5) shows it.
+struct Process {
+    pid: i32,
+    state: char,
+    parent: i32,
+    group: i32,
+    ticks: u64,
+    threads: u64,
+}
+
+fn all_processes() -> impl Iterator<Item = Process> {
+    std::fs::read_dir("/proc").expect("Linux has /proc").filter_map(|entry| {
+        let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it stands in parentheses and may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        Some(Process {
+            pid,
+            state: fields.first()?.chars().next()?,
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            ticks: number(11)? + number(12)?,
+            threads: number(17)?,
+        })
+    })
+}
