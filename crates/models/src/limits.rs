@@ -52,7 +52,9 @@ impl Limit {
                     .into()
             }
             Limit::Threads => {
-                "no thread left: see ulimit -u and kernel.threads-max; use epoll, or --max-connections".into()
+                "no thread left: see ulimit -u, kernel.threads-max and vm.max_map_count (a thread takes up to 6 mappings); \
+                 use epoll, or --max-connections"
+                    .into()
             }
             Limit::MaxConnections(limit) => {
                 format!("{limit} connections are open, and --max-connections allows no more; try again later")
@@ -75,6 +77,15 @@ pub(crate) fn descriptor_ceiling(watchable: Option<RawFd>) -> (RawFd, Limit) {
         Some(watchable) if watchable <= usable => (watchable, Limit::FdSetsize),
         _ => (usable, Limit::Descriptors(soft)),
     }
+}
+
+/// Connections that a thread each can be given to before the process runs out of memory mappings, where the
+/// allocator would abort it: each takes a stack, a signal stack, their guard pages, and perhaps a large buffer.
+pub(crate) fn thread_ceiling() -> usize {
+    const MAPPINGS_PER_THREAD: usize = 6;
+    let max_map_count = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    let max_map_count = max_map_count.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(65_530_usize);
+    max_map_count / MAPPINGS_PER_THREAD
 }
 
 /// Raises this process's soft limit on descriptors to the hard one. Returns what it was and what it is.

@@ -7,7 +7,7 @@
 //!
 //! - Calls of one message: `recvfrom`, `sendto`; and two context switches.
 //! - Costs: a stack and a kernel thread for each connection, a switch for each message; locks wherever state is shared.
-//! - Limit: threads (`ulimit -u`, kernel.threads-max), and the memory of their stacks.
+//! - Limit: threads (`ulimit -u`, kernel.threads-max), mappings (vm.max_map_count), and the memory of their stacks.
 //! - Choose it for some hundred connections whose work blocks anyway (databases, files).
 
 use std::io;
@@ -23,7 +23,7 @@ use switchboard_proto::{App, CloseReason, Event, Outgoing};
 
 use crate::accept::Acceptor;
 use crate::blocking::{Exchange, Line};
-use crate::limits::Limit;
+use crate::limits::{Limit, thread_ceiling};
 use crate::{Listener, Mechanism, Model, Shutdown, Tally};
 
 /// The registry's entry.
@@ -65,6 +65,9 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
 
 /// Gives a connection to a thread of its own.
 fn answer(hub: &Arc<Hub>, stream: TcpStream) -> Result<(), (TcpStream, Limit)> {
+    if hub.lines().len() >= hub.ceiling {
+        return Err((stream, Limit::Threads));
+    }
     // A socket that cannot be set up is closed by being dropped.
     let Ok(line) = Line::new(stream, &hub.app) else { return Ok(()) };
     let line = Arc::new(line);
@@ -106,6 +109,8 @@ fn say_goodbye(hub: &Hub) {
 /// What the threads share.
 struct Hub {
     app: Arc<App>,
+    /// Connections that there are threads for.
+    ceiling: usize,
     lines: Mutex<Slab<Arc<Line>>>,
     /// Locked while a message goes into every queue: all subscribers see one order.
     subscribers: Mutex<Slab<Subscriber>>,
@@ -129,6 +134,7 @@ impl Hub {
     fn new(app: &Arc<App>) -> Hub {
         Hub {
             app: app.clone(),
+            ceiling: thread_ceiling(),
             lines: Mutex::default(),
             subscribers: Mutex::default(),
             tally: Mutex::default(),

@@ -18,7 +18,7 @@ use std::time::Instant;
 use switchboard_proto::App;
 
 use crate::accept::Acceptor;
-use crate::limits::Limit;
+use crate::limits::{Limit, thread_ceiling};
 use crate::threads::STACK_BYTES;
 use crate::{Listener, Mechanism, Model, Shutdown, Tally};
 
@@ -38,7 +38,7 @@ pub const MODEL: Model = Model {
 };
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(Counters { ceiling: thread_ceiling(), ..Counters::default() });
     let mut acceptor = Acceptor::new(listener.into_tcp()?, &app, None)?;
     while acceptor.wait(&shutdown)? {
         let open = counters.open.load(Ordering::Relaxed);
@@ -56,6 +56,8 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
 /// All that the threads share.
 #[derive(Default)]
 struct Counters {
+    /// Connections that there are threads for.
+    ceiling: usize,
     open: AtomicUsize,
     connections: AtomicU64,
     messages: AtomicU64,
@@ -63,6 +65,9 @@ struct Counters {
 }
 
 fn answer(counters: &Arc<Counters>, stream: TcpStream) -> Result<(), (TcpStream, Limit)> {
+    if counters.open.load(Ordering::Relaxed) >= counters.ceiling {
+        return Err((stream, Limit::Threads));
+    }
     // A socket that cannot be set up is closed by being dropped.
     if stream.set_nonblocking(false).is_err() {
         return Ok(());

@@ -11,14 +11,14 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
 /// What a WebSocket server does in answer to a message.
-pub enum Answer {
+pub(crate) enum Answer {
     Send(Vec<u8>),
     Close(u16),
 }
 
 /// A WebSocket server, one connection after the other in time but all at once in threads. `answer` gets the number of
 /// the message on its connection, from 0.
-pub fn echo_server(answer: impl FnMut(u64, Vec<u8>) -> Vec<Answer> + Send + 'static) -> SocketAddr {
+pub(crate) fn echo_server(answer: impl FnMut(u64, Vec<u8>) -> Vec<Answer> + Send + 'static) -> SocketAddr {
     let answer = Arc::new(Mutex::new(answer));
     serve(move |stream| {
         let Ok(mut socket) = tungstenite::accept(stream) else { return };
@@ -44,7 +44,7 @@ pub fn echo_server(answer: impl FnMut(u64, Vec<u8>) -> Vec<Answer> + Send + 'sta
 }
 
 /// An honest server, but for one pause before it reads message `number`.
-pub fn stalling_server(number: u64, pause: Duration) -> SocketAddr {
+pub(crate) fn stalling_server(number: u64, pause: Duration) -> SocketAddr {
     echo_server(move |count, message| {
         if count == number {
             // The stall itself, not a wait for luck.
@@ -56,7 +56,7 @@ pub fn stalling_server(number: u64, pause: Duration) -> SocketAddr {
 
 /// A broadcast server. `copies` gets the receiver (in the order of connecting), the number of the message, and the
 /// message, and returns what that receiver is sent.
-pub fn broadcast_server(
+pub(crate) fn broadcast_server(
     copies: impl Fn(usize, u64, Vec<u8>) -> Vec<Vec<u8>> + Send + Sync + 'static,
 ) -> SocketAddr {
     let receivers: Arc<Mutex<Vec<WebSocket<TcpStream>>>> = Arc::default();
@@ -81,7 +81,9 @@ pub fn broadcast_server(
 }
 
 /// A datagram server that returns what it is told to.
-pub fn udp_server(mut answer: impl FnMut(u64, Vec<u8>) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+pub(crate) fn udp_server(
+    mut answer: impl FnMut(u64, Vec<u8>) -> Vec<Vec<u8>> + Send + 'static,
+) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     thread::spawn(move || {
@@ -97,7 +99,7 @@ pub fn udp_server(mut answer: impl FnMut(u64, Vec<u8>) -> Vec<Vec<u8>> + Send + 
 }
 
 /// A server that answers every connection with these bytes and waits for its end.
-pub fn web_server(answer: &'static str) -> SocketAddr {
+pub(crate) fn web_server(answer: &'static str) -> SocketAddr {
     serve(move |mut stream| {
         let _ = stream.write_all(answer.as_bytes());
         let _ = stream.read_to_end(&mut Vec::new());
@@ -105,7 +107,7 @@ pub fn web_server(answer: &'static str) -> SocketAddr {
 }
 
 /// A server that accepts and never says anything.
-pub fn silent_server() -> SocketAddr {
+pub(crate) fn silent_server() -> SocketAddr {
     serve(|mut stream| drop(stream.read_to_end(&mut Vec::new())))
 }
 
