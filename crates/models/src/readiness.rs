@@ -86,7 +86,7 @@ pub(crate) fn serve(
             match event.key {
                 LISTENER => may_accept = true,
                 SHUTDOWN => is_stopping = true,
-                _ => table.ready(event, now),
+                _ => table.ready(event, now, &mut poller)?,
             }
         }
         if may_accept {
@@ -129,7 +129,9 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
         let due = earliest(Some(patience), table.poll_timeout());
         poller.wait(due.map(|due| due.saturating_duration_since(now)), &mut ready)?;
         now = Instant::now();
-        ready.drain(..).for_each(|event| table.ready(event, now));
+        for event in ready.drain(..) {
+            table.ready(event, now, poller)?;
+        }
         table.expire(now);
         table.settle(poller)?;
     }

@@ -95,10 +95,11 @@ impl Table {
         Ok(())
     }
 
-    /// Reads what a ready line has to say and passes on what it publishes. Writing waits for `settle`, so
-    /// that all replies to one read, and all deliveries of one turn, leave in one write.
-    pub(crate) fn ready(&mut self, ready: Ready, now: Instant) {
-        let Some(line) = self.lines.get_mut(ready.key) else { return };
+    /// Reads what a ready line has to say, passes on what it publishes, and writes its replies: all replies to one
+    /// read leave in one write. Others get their deliveries in `settle`, so that all of one turn leave together.
+    pub(crate) fn ready(&mut self, ready: Ready, now: Instant, poller: &mut impl Poller) -> std::io::Result<()> {
+        // It may have ended in this turn, before its event came up.
+        let Some(line) = self.lines.get_mut(ready.key) else { return Ok(()) };
         if ready.readable {
             line.read(&mut self.scratch, ready.is_at_end, now);
             while let Some(event) = self.lines[ready.key].session.poll_event() {
@@ -110,7 +111,7 @@ impl Table {
                 }
             }
         }
-        self.touch(ready.key);
+        self.settle_one(ready.key, poller)
     }
 
     /// Lets the lines whose time has come do what is due.
@@ -138,35 +139,41 @@ impl Table {
     /// Writes to every line that was touched, and tells the poller what each waits for now.
     pub(crate) fn settle(&mut self, poller: &mut impl Poller) -> std::io::Result<()> {
         while let Some(key) = self.touched.pop() {
-            let line = &mut self.lines[key];
-            line.is_touched = false;
-            line.write();
-            let wants = line.session.wants();
-            let interest = Interest { read: wants.read, write: wants.write };
-            if line.is_broken || !(wants.read || wants.write) {
-                self.remove(key, poller)?;
-                continue;
+            if let Some(line) = self.lines.get_mut(key) {
+                line.is_touched = false;
+                self.settle_one(key, poller)?;
             }
-            match line.watched {
-                None => poller.watch(key, line.stream.as_fd(), interest)?,
-                Some(before) if before != interest || (line.has_unread && interest.read) => {
-                    poller.rewatch(key, line.stream.as_fd(), interest)?;
-                    line.has_unread = false;
-                }
-                Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn settle_one(&mut self, key: Key, poller: &mut impl Poller) -> std::io::Result<()> {
+        let line = &mut self.lines[key];
+        line.write();
+        let wants = line.session.wants();
+        let interest = Interest { read: wants.read, write: wants.write };
+        if line.is_broken || !(wants.read || wants.write) {
+            return self.remove(key, poller);
+        }
+        match line.watched {
+            None => poller.watch(key, line.stream.as_fd(), interest)?,
+            Some(before) if before != interest || (line.has_unread && interest.read) => {
+                poller.rewatch(key, line.stream.as_fd(), interest)?;
+                line.has_unread = false;
             }
-            line.watched = Some(interest);
-            let deadline = line.session.poll_timeout();
-            let is_early_enough = matches!((line.timer, deadline), (Some(timer), Some(due)) if timer <= due);
-            if line.timer != deadline && !is_early_enough {
-                if let Some(timer) = line.timer {
-                    self.timers.remove(&(timer, key));
-                }
-                if let Some(due) = deadline {
-                    self.timers.insert((due, key));
-                }
-                line.timer = deadline;
+            Some(_) => {}
+        }
+        line.watched = Some(interest);
+        let deadline = line.session.poll_timeout();
+        let is_early_enough = matches!((line.timer, deadline), (Some(timer), Some(due)) if timer <= due);
+        if line.timer != deadline && !is_early_enough {
+            if let Some(timer) = line.timer {
+                self.timers.remove(&(timer, key));
             }
+            if let Some(due) = deadline {
+                self.timers.insert((due, key));
+            }
+            line.timer = deadline;
         }
         Ok(())
     }

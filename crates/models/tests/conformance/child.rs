@@ -14,8 +14,10 @@ use switchboard_models::{App, Listener, Model, Shutdown, UdpApp};
 pub(crate) const VARIABLE: &str = "SWITCHBOARD_CONFORMANCE_SERVE";
 
 /// Whose processes are counted where a case limits them. Root is not bound by RLIMIT_NPROC, so a server that
-/// root starts takes on a user that nothing else on the machine belongs to.
-const NOBODY_ELSE: u32 = 54_321;
+/// root starts takes on a user that most likely nothing else on the machine belongs to.
+fn nobody_else() -> Uid {
+    Uid::from_raw(20_000 + std::process::id() % 40_000)
+}
 
 /// How the server of a case is set up.
 #[derive(Debug)]
@@ -89,7 +91,7 @@ pub(crate) fn serve(settings: &str) {
     if let Some(limit) = settings.processes {
         setrlimit(Resource::RLIMIT_NPROC, limit, limit).expect("a limit may be lowered");
         if geteuid().is_root() {
-            let user = Uid::from_raw(NOBODY_ELSE);
+            let user = nobody_else();
             setresuid(user, user, user).expect("root may become anybody");
         }
     }

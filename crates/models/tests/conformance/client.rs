@@ -1,6 +1,6 @@
 //! A client that writes and reads bytes, and gives up in time.
 
-use std::fmt::Debug;
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
@@ -89,7 +89,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(server: &Server) -> Client {
-        Client::from_socket(Socket::new(Domain::for_address(server.address), Type::STREAM, None), server.address)
+        Client::from_socket(
+            Socket::new(Domain::for_address(server.address), Type::STREAM, None),
+            server.address,
+        )
     }
 
     /// A client whose kernel holds little that it has not read: what is sent to it stays with the server.
@@ -250,7 +253,12 @@ impl Client {
     /// Expects that the server ends the connection without another byte; not by a reset.
     pub(crate) fn expect_end(&mut self) {
         let rest = self.rest();
-        assert!(rest.is_empty(), "after the end came {} bytes: {:?}", rest.len(), &rest[..rest.len().min(60)]);
+        assert!(
+            rest.is_empty(),
+            "after the end came {} bytes: {:?}",
+            rest.len(),
+            &rest[..rest.len().min(60)]
+        );
     }
 
     /// Answers a close frame that was read, and expects the end.
@@ -322,13 +330,12 @@ pub(crate) fn close_code(frame: &Frame) -> Option<u16> {
     Some(u16::from_be_bytes(*code))
 }
 
-/// Runs `check` for each of these at each pace, and says for which it failed.
-pub(crate) fn at_each_pace<T: Debug + Clone>(inputs: &[T], check: impl Fn(Pace, T)) {
-    for input in inputs {
+/// Runs `check` for each of these named inputs at each pace, and says for which it failed.
+pub(crate) fn at_each_pace<T>(inputs: &[(impl Display, T)], check: impl Fn(Pace, &T)) {
+    for (name, input) in inputs {
         for pace in PACES {
-            let on_failure = Named(format!("{input:?}, {pace:?}"));
-            check(pace, input.clone());
-            drop(on_failure);
+            let _on_failure = Named(format!("{name}, {pace:?}"));
+            check(pace, input);
         }
     }
 }

@@ -116,20 +116,14 @@ impl Server {
         self.finish()
     }
 
-    /// Processes that the server made and has not reaped, zombies included.
-    pub(crate) fn children(&self) -> usize {
+    /// What its connections cost it: descriptors of its first process, threads of all its processes, and
+    /// processes that it made and has not reaped, zombies included.
+    pub(crate) fn belongings(&self) -> (usize, u64, usize) {
         let pid = self.pid().as_raw();
-        all_processes().filter(|process| process.parent == pid).count()
-    }
-
-    /// Threads of all its processes.
-    pub(crate) fn threads(&self) -> u64 {
-        self.processes().iter().map(|process| process.threads).sum()
-    }
-
-    /// Descriptors that its first process has open.
-    pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server lives").count()
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the server lives").count();
+        let threads = self.processes().iter().map(|process| process.threads).sum();
+        let children = all_processes().filter(|process| process.parent == pid).count();
+        (descriptors, threads, children)
     }
 
     /// CPU time of all its living processes.

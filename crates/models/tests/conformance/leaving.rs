@@ -1,0 +1,117 @@
+//! Clients that go without a word, at any moment.
+
+use std::io::Write;
+
+use crate::client::{Client, Named, eventually, upgrade_request};
+use crate::frames::{BINARY, PING, TEXT, fragment, frame, pattern, text};
+use crate::server::Server;
+use crate::{Case, case};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(Echo, whoever_vanishes_makes_room_for_another)
+        .with(|settings| settings.app.max_connections = Some(1)),
+    case!(Echo, whoever_vanishes_leaves_nothing_behind),
+    case!(Echo, whoever_sends_no_more_gets_what_is_owed),
+    case!(Http, whoever_asks_and_sends_no_more_gets_the_page),
+    case!(Http, whoever_ends_in_the_middle_of_a_head_is_let_go),
+];
+
+/// What a client has sent when it vanishes.
+fn moments() -> Vec<(&'static str, Vec<u8>)> {
+    let upgraded = |frames: Vec<u8>| [upgrade_request("/echo").into_bytes(), frames].concat();
+    vec![
+        ("before the first byte", Vec::new()),
+        ("in the request line", b"GET /ec".to_vec()),
+        ("in a header", upgrade_request("/echo").as_bytes()[..60].to_vec()),
+        ("before the last byte of the head", upgrade_request("/echo").trim_end().as_bytes().to_vec()),
+        ("after the head", upgraded(Vec::new())),
+        ("in the header of a frame", upgraded(frame(BINARY, pattern(300))[..3].to_vec())),
+        ("in a mask", upgraded(text("hello")[..4].to_vec())),
+        ("in a payload", upgraded(frame(BINARY, pattern(300))[..200].to_vec())),
+        ("between fragments", upgraded(fragment(TEXT, "one"))),
+        ("after a ping", upgraded(frame(PING, "ping"))),
+        ("after messages", upgraded(text("hello").repeat(100))),
+    ]
+}
+
+/// Runs each way of vanishing at each moment.
+fn vanish(server: &Server, after_each: impl Fn()) {
+    let ways: [(&str, fn(Client)); 2] = [("an end", drop), ("a reset", Client::reset)];
+    for (name, bytes) in moments() {
+        for (way, vanish) in ways {
+            let _on_failure = Named(format!("{way} {name}"));
+            // Once before the server has had time to answer, once after.
+            for wait in [false, true] {
+                let mut client = Client::connect(server);
+                let head = upgrade_request("/echo").len();
+                match bytes.split_at_checked(head) {
+                    Some((head, frames)) if wait => {
+                        client.send(head);
+                        assert_eq!(client.response_head().status, 101);
+                        client.send(frames);
+                    }
+                    _ => client.stream.write_all(&bytes).expect("an empty socket buffer takes it"),
+                }
+                vanish(client);
+                after_each();
+            }
+        }
+    }
+}
+
+fn whoever_vanishes_makes_room_for_another(server: &mut Server) {
+    // There is one place only, so the next client gets it when the server has seen the last one go.
+    vanish(server, || {
+        eventually("the place is free", || match Client::try_open(server, "/echo") {
+            Ok(mut client) => {
+                client.echo("hello");
+                drop(client);
+                true
+            }
+            Err(refusal) => {
+                assert_eq!(refusal.status, 503);
+                false
+            }
+        });
+        eventually("and free again", || Client::try_open(server, "/echo").is_ok());
+        eventually("and once more", || Client::try_open(server, "/echo").is_ok());
+    });
+}
+
+fn whoever_vanishes_leaves_nothing_behind(server: &mut Server) {
+    let mut stays = Client::open(server, "/echo");
+    stays.echo("hello");
+    let before = server.belongings();
+    vanish(server, || {});
+    eventually("descriptors, threads and processes are as before", || server.belongings() == before);
+    stays.echo("still there");
+}
+
+fn whoever_sends_no_more_gets_what_is_owed(server: &mut Server) {
+    for payload in [pattern(5), pattern(1 << 20)] {
+        let mut client = Client::open(server, "/echo");
+        client.send([frame(BINARY, &payload), text("the last")].concat());
+        client.half_close();
+        client.expect(BINARY, &payload);
+        client.expect_text("the last");
+        client.expect_end();
+    }
+}
+
+fn whoever_asks_and_sends_no_more_gets_the_page(server: &mut Server) {
+    let mut client = Client::connect(server);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.half_close();
+    assert_eq!(client.response().status, 200);
+}
+
+fn whoever_ends_in_the_middle_of_a_head_is_let_go(server: &mut Server) {
+    for start in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+        let mut client = Client::connect(server);
+        client.send(start);
+        client.half_close();
+        // With or without an answer; but not only when the head's time is up, which takes as long as we wait.
+        let answer = client.rest();
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");
+    }
+}

@@ -1,0 +1,179 @@
+//! Limits: one client too many is told so by 503, and the others do not notice.
+
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::geteuid;
+
+use crate::client::{Client, Response, eventually, upgrade_request};
+use crate::server::Server;
+use crate::{Case, case};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(Echo, one_more_than_max_connections_is_refused_until_one_leaves)
+        .with(|settings| settings.app.max_connections = Some(3)),
+    case!(Http, a_refusal_is_for_whatever_was_asked).with(|settings| settings.app.max_connections = Some(0)),
+    case!(Echo, a_refusal_arrives_though_its_client_goes_on_sending)
+        .with(|settings| settings.app.max_connections = Some(0)),
+    case!(Echo, at_the_descriptor_limit_clients_are_refused_and_the_cpu_rests)
+        .with(|settings| settings.descriptors = Some(64)),
+    case!(Echo, over_a_thousand_connections_are_served_or_refused_with_the_reason),
+    case!(Echo, at_the_process_limit_clients_are_refused).with(|settings| settings.processes = Some(16)),
+];
+
+/// Expects a 503 for this reason, in one word for programs, that says `hint` to people.
+fn expect_refusal(response: &Response, reason: &str, hint: &str) {
+    assert_eq!(response.status, 503, "{response:?}");
+    assert_eq!(response.header("Switchboard-Refused"), Some(reason), "{response:?}");
+    assert!(response.body.contains(hint), "{hint} is not in {:?}", response.body);
+}
+
+/// Tries until there is a place. Returns how often it was refused before.
+fn open_eventually(server: &Server) -> (Client, u64) {
+    let mut found = None;
+    let mut refused = 0;
+    eventually("there is a place", || {
+        match Client::try_open(server, "/echo") {
+            Ok(client) => found = Some(client),
+            Err(_) => refused += 1,
+        }
+        found.is_some()
+    });
+    (found.expect("there is a place"), refused)
+}
+
+fn one_more_than_max_connections_is_refused_until_one_leaves(server: &mut Server) {
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::open(server, "/echo")).collect();
+    let mut refused = 0;
+    for round in 0..3 {
+        let refusal = Client::try_open(server, "/echo").err().expect("there are three already");
+        expect_refusal(&refusal, "max-connections", "--max-connections");
+        clients.iter_mut().for_each(|client| client.echo("not disturbed"));
+        drop(clients.remove(round));
+        let (client, refused_meanwhile) = open_eventually(server);
+        clients.push(client);
+        refused += 1 + refused_meanwhile;
+    }
+    let tally = server.stop();
+    assert_eq!((tally.connections, tally.refused), (6, refused));
+}
+
+fn a_refusal_is_for_whatever_was_asked(server: &mut Server) {
+    let asked = ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET /", "", "\0\0\0\0"];
+    for asked in asked {
+        let mut client = Client::connect(server);
+        client.send(asked);
+        expect_refusal(&client.response(), "max-connections", "--max-connections");
+    }
+    let tally = server.stop();
+    assert_eq!((tally.connections, tally.refused), (0, asked.len() as u64));
+}
+
+fn a_refusal_arrives_though_its_client_goes_on_sending(server: &mut Server) {
+    let mut client = Client::connect(server);
+    client.send(upgrade_request("/echo"));
+    for _ in 0..100 {
+        client.send(vec![b'x'; 1000]);
+    }
+    expect_refusal(&client.response(), "max-connections", "--max-connections");
+}
+
+fn at_the_descriptor_limit_clients_are_refused_and_the_cpu_rests(server: &mut Server) {
+    const CLIENTS: usize = 100;
+    const INTERVAL: Duration = Duration::from_secs(1);
+    // All at once and without reading the answers: more than there are descriptors even for refusing.
+    let waiting: Vec<Client> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Client::connect(server);
+            client.send(upgrade_request("/echo"));
+            client
+        })
+        .collect();
+    let mut served = Vec::new();
+    let mut refused = 0;
+    for client in waiting {
+        match client.upgraded() {
+            Ok(client) => served.push(client),
+            Err(response) => {
+                expect_refusal(&response, "descriptors", "RLIMIT_NOFILE is 64");
+                if refused == 0 {
+                    // Not a wait for something: CPU time takes a while to show.
+                    let before = server.cpu_time();
+                    thread::sleep(INTERVAL);
+                    let spent = server.cpu_time().saturating_sub(before);
+                    assert!(spent < INTERVAL / 8, "the server spins: {spent:?} of CPU in {INTERVAL:?}");
+                }
+                refused += 1;
+            }
+        }
+    }
+    assert!(served.len() >= 16 && refused > 0, "{} served, {refused} refused", served.len());
+    served.iter_mut().for_each(|client| client.echo("not disturbed"));
+    let lines = server.log().lines().count();
+    assert!(lines < 40, "{lines} lines in the log, for something that repeats");
+    drop(served);
+    let (mut client, refused_meanwhile) = open_eventually(server);
+    client.echo("hello");
+    assert_eq!(server.stop().refused, refused + refused_meanwhile);
+}
+
+fn over_a_thousand_connections_are_served_or_refused_with_the_reason(server: &mut Server) {
+    const CLIENTS: usize = 1060;
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    // Cases of several models run at the same time, in one process.
+    if limit < 8 * CLIENTS as u64 {
+        eprintln!("skipped: this needs {} descriptors, and ulimit -n is {limit}", 8 * CLIENTS);
+        return;
+    }
+    let mut served = Vec::new();
+    let mut refused = 0;
+    for _ in 0..CLIENTS {
+        match Client::try_open(server, "/echo") {
+            Ok(client) => served.push(client),
+            Err(response) => {
+                // The one reason that there is: no descriptor with a bit in select's sets.
+                expect_refusal(&response, "FD_SETSIZE", "FD_SETSIZE is 1024");
+                assert!(response.body.contains("epoll"), "no way out is named in {:?}", response.body);
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused > 0, server.model.waits_with.contains("select"), "{refused} were refused");
+    assert!(served.len() > 950);
+    for (i, client) in served.iter_mut().enumerate() {
+        client.echo(&format!("client {i}"));
+    }
+    // The last descriptors are as good as the first.
+    served.truncate(500);
+    let (mut client, refused_meanwhile) = open_eventually(server);
+    client.echo("hello");
+    assert_eq!(server.stop().refused, refused + refused_meanwhile);
+}
+
+fn at_the_process_limit_clients_are_refused(server: &mut Server) {
+    if !geteuid().is_root() {
+        eprintln!("skipped: only root can start a server as a user whose processes are all its own");
+        return;
+    }
+    let mut served = Vec::new();
+    let mut refused = 0;
+    for _ in 0..40 {
+        match Client::try_open(server, "/echo") {
+            Ok(client) => served.push(client),
+            Err(response) => {
+                let reason = response.header("Switchboard-Refused").unwrap_or_default();
+                assert!(["processes", "threads"].contains(&reason), "{response:?}");
+                expect_refusal(&response, reason, "ulimit -u");
+                refused += 1;
+            }
+        }
+    }
+    assert!(served.len() > 5, "{} served", served.len());
+    served.iter_mut().for_each(|client| client.echo("not disturbed"));
+    // One leaves, one comes; for a server without a process or thread for each this is as easy as before.
+    drop(served.pop());
+    let (mut client, refused_meanwhile) = open_eventually(server);
+    client.echo("hello");
+    assert_eq!(server.stop().refused, refused + refused_meanwhile);
+}

@@ -1,0 +1,149 @@
+//! The end of a server: SIGTERM or SIGINT, 1001 for every WebSocket, and nothing left behind.
+
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::backpressure::write_until_held;
+use crate::client::{Client, close_code, eventually};
+use crate::frames::{BINARY, close, fragment, frame, pattern, text};
+use crate::server::Server;
+use crate::{Case, case};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(an_idle_server_ends_on_sigterm),
+    case!(an_idle_server_ends_on_sigint),
+    case!(Http, on_sigterm_every_websocket_is_told_1001),
+    case!(Http, on_sigint_every_websocket_is_told_1001),
+    case!(Http, on_ctrl_c_in_a_terminal_every_websocket_is_told_1001),
+    case!(Http, who_does_not_answer_holds_up_the_end_no_longer_than_the_grace)
+        .with(|settings| settings.app.grace = GRACE),
+    case!(Http, nobody_is_let_in_while_the_server_ends),
+    case!(Echo, with_clients_still_there_the_server_ends).with(|settings| settings.app.grace = GRACE),
+    case!(Echo, the_tally_says_what_was_served),
+];
+
+const GRACE: Duration = Duration::from_millis(300);
+
+/// Far more than the grace above, and less than the default one.
+const SOON: Duration = Duration::from_secs(4);
+
+fn an_idle_server_ends_on_sigterm(server: &mut Server) {
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.finish().messages, 0);
+}
+
+fn an_idle_server_ends_on_sigint(server: &mut Server) {
+    server.signal(Signal::SIGINT);
+    assert_eq!(server.finish().messages, 0);
+}
+
+fn on_sigterm_every_websocket_is_told_1001(server: &mut Server) {
+    every_websocket_is_told_1001(server, |server| server.signal(Signal::SIGTERM));
+}
+
+fn on_sigint_every_websocket_is_told_1001(server: &mut Server) {
+    every_websocket_is_told_1001(server, |server| server.signal(Signal::SIGINT));
+}
+
+fn on_ctrl_c_in_a_terminal_every_websocket_is_told_1001(server: &mut Server) {
+    every_websocket_is_told_1001(server, |server| server.signal_group(Signal::SIGINT));
+}
+
+fn every_websocket_is_told_1001(server: &mut Server, stop: impl Fn(&Server)) {
+    // Not WebSockets yet: these are just ended.
+    let mut heads = ["", "GET /echo HTTP/1.1\r\nHost: a\r\n"].map(|start| {
+        let mut client = Client::connect(server);
+        client.send(start);
+        client
+    });
+    let paths = ["/echo", "/broadcast", "/echo", "/broadcast", "/echo"];
+    let mut websockets = paths.map(|path| Client::open(server, path));
+    // One says something and one is in the middle of it.
+    websockets[0].echo("hello");
+    websockets[2].send(fragment(BINARY, "unfinished"));
+    websockets[2].ping(b"and the server knows");
+    stop(server);
+    for client in &mut websockets {
+        assert_eq!(close_code(&client.frame()), Some(1001));
+        client.goodbye(1001);
+    }
+    for client in &mut heads {
+        let answer = client.rest();
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 503 "), "{answer:?}");
+    }
+    let tally = server.finish();
+    assert_eq!((tally.connections, tally.messages, tally.bytes), (7, 1, 5));
+    assert_eq!((tally.refused, tally.dropped), (0, 0));
+}
+
+fn who_does_not_answer_holds_up_the_end_no_longer_than_the_grace(server: &mut Server) {
+    let mut silent = ["/echo", "/broadcast"].map(|path| Client::open(server, path));
+    let mut talking = Client::open(server, "/echo");
+    let mut full = Client::connect_narrow(server).upgrade("/echo");
+    write_until_held(&mut full, |_| frame(BINARY, pattern(60_000)));
+    let start = Instant::now();
+    server.signal(Signal::SIGTERM);
+    // Whoever is impatient and says it twice changes nothing.
+    server.signal(Signal::SIGTERM);
+    for client in &mut silent {
+        assert_eq!(close_code(&client.frame()), Some(1001));
+    }
+    // Says a lot, but not goodbye.
+    while start.elapsed() < SOON && talking.stream.write_all(&text("and another thing")).is_ok() {
+        std::thread::sleep(GRACE / 30);
+    }
+    server.finish();
+    assert!(start.elapsed() < SOON, "it took {:?}, with a grace of {GRACE:?}", start.elapsed());
+}
+
+fn nobody_is_let_in_while_the_server_ends(server: &mut Server) {
+    let mut last = Client::open(server, "/echo");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(close_code(&last.frame()), Some(1001));
+    eventually("connections are refused by the system", || {
+        TcpStream::connect(server.address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+    // All this time the server waited for its last client.
+    last.goodbye(1001);
+    assert_eq!(server.finish().connections, 1);
+}
+
+/// The plain form of this, for servers that do not say goodbye.
+fn with_clients_still_there_the_server_ends(server: &mut Server) {
+    let mut clients: Vec<Client> = (0..10).map(|_| Client::open(server, "/echo")).collect();
+    clients.iter_mut().for_each(|client| client.echo("hello"));
+    let tally = server.stop();
+    assert_eq!((tally.connections, tally.messages, tally.bytes), (10, 10, 50));
+    for client in &mut clients {
+        while client.try_take(1).is_ok() {}
+        assert!(client.try_take(1).is_err_and(|error| error.kind() != ErrorKind::TimedOut));
+    }
+}
+
+fn the_tally_says_what_was_served(server: &mut Server) {
+    // One leaves as it should, one does not, one stays.
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::open(server, "/echo")).collect();
+    for (i, client) in clients.iter_mut().enumerate() {
+        (0..=i).for_each(|_| client.echo("seven b"));
+        client.send([fragment(BINARY, "12"), crate::frames::frame(0, "345")].concat());
+        client.expect(BINARY, "12345");
+        // Control frames are no messages.
+        client.ping(b"not counted");
+    }
+    let mut leaving = clients.remove(0);
+    leaving.send(close(1000, ""));
+    leaving.expect_close(1000);
+    clients.remove(0).reset();
+    // The one that stays answers the goodbye, if there is one.
+    let mut last = clients.remove(0);
+    server.signal(Signal::SIGTERM);
+    if last.try_take(4).is_ok() {
+        let _ = last.stream.write_all(&close(1001, ""));
+    }
+    let tally = server.finish();
+    assert_eq!((tally.connections, tally.messages, tally.bytes), (3, 9, 6 * 7 + 3 * 5));
+    assert_eq!((tally.refused, tally.dropped), (0, 0));
+}
