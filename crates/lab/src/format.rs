@@ -1,16 +1,10 @@
 //! Numbers as people read them.
 
+use indicatif::HumanCount;
+
 /// `12,345`
 pub(crate) fn count(number: usize) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    HumanCount(number as u64).to_string()
 }
 
 /// `12,345` for a figure of that size, with one decimal where it is small.

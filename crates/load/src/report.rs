@@ -4,6 +4,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use indicatif::HumanCount;
 use serde::Serialize;
 
 use crate::plan::{LoadPlan, Mechanism};
@@ -195,15 +196,7 @@ fn kinds(kinds: &BTreeMap<String, u64>) -> String {
 
 /// `1234567` as `1,234,567`.
 fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(number).to_string()
 }
 
 /// A time in the unit that gives it one to three digits before the point.

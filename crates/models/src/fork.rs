@@ -10,27 +10,17 @@
 //! - Limit: processes (`ulimit -u`, kernel.pid_max), and a descriptor in the parent for each child.
 //! - Choose it where connections must not be able to harm each other.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::MsgFlags;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
-use slab::Slab;
-use switchboard_proto::{App, Outgoing};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use switchboard_proto::App;
 
 use crate::accept::Acceptor;
-use crate::limits::Limit;
-use crate::relay::{Backlog, Packet, Relay};
-use crate::{Listener, Mechanism, Model, Shutdown, Tally, child, readiness};
+use crate::parent::Parent;
+use crate::{Listener, Mechanism, Model, Shutdown, Tally};
 
 /// The registry's entry.
 pub const MODEL: Model = Model {
@@ -49,16 +39,8 @@ pub const MODEL: Model = Model {
 
 const LISTENER: u64 = u64::MAX;
 const SHUTDOWN: u64 = u64::MAX - 1;
-const CHILD_ENDED: u64 = u64::MAX - 2;
-
-/// Packets that one child's relay may bring in one turn, before the others get theirs.
-const PACKETS_PER_TURN: usize = 64;
-
-/// How often children are told to end: a signal that comes just before a blocking call does not interrupt it.
-const REPEAT: Duration = Duration::from_millis(50);
-
-/// How much longer the parent's patience is than the children's, which end by themselves.
-const LONGER: Duration = Duration::from_millis(300);
+/// Below this an event's number is a child's.
+pub(crate) const CHILD_ENDED: u64 = u64::MAX - 2;
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
     let mut acceptor = Acceptor::new(listener.into_tcp()?, &app, None)?;
@@ -90,177 +72,4 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     drop(acceptor);
     parent.say_goodbye()?;
     Ok(Tally { refused, ..parent.tally })
-}
-
-/// The process that accepts, relays and buries.
-struct Parent {
-    app: Arc<App>,
-    epoll: Epoll,
-    child_ended: SignalFd,
-    children: Slab<Child>,
-    keys: HashMap<Pid, usize>,
-    tally: Tally,
-}
-
-struct Child {
-    pid: Pid,
-    relay: Relay,
-    is_subscribed: bool,
-    backlog: Backlog,
-    /// What the relay is watched for. Nothing once it has ended.
-    watched: EpollFlags,
-}
-
-impl Parent {
-    fn new(app: Arc<App>) -> io::Result<Parent> {
-        let mut signals = SigSet::empty();
-        signals.add(Signal::SIGCHLD);
-        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
-        let child_ended = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(child_ended.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, CHILD_ENDED))?;
-        Ok(Parent {
-            app,
-            epoll,
-            child_ended,
-            children: Slab::new(),
-            keys: HashMap::new(),
-            tally: Tally::default(),
-        })
-    }
-
-    /// Gives a connection to a process of its own.
-    fn answer(&mut self, stream: TcpStream) -> Result<(), (TcpStream, Limit)> {
-        let Ok((ours, theirs)) = Relay::pair() else { return Err((stream, Limit::Processes)) };
-        // SAFETY: the parent has one thread, so the child may use everything that its copy of the memory holds.
-        match unsafe { fork() } {
-            Ok(ForkResult::Child) => child::run(stream, theirs, &self.app),
-            Ok(ForkResult::Parent { child: pid }) => {
-                let watched = EpollFlags::EPOLLIN;
-                let entry = self.children.vacant_entry();
-                let key = entry.key();
-                if self.epoll.add(ours.as_fd(), EpollEvent::new(watched, key as u64)).is_err() {
-                    // Without a relay a child could neither publish nor subscribe.
-                    let _ = kill(pid, Signal::SIGKILL);
-                }
-                let backlog = Backlog::default();
-                entry.insert(Child { pid, relay: ours, is_subscribed: false, backlog, watched });
-                self.keys.insert(pid, key);
-                self.tally.connections += 1;
-                Ok(())
-            }
-            Err(_) => Err((stream, Limit::Processes)),
-        }
-    }
-
-    fn wait(&self, due: Option<Instant>) -> io::Result<Vec<EpollEvent>> {
-        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let timeout = i32::from(readiness::milliseconds(left));
-        let timeout = EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::NONE);
-        let mut ready = vec![EpollEvent::empty(); 256];
-        match self.epoll.wait(&mut ready, timeout) {
-            Ok(n) => ready.truncate(n),
-            Err(Errno::EINTR) => ready.clear(),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(ready)
-    }
-
-    /// Relays what children published, and buries those that have ended.
-    fn handle(&mut self, ready: &[EpollEvent]) {
-        for event in ready.iter().filter(|event| event.data() < CHILD_ENDED) {
-            let key = event.data() as usize;
-            if event.events().contains(EpollFlags::EPOLLOUT) {
-                let child = &mut self.children[key];
-                child.backlog.flush(&child.relay);
-            }
-            self.receive(key);
-            self.watch(key);
-        }
-        if ready.iter().any(|event| event.data() == CHILD_ENDED) {
-            while let Ok(Some(_)) = self.child_ended.read_signal() {}
-            self.bury();
-        }
-    }
-
-    /// Takes what one child sent, until it is the others' turn. True: there is more.
-    fn receive(&mut self, key: usize) -> bool {
-        for _ in 0..PACKETS_PER_TURN {
-            let child = &mut self.children[key];
-            match child.relay.receive(MsgFlags::MSG_DONTWAIT) {
-                Ok(Some(Packet::Subscribe)) => {
-                    // It goes on only when it is answered: who has its upgrade gets all that follows.
-                    child.is_subscribed = child.relay.send_subscribe().is_ok();
-                }
-                Ok(Some(Packet::Message(message))) => self.publish(&message),
-                Ok(Some(Packet::Counts(counts))) => self.tally.add(counts),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Ok(None) | Err(_) => {
-                    child.is_subscribed = false;
-                    if !child.watched.is_empty() {
-                        let _ = self.epoll.delete(child.relay.as_fd());
-                        child.watched = EpollFlags::empty();
-                    }
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    fn publish(&mut self, message: &Arc<Outgoing>) {
-        let max_bytes = self.app.max_unsent_bytes;
-        let mut behind = Vec::new();
-        for (key, child) in self.children.iter_mut().filter(|(_, child)| child.is_subscribed) {
-            child.is_subscribed = child.backlog.send(&child.relay, message, max_bytes);
-            behind.push(key);
-        }
-        behind.into_iter().for_each(|key| self.watch(key));
-    }
-
-    /// Watches a relay for room as long as something waits for it.
-    fn watch(&mut self, key: usize) {
-        let child = &mut self.children[key];
-        let mut wanted = EpollFlags::EPOLLIN;
-        wanted.set(EpollFlags::EPOLLOUT, !child.backlog.is_empty());
-        if !child.watched.is_empty() && child.watched != wanted {
-            // Only a relay that has ended cannot be changed, and that one is about to be buried.
-            let _ = self.epoll.modify(child.relay.as_fd(), &mut EpollEvent::new(wanted, key as u64));
-            child.watched = wanted;
-        }
-    }
-
-    /// Reaps the children that have ended, whatever ended them.
-    fn bury(&mut self) {
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            let Some(pid) = status.pid() else { return };
-            if !matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
-                continue;
-            }
-            if let Some(key) = self.keys.remove(&pid) {
-                // Its last packets are still there.
-                while self.receive(key) {}
-                self.children.remove(key);
-            }
-        }
-    }
-
-    /// Tells every child to close its connection with 1001, and waits as long as the grace lasts.
-    fn say_goodbye(&mut self) -> io::Result<()> {
-        let patience = Instant::now() + self.app.grace + LONGER;
-        while !self.children.is_empty() {
-            let is_over = Instant::now() >= patience;
-            let signal = if is_over { Signal::SIGKILL } else { Signal::SIGTERM };
-            for (_, child) in &self.children {
-                // One that has ended already is buried below.
-                let _ = kill(child.pid, signal);
-            }
-            let again = Instant::now() + REPEAT;
-            while Instant::now() < again && !self.children.is_empty() {
-                let ready = self.wait(Some(again))?;
-                self.handle(&ready);
-            }
-        }
-        Ok(())
-    }
 }

@@ -8,10 +8,9 @@
 //! | `listener` | making the listening socket |
 //! | `accept` | taking connections from it, and refusing those that a limit forbids with an answer |
 //! | `readiness` | the loop of `select`, `poll` and `epoll`: all but the waiting |
-//! | `table` | the connections of one such loop, their timers and subscribers |
+//! | `table`, `line` | the connections of one such loop, their timers and subscribers; reading and writing one |
 //! | `blocking` | one connection served by blocking calls, for `fork` and `threads` |
-//! | `child` | what a process of `fork` does |
-//! | `relay` | how a broadcast travels between processes |
+//! | `parent`, `child`, `relay` | the two kinds of process of `fork`, and how a broadcast travels between them |
 //! | `shutdown`, `limits`, `tally` | what their names say |
 //!
 //! To add a model: write one file with a `MODEL`, whose `serve` returns when [`Shutdown`] is triggered and every
@@ -22,7 +21,9 @@ mod accept;
 mod blocking;
 mod child;
 mod limits;
+mod line;
 mod listener;
+mod parent;
 mod readiness;
 mod relay;
 mod shutdown;

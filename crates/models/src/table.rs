@@ -1,8 +1,7 @@
 //! The connections of one loop: what happens to them when they are ready, due, or published to.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read};
-use std::net::{Shutdown as Direction, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,14 +11,11 @@ use slab::Slab;
 use switchboard_proto::{App, CloseReason, Event, Outgoing, Session};
 
 use crate::Tally;
+use crate::line::Line;
 use crate::readiness::{Interest, Key, Poller, Ready};
-use crate::write::write_some;
 
 /// The loop's one read buffer: idle connections own none.
 const SCRATCH_BYTES: usize = 64 << 10;
-
-/// Full reads that one connection may take in one turn, before the others get theirs.
-const READS_PER_TURN: usize = 16;
 
 /// The connections of one loop. A broadcast needs no lock and no queue here: its receivers are in this table.
 pub(crate) struct Table {
@@ -34,21 +30,6 @@ pub(crate) struct Table {
     touched: Vec<Key>,
     scratch: Vec<u8>,
     tally: Tally,
-}
-
-/// One connection.
-struct Line {
-    stream: TcpStream,
-    session: Session,
-    /// What the poller was last told; `None` before it knows this line.
-    watched: Option<Interest>,
-    /// The entry in `timers`.
-    timer: Option<Instant>,
-    is_touched: bool,
-    /// There may be input that an edge-triggered poller will not report again unless it is asked to.
-    has_unread: bool,
-    /// Reading or writing failed: nothing more can be done for this peer.
-    is_broken: bool,
 }
 
 impl Table {
@@ -80,16 +61,7 @@ impl Table {
     /// Takes in a connection that was just accepted.
     pub(crate) fn insert(&mut self, stream: TcpStream, now: Instant) -> std::io::Result<()> {
         stream.set_nonblocking(true)?;
-        let session = Session::server(&self.app, now);
-        let key = self.lines.insert(Line {
-            stream,
-            session,
-            watched: None,
-            timer: None,
-            is_touched: false,
-            has_unread: false,
-            is_broken: false,
-        });
+        let key = self.lines.insert(Line::new(stream, Session::server(&self.app, now)));
         self.tally.connections += 1;
         self.touch(key);
         Ok(())
@@ -97,7 +69,12 @@ impl Table {
 
     /// Reads what a ready line has to say, passes on what it publishes, and writes its replies: all replies to one
     /// read leave in one write. Others get their deliveries in `settle`, so that all of one turn leave together.
-    pub(crate) fn ready(&mut self, ready: Ready, now: Instant, poller: &mut impl Poller) -> std::io::Result<()> {
+    pub(crate) fn ready(
+        &mut self,
+        ready: Ready,
+        now: Instant,
+        poller: &mut impl Poller,
+    ) -> std::io::Result<()> {
         // It may have ended in this turn, before its event came up.
         let Some(line) = self.lines.get_mut(ready.key) else { return Ok(()) };
         if ready.readable {
@@ -211,54 +188,6 @@ impl Table {
         match line.watched {
             Some(_) => poller.unwatch(key, line.stream.as_fd()),
             None => Ok(()),
-        }
-    }
-}
-
-impl Line {
-    /// Reads until there is no more, the session has enough, or it is somebody else's turn.
-    ///
-    /// A short read means that there is no more, and saves the call that would say so; unless the peer has
-    /// ended (`is_at_end`), which only a read of nothing tells.
-    fn read(&mut self, scratch: &mut [u8], is_at_end: bool, now: Instant) {
-        for _ in 0..READS_PER_TURN {
-            if !self.session.wants().read {
-                self.has_unread = true;
-                return;
-            }
-            match self.stream.read(scratch) {
-                Ok(0) => return self.session.receive_eof(now),
-                Ok(n) => {
-                    self.session.receive(&mut scratch[..n], now);
-                    if n < scratch.len() && !is_at_end {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.is_broken = true;
-                    return;
-                }
-            }
-        }
-        self.has_unread = true;
-    }
-
-    /// Writes as much as the peer takes.
-    fn write(&mut self) {
-        let output = self.session.output();
-        while !output.is_empty() && !self.is_broken {
-            match write_some(&self.stream, output) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.is_broken = true,
-            }
-        }
-        if self.session.poll_finish() {
-            // It fails when the peer is gone, and then the next read says so.
-            let _ = self.stream.shutdown(Direction::Write);
         }
     }
 }
