@@ -70,13 +70,22 @@ pub(crate) const FD_SETSIZE: RawFd = nix::libc::FD_SETSIZE as RawFd;
 ///
 /// The kernel always gives the lowest free number, so the number of a new connection says how many are in use.
 pub(crate) fn descriptor_ceiling(watchable: Option<RawFd>) -> (RawFd, Limit) {
-    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    let soft = RawFd::try_from(soft).unwrap_or(RawFd::MAX);
+    let soft = soft_limit();
     let usable = soft - RESERVED.min(soft / 4);
     match watchable {
         Some(watchable) if watchable <= usable => (watchable, Limit::FdSetsize),
         _ => (usable, Limit::Descriptors(soft)),
     }
+}
+
+/// The limit that was met when the system has no descriptor left.
+pub(crate) fn no_descriptor_left() -> Limit {
+    Limit::Descriptors(soft_limit())
+}
+
+fn soft_limit() -> RawFd {
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    RawFd::try_from(soft).unwrap_or(RawFd::MAX)
 }
 
 /// Connections that a thread each can be given to before the process runs out of memory mappings, where the

@@ -18,7 +18,7 @@ use slab::Slab;
 use switchboard_proto::{App, Outgoing};
 
 use crate::fork::CHILD_ENDED;
-use crate::limits::Limit;
+use crate::limits::{Limit, no_descriptor_left};
 use crate::relay::{Backlog, Packet, Relay};
 use crate::{Tally, child, readiness};
 
@@ -71,7 +71,7 @@ impl Parent {
 
     /// Gives a connection to a process of its own.
     pub(crate) fn answer(&mut self, stream: TcpStream) -> Result<(), (TcpStream, Limit)> {
-        let Ok((ours, theirs)) = Relay::pair() else { return Err((stream, Limit::Processes)) };
+        let Ok((ours, theirs)) = Relay::pair() else { return Err((stream, no_descriptor_left())) };
         // SAFETY: the parent has one thread, so the child may use everything that its copy of the memory holds.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => child::run(stream, theirs, &self.app),
