@@ -24,6 +24,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(Broadcast, tungstenite_hears_and_is_heard),
 ];
 
+/// A way to leave.
+type Way = fn(Client);
+
 fn subscribers(server: &Server, n: usize) -> Vec<Client> {
     (0..n).map(|_| Client::open(server, "/broadcast")).collect()
 }
@@ -132,7 +135,7 @@ fn echo_and_broadcast_do_not_mix(server: &mut Server) {
 
 fn a_client_that_left_disturbs_nobody(server: &mut Server) {
     let mut clients = subscribers(server, 2);
-    let ways: [(&str, fn(Client)); 5] = [
+    let ways: [(&str, Way); 5] = [
         ("by a close", Client::leave),
         ("by ending the connection", drop),
         ("by a reset", Client::reset),
@@ -147,17 +150,14 @@ fn a_client_that_left_disturbs_nobody(server: &mut Server) {
     ];
     for (name, way) in ways {
         let _on_failure = crate::client::Named(name.to_owned());
-        let leaving = subscribers(server, 3);
+        let mut leaving = subscribers(server, 3);
         clients[0].send(text("before"));
-        for mut client in leaving {
-            client.expect_text("before");
+        leaving.iter_mut().chain(&mut clients).for_each(|client| client.expect_text("before"));
+        while let Some(client) = leaving.pop() {
             way(client);
             // Whether the server knows already or not.
             clients[1].send(text("after"));
-        }
-        for client in &mut clients {
-            client.expect_text("before");
-            (0..3).for_each(|_| client.expect_text("after"));
+            leaving.iter_mut().chain(&mut clients).for_each(|client| client.expect_text("after"));
         }
     }
     clients.into_iter().for_each(Client::leave);

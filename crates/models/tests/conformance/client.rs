@@ -124,6 +124,7 @@ impl Client {
         self.send(upgrade_request(path));
         let response = self.response();
         assert_eq!(response.status, 101, "{response:?}");
+        assert_eq!(response.header("Sec-WebSocket-Accept"), Some(ACCEPT));
         self
     }
 

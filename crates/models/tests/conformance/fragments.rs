@@ -81,7 +81,7 @@ fn control_frames_may_stand_between_fragments(server: &mut Server) {
 }
 
 fn a_close_may_stand_between_fragments(server: &mut Server) {
-    let frames = [fragment(TEXT, "never "), close(1000, "enough"), frame(CONTINUATION, "finished")];
+    let frames = [fragment(TEXT, "never finished"), close(1000, "enough")];
     at_each_pace(&[("close inside a message", frames.concat())], |pace, bytes| {
         let mut client = Client::open(server, "/echo");
         client.send_at(pace, bytes);

@@ -4,13 +4,13 @@ use std::io::Write;
 
 use crate::client::{Client, Named, eventually, upgrade_request};
 use crate::frames::{BINARY, PING, TEXT, fragment, frame, pattern, text};
+use crate::refusals::open_eventually;
 use crate::server::Server;
 use crate::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(Echo, whoever_vanishes_makes_room_for_another)
-        .with(|settings| settings.app.max_connections = Some(1)),
-    case!(Echo, whoever_vanishes_leaves_nothing_behind),
+    case!(Echo, whoever_vanishes_leaves_nothing_behind_and_makes_room)
+        .with(|settings| settings.app.max_connections = Some(2)),
     case!(Echo, whoever_sends_no_more_gets_what_is_owed),
     case!(Http, whoever_asks_and_sends_no_more_gets_the_page),
     case!(Http, whoever_ends_in_the_middle_of_a_head_is_let_go),
@@ -34,56 +34,31 @@ fn moments() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Runs each way of vanishing at each moment.
-fn vanish(server: &Server, after_each: impl Fn()) {
-    let ways: [(&str, fn(Client)); 2] = [("an end", drop), ("a reset", Client::reset)];
-    for (name, bytes) in moments() {
-        for (way, vanish) in ways {
-            let _on_failure = Named(format!("{way} {name}"));
-            // Once before the server has had time to answer, once after.
-            for wait in [false, true] {
-                let mut client = Client::connect(server);
-                let head = upgrade_request("/echo").len();
-                match bytes.split_at_checked(head) {
-                    Some((head, frames)) if wait => {
-                        client.send(head);
-                        assert_eq!(client.response_head().status, 101);
-                        client.send(frames);
-                    }
-                    _ => client.stream.write_all(&bytes).expect("an empty socket buffer takes it"),
-                }
-                vanish(client);
-                after_each();
-            }
-        }
-    }
-}
+/// A way to vanish.
+type Way = fn(Client);
 
-fn whoever_vanishes_makes_room_for_another(server: &mut Server) {
-    // There is one place only, so the next client gets it when the server has seen the last one go.
-    vanish(server, || {
-        eventually("the place is free", || match Client::try_open(server, "/echo") {
-            Ok(mut client) => {
-                client.echo("hello");
-                drop(client);
-                true
-            }
-            Err(refusal) => {
-                assert_eq!(refusal.status, 503);
-                false
-            }
-        });
-        eventually("and free again", || Client::try_open(server, "/echo").is_ok());
-        eventually("and once more", || Client::try_open(server, "/echo").is_ok());
-    });
-}
-
-fn whoever_vanishes_leaves_nothing_behind(server: &mut Server) {
+fn whoever_vanishes_leaves_nothing_behind_and_makes_room(server: &mut Server) {
+    // One that stays, so that there is one place, and so that the server has all that it needs by itself.
     let mut stays = Client::open(server, "/echo");
     stays.echo("hello");
     let before = server.belongings();
-    vanish(server, || {});
-    eventually("descriptors, threads and processes are as before", || server.belongings() == before);
+    let nothing_is_left = || server.belongings() == before;
+    let ways: [(&str, Way); 2] = [("an end", drop), ("a reset", Client::reset)];
+    for (name, bytes) in moments() {
+        for (way, vanish) in ways {
+            let _on_failure = Named(format!("{way} {name}"));
+            let mut client = Client::connect(server);
+            client.stream.write_all(&bytes).expect("an empty socket buffer takes it");
+            vanish(client);
+            eventually("descriptors, threads and processes are as before", nothing_is_left);
+            // The same when the server had time to take in what was sent before.
+            let mut client = open_eventually(server).0;
+            client.echo("hello");
+            client.send(bytes.get(upgrade_request("/echo").len()..).unwrap_or_default());
+            vanish(client);
+            eventually("descriptors, threads and processes are as before", nothing_is_left);
+        }
+    }
     stays.echo("still there");
 }
 

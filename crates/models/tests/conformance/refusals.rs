@@ -30,7 +30,7 @@ fn expect_refusal(response: &Response, reason: &str, hint: &str) {
 }
 
 /// Tries until there is a place. Returns how often it was refused before.
-fn open_eventually(server: &Server) -> (Client, u64) {
+pub(crate) fn open_eventually(server: &Server) -> (Client, u64) {
     let mut found = None;
     let mut refused = 0;
     eventually("there is a place", || {

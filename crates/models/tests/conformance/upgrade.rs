@@ -7,8 +7,8 @@ use crate::server::Server;
 use crate::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(Echo, the_answer_to_the_key_is_the_rfcs),
-    case!(Echo, an_upgrade_may_be_worded_in_other_ways),
+    case!(Http, the_answer_to_the_key_is_the_rfcs),
+    case!(Http, an_upgrade_may_be_worded_in_other_ways),
     case!(Echo, extensions_and_subprotocols_are_not_agreed_to),
     case!(Http, both_paths_can_be_upgraded_and_have_queries),
     case!(Http, frames_may_follow_the_head_at_once),
