@@ -133,10 +133,27 @@ impl Line {
         {
             output.consume(n);
         }
-        if session.output().is_empty() && !session.wants().read {
+        if session.poll_finish() {
+            // The reader, blocked as it is, hears of it when the peer ends in turn.
+            let _ = self.stream.shutdown(Direction::Write);
+        }
+        self.end_if_over(&mut session);
+        true
+    }
+
+    /// Does what is due on a line whose reader may be blocked for longer than that.
+    pub(crate) fn tend(&self, now: Instant) {
+        if let Ok(mut session) = self.session.try_lock() {
+            session.handle_timeout(now);
+            self.end_if_over(&mut session);
+        }
+    }
+
+    fn end_if_over(&self, session: &mut Session) {
+        let wants = session.wants();
+        if !wants.read && !wants.write {
             self.hang_up();
         }
-        true
     }
 
     /// Closes because the peer is too slow, and gives it a while to take that in. `ended` is disconnected when

@@ -99,7 +99,9 @@ fn say_goodbye(hub: &Hub) {
     while !hub.lines().is_empty() {
         untold.retain(|line| !line.try_close(CloseReason::GoingAway));
         thread::sleep(LOOK_AFTER);
-        if !is_over && Instant::now() >= patience {
+        let now = Instant::now();
+        hub.lines().iter().for_each(|(_, line)| line.tend(now));
+        if !is_over && now >= patience {
             is_over = true;
             hub.lines().iter().for_each(|(_, line)| line.hang_up());
         }

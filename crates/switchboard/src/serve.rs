@@ -13,7 +13,8 @@ use crate::{Failure, args};
 pub(crate) struct Args {
     /// How to wait: see `switchboard models`
     model: String,
-    /// Address and port; [::]:9001 for IPv6 and IPv4, port 0 for any that is free
+    /// Address and port, an IPv6 address in brackets (the unspecified one takes IPv4 too); port 0: any that
+    /// is free
     #[arg(long, default_value = "127.0.0.1:9001", value_name = "ADDRESS:PORT")]
     listen: String,
     /// Refuse more connections than these with 503 [default: what the machine allows]

@@ -31,9 +31,11 @@ pub(crate) struct Settings {
 }
 
 impl Default for Settings {
+    /// As by default, but for the grace: most cases stop their server with clients that do not say goodbye.
     fn default() -> Settings {
         let listen = "127.0.0.1:0".parse().expect("an address");
-        Settings { app: App::default(), listen, descriptors: None, processes: None }
+        let app = App { grace: Duration::from_secs(1), ..App::default() };
+        Settings { app, listen, descriptors: None, processes: None }
     }
 }
 

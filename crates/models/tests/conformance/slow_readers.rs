@@ -64,6 +64,7 @@ fn a_slow_reader_does_not_delay_the_others(server: &mut Server) {
     other.expect_text("the end");
     sender.leave();
     other.leave();
+    drop(slow);
     assert_eq!(server.stop().dropped, 1);
 }
 

@@ -19,6 +19,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(UdpEcho, datagrams_come_back_over_ipv6),
     case!(UdpBroadcast, everyone_heard_from_gets_every_datagram_once)
         .with(|settings| settings.app.udp = UdpApp::Broadcast),
+    case!(UdpBroadcast, an_empty_datagram_says_only_that_its_sender_is_there)
+        .with(|settings| settings.app.udp = UdpApp::Broadcast),
     case!(UdpBroadcast, a_receiver_that_is_gone_disturbs_nobody)
         .with(|settings| settings.app.udp = UdpApp::Broadcast),
 ];
@@ -132,13 +134,24 @@ fn everyone_heard_from_gets_every_datagram_once(server: &mut Server) {
         clients.iter().for_each(|client| expect(client, format!("client {i} is here")));
     }
     for round in 0..10 {
-        let datagram = pattern([0, 1, 1000, 60_000][round % 4]);
+        let datagram = pattern([1, 2, 1000, 60_000][round % 4]);
         send(&clients[round % 6], &datagram);
         clients.iter().for_each(|client| expect(client, &datagram));
     }
     clients.iter().for_each(expect_nothing_more);
     let tally = server.stop();
     assert_eq!((tally.messages, tally.dropped), (16, 0));
+}
+
+fn an_empty_datagram_says_only_that_its_sender_is_there(server: &mut Server) {
+    let clients = [client(server), client(server), client(server)];
+    clients.iter().for_each(|client| send(client, ""));
+    // All are subscribed, and what they get first is not the empty datagrams.
+    send(&clients[2], "hello");
+    clients.iter().for_each(|client| expect(client, "hello"));
+    clients.iter().for_each(expect_nothing_more);
+    let tally = server.stop();
+    assert_eq!((tally.connections, tally.messages), (3, 4));
 }
 
 fn a_receiver_that_is_gone_disturbs_nobody(server: &mut Server) {
