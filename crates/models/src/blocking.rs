@@ -14,6 +14,7 @@ use crossbeam::channel::Receiver;
 use nix::sys::socket::{MsgFlags, send};
 use switchboard_proto::{App, CloseReason, Counts, Event, LINGER, Outgoing, Session};
 
+use crate::limits::Limit;
 use crate::write::write_some;
 
 /// Each connection has a read buffer of its own here; pages that are never read into cost nothing.
@@ -164,6 +165,12 @@ impl Line {
             let _ = ended.recv_timeout(LINGER);
         }
         self.hang_up();
+    }
+
+    /// Answers a subscription with a refusal, because no writer can be had for it.
+    pub(crate) fn refuse(&self, limit: Limit) {
+        let sentence = limit.sentence(self.stream.as_raw_fd());
+        self.session().refuse(limit.word(), &sentence, Instant::now());
     }
 
     /// Ends both directions: whoever is blocked on this line returns.

@@ -15,6 +15,7 @@ use nix::sys::socket::MsgFlags;
 use switchboard_proto::{App, CloseReason, Event};
 
 use crate::blocking::{Exchange, Line};
+use crate::limits::Limit;
 use crate::relay::{Packet, Relay};
 use crate::threads::STACK_BYTES;
 
@@ -92,7 +93,7 @@ impl Exchange for Talk<'_> {
             Event::Publish(message) => self.relay.send_message(&message, &mut 0, MsgFlags::empty()).map(drop),
         };
         if done.is_err() {
-            // The parent is gone, or no thread is to be had: better no connection than a deaf one.
+            // The parent is gone: better no connection than a deaf one.
             self.line.hang_up();
         }
     }
@@ -124,8 +125,12 @@ impl Talk<'_> {
         let writer = thread::Builder::new().stack_size(STACK_BYTES);
         let spawned = writer.spawn(move || write_messages(&line, &mut incoming, &has_ended));
         stop.thread_unblock()?;
-        self.subscription = Some(ended);
-        spawned.map(drop)
+        match spawned {
+            Ok(_) => self.subscription = Some(ended),
+            // A subscriber without a writer would hear nothing and not know why.
+            Err(_) => self.line.refuse(Limit::Processes),
+        }
+        Ok(())
     }
 }
 

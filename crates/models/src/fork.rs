@@ -71,5 +71,6 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let refused = acceptor.refused;
     drop(acceptor);
     parent.say_goodbye()?;
-    Ok(Tally { refused, ..parent.tally })
+    parent.tally.refused += refused;
+    Ok(parent.tally)
 }

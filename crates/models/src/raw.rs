@@ -85,7 +85,11 @@ fn accept(listener: &TcpListener, lines: &mut Slab<Line>, registry: &Registry) -
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(accepted),
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-            Err(error) => return Err(error),
+            // No descriptor left, most likely. Those who wait are looked at again when the next one comes.
+            Err(error) => {
+                eprintln!("cannot accept: {error}");
+                return Ok(accepted);
+            }
         }
     }
 }

@@ -88,6 +88,7 @@ impl Relay {
                         messages: next(),
                         bytes: next(),
                         dropped: next(),
+                        refused: next(),
                     })));
                 }
                 _ => return Ok(None),
@@ -102,7 +103,7 @@ impl Relay {
 
     /// Sends what a session has counted. Blocks.
     pub(crate) fn send_counts(&self, counts: Counts) -> io::Result<()> {
-        let numbers = [counts.messages, counts.bytes, counts.dropped].map(u64::to_ne_bytes);
+        let numbers = [counts.messages, counts.bytes, counts.dropped, counts.refused].map(u64::to_ne_bytes);
         self.send(&[&[COUNTS], numbers.as_flattened()], MsgFlags::empty())
     }
 

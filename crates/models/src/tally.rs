@@ -25,6 +25,7 @@ impl Tally {
         self.messages += counts.messages;
         self.bytes += counts.bytes;
         self.dropped += counts.dropped;
+        self.refused += counts.refused;
     }
 }
 

@@ -60,7 +60,9 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let refused = acceptor.refused;
     drop(acceptor);
     say_goodbye(&hub);
-    Ok(Tally { refused, ..*hub.tally() })
+    let mut tally = *hub.tally();
+    tally.refused += refused;
+    Ok(tally)
 }
 
 /// Gives a connection to a thread of its own.
@@ -205,7 +207,7 @@ impl Talk<'_> {
                 self.place = Some((place, backlog));
             }
             // A subscriber without a writer would hear nothing and not know why.
-            Err(_) => self.line.hang_up(),
+            Err(_) => self.line.refuse(Limit::Threads),
         }
     }
 

@@ -97,6 +97,8 @@ pub struct Counts {
     pub bytes: u64,
     /// 1 if this subscriber was closed because it did not read.
     pub dropped: u64,
+    /// 1 if this connection was let in but could not become what it asked for.
+    pub refused: u64,
 }
 
 impl Session {
@@ -182,6 +184,15 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    /// Answers an upgrade with a refusal after all: to be called on [`Event::Subscribe`], before any output is
+    /// written, by a server that has not the means to deliver.
+    pub fn refuse(&mut self, limit: &'static str, sentence: &str, now: Instant) {
+        self.counts.refused = 1;
+        self.output.clear();
+        self.output.copy(&http::refusal(limit, sentence));
+        self.drain(now);
     }
 
     /// The next thing that the server must know, in order.

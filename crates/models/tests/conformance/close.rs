@@ -1,5 +1,7 @@
 //! The closing handshake (RFC 6455, sections 5.5.1 and 7).
 
+use std::time::{Duration, Instant};
+
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -17,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(Http, a_reason_that_is_not_utf8_is_refused),
     case!(Http, nothing_is_answered_after_the_close),
     case!(Http, messages_before_the_close_come_back_first),
+    case!(Http, after_the_close_the_server_takes_nothing_more),
     case!(Http, the_server_keeps_nothing_of_a_connection_that_was_closed),
     case!(Http, tungstenite_closes_cleanly),
     case!(Echo, a_close_ends_the_connection),
@@ -100,6 +103,21 @@ fn messages_before_the_close_come_back_first(server: &mut Server) {
     client.expect_text("two");
     client.expect(frames::BINARY, &large);
     client.expect_close(1000);
+}
+
+fn after_the_close_the_server_takes_nothing_more(server: &mut Server) {
+    for path in ["/echo", "/broadcast"] {
+        let mut client = Client::open(server, path);
+        client.send(close(1000, ""));
+        client.expect_close(1000);
+        // The end that was just read may be half of one: is there still somebody who would read this?
+        client.send("more");
+        let patience = Instant::now() + Duration::from_secs(1);
+        while client.stream.take_error().unwrap().is_none() {
+            assert!(Instant::now() < patience, "the server goes on reading after the close");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 fn the_server_keeps_nothing_of_a_connection_that_was_closed(server: &mut Server) {

@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::geteuid;
 
 use crate::client::{Client, Response, eventually, upgrade_request};
+use crate::frames::text;
 use crate::server::Server;
 use crate::{Case, case};
 
@@ -20,6 +21,8 @@ pub(crate) const CASES: &[Case] = &[
         .with(|settings| settings.descriptors = Some(64)),
     case!(Echo, over_a_thousand_connections_are_served_or_refused_with_the_reason),
     case!(Echo, at_the_process_limit_clients_are_refused).with(|settings| settings.processes = Some(16)),
+    case!(Broadcast, at_the_process_limit_subscribers_are_refused)
+        .with(|settings| settings.processes = Some(16)),
 ];
 
 /// Expects a 503 for this reason, in one word for programs, that says `hint` to people.
@@ -73,8 +76,10 @@ fn a_refusal_is_for_whatever_was_asked(server: &mut Server) {
 fn a_refusal_arrives_though_its_client_goes_on_sending(server: &mut Server) {
     let mut client = Client::connect(server);
     client.send(upgrade_request("/echo"));
+    // The answer is there, and if the server had closed as well, then what follows would meet a reset.
+    client.stream.peek(&mut [0]).expect("an answer comes in time");
     for _ in 0..100 {
-        client.send(vec![b'x'; 1000]);
+        client.send([b'x'; 1000]);
     }
     expect_refusal(&client.response(), "max-connections", "--max-connections");
 }
@@ -152,6 +157,15 @@ fn over_a_thousand_connections_are_served_or_refused_with_the_reason(server: &mu
 }
 
 fn at_the_process_limit_clients_are_refused(server: &mut Server) {
+    at_the_process_limit(server, "/echo");
+}
+
+/// A subscriber may need more than one process or thread: it is served or refused, never just dropped.
+fn at_the_process_limit_subscribers_are_refused(server: &mut Server) {
+    at_the_process_limit(server, "/broadcast");
+}
+
+fn at_the_process_limit(server: &mut Server, path: &str) {
     if !geteuid().is_root() {
         eprintln!("skipped: only root can start a server as a user whose processes are all its own");
         return;
@@ -159,7 +173,7 @@ fn at_the_process_limit_clients_are_refused(server: &mut Server) {
     let mut served = Vec::new();
     let mut refused = 0;
     for _ in 0..40 {
-        match Client::try_open(server, "/echo") {
+        match Client::try_open(server, path) {
             Ok(client) => served.push(client),
             Err(response) => {
                 let reason = response.header("Switchboard-Refused").unwrap_or_default();
@@ -170,7 +184,12 @@ fn at_the_process_limit_clients_are_refused(server: &mut Server) {
         }
     }
     assert!(served.len() > 5, "{} served", served.len());
-    served.iter_mut().for_each(|client| client.echo("not disturbed"));
+    for i in 0..served.len() {
+        // On /broadcast all hear it, on /echo the sender.
+        served[i].send(text("not disturbed"));
+        let all = if path == "/broadcast" { 0..served.len() } else { i..i + 1 };
+        served[all].iter_mut().for_each(|client| client.expect_text("not disturbed"));
+    }
     // One leaves, one comes; for a server without a process or thread for each this is as easy as before.
     drop(served.pop());
     let (mut client, refused_meanwhile) = open_eventually(server);

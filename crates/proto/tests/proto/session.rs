@@ -76,7 +76,7 @@ fn a_broadcast_reaches_everyone_subscribed_its_sender_included_once_and_in_order
     assert_eq!(pairs[0].take_heard(), expected);
     assert_eq!(pairs[1].take_heard(), expected);
     assert_eq!(pairs[2].take_heard(), [], "an echo is no subscriber");
-    assert_eq!(pairs[0].wire.session.counts(), Counts { messages: 2, bytes: 5003, dropped: 0 });
+    assert_eq!(pairs[0].wire.session.counts(), Counts { messages: 2, bytes: 5003, dropped: 0, refused: 0 });
 }
 
 #[test]
