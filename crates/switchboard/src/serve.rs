@@ -44,7 +44,7 @@ pub(crate) struct Args {
 enum Datagrams {
     /// Return it to its sender
     Echo,
-    /// Send it to everyone heard from within the last 30 seconds
+    /// Send it to everyone heard from within the last 30 seconds; an empty one only announces its sender
     Broadcast,
 }
 
