@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes};
 
 /// Writes shorter than this are copied next to each other; longer ones are queued by reference.
 ///
-/// A copy of 2 KiB costs less than the extra segment it would take in a gathered write.
+/// A reference takes a place in the queue and a segment of a gathered write; a short copy takes neither.
 const COALESCE_BYTES: usize = 2048;
 
 /// Written bytes at the start of the tail that are worth moving the rest down for, once they outnumber it.
