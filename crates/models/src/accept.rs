@@ -19,6 +19,9 @@ const BATCH: usize = 128;
 /// Refused connections that are drained at once; beyond that the oldest ends early.
 const MAX_LINGERING: usize = 1024;
 
+/// Reads from one refused connection each time it is looked after.
+const READS_PER_LOOK: usize = 16;
+
 /// How often refused connections are looked after, and how long a listener rests when accept fails.
 const TEND_EVERY: Duration = Duration::from_millis(20);
 
@@ -172,21 +175,26 @@ impl Lingering {
         if self.next_look.is_none_or(|look| now < look) {
             return;
         }
-        let mut scratch = [0; 4096];
-        self.streams.retain_mut(|(stream, deadline)| {
-            now < *deadline
-                && match stream.read(&mut scratch) {
-                    Ok(0) => false,
-                    Ok(_) => true,
-                    Err(error) => error.kind() == ErrorKind::WouldBlock,
-                }
-        });
+        let mut scratch = [0; 16 << 10];
+        self.streams.retain_mut(|(stream, deadline)| now < *deadline && drain(stream, &mut scratch));
         self.next_look = (!self.streams.is_empty()).then(|| now + TEND_EVERY);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.next_look
     }
+}
+
+/// Discards what has come, up to a bound: those who are served come first. False: the peer has ended.
+fn drain(stream: &mut TcpStream, scratch: &mut [u8]) -> bool {
+    for _ in 0..READS_PER_LOOK {
+        match stream.read(scratch) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+    true
 }
 
 /// Errors of accept(2) that concern one connection, not the listener: the next call may succeed.
