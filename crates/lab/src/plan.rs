@@ -10,7 +10,7 @@ use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{Effort, Experiment, Subject};
 use crate::machine::{Machine, needs};
-use crate::record::{RUN, SCHEMA};
+use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA};
 
 /// Starting and stopping the two processes of a point and reading their state, without any connection.
 const START_AND_STOP: Duration = Duration::from_millis(80);
@@ -42,6 +42,12 @@ pub struct Plan {
     pub payload_bytes: usize,
     /// Messages in flight per connection.
     pub depth: usize,
+    /// Messages to be sent per second, over all connections, in an open loop; `null` in a closed one.
+    #[serde(default)]
+    pub rate_per_s: Option<f64>,
+    /// Simulated work per message in every server, in microseconds.
+    #[serde(default)]
+    pub work_us: f64,
     /// How often every point is measured; some heavy ones only once, see `jobs`.
     pub rounds: u32,
     /// Load before each window, in milliseconds.
@@ -101,6 +107,8 @@ impl Plan {
             seed,
             payload_bytes: options.payload.unwrap_or(experiment.payload_bytes.get()),
             depth: experiment.depth.get(),
+            rate_per_s: options.rate_per_s,
+            work_us: options.work_us,
             rounds: options.rounds.unwrap_or(budget.rounds.get()),
             warmup_ms: milliseconds(budget.warmup),
             window_ms: milliseconds(budget.window),
@@ -128,8 +136,9 @@ impl Plan {
         let resume = |reason: String| LabError::Resume { dir: dir.to_owned(), reason };
         let text = std::fs::read(dir.join(RUN)).map_err(|error| resume(format!("{RUN}: {error}")))?;
         let plan: Plan = serde_json::from_slice(&text).map_err(|error| resume(format!("{RUN}: {error}")))?;
-        if plan.schema != SCHEMA {
-            return Err(resume(format!("{RUN}: schema {}, this switchboard reads {SCHEMA}", plan.schema)));
+        if !(OLDEST_SCHEMA..=SCHEMA).contains(&plan.schema) {
+            let reads = format!("this switchboard reads {OLDEST_SCHEMA} to {SCHEMA}");
+            return Err(resume(format!("{RUN}: schema {}, {reads}", plan.schema)));
         }
         Ok(plan)
     }

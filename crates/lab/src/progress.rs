@@ -137,11 +137,12 @@ fn figures(point: &Point) -> String {
     match point.status {
         Status::Limit => format!("limit: {reason}, {} connected", count(point.connected)),
         Status::Invalid => format!("invalid: {reason}"),
-        Status::Ok => {
+        Status::Ok | Status::Doubtful => {
             let rate = point.messages_per_s.map_or("?".to_owned(), grouped);
             let cpu = point.server_cpu_ns_per_message.map_or("?".to_owned(), nanoseconds);
             let p99 = point.latency_ns.map_or("?".to_owned(), |latency| nanoseconds(latency.p99 as f64));
-            format!("{rate} messages/s, {cpu} server CPU each, p99 {p99}")
+            let figures = format!("{rate} messages/s, {cpu} server CPU each, p99 {p99}");
+            if point.status == Status::Ok { figures } else { format!("{figures}; doubtful: {reason}") }
         }
     }
 }

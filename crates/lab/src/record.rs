@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The version of the line format, written into every line; a line of another version is damaged to us.
-pub const SCHEMA: u32 = 1;
+/// The version of the line format, written into every line.
+pub const SCHEMA: u32 = 2;
+/// The oldest version that can still be read; what it does not have is `null`.
+pub const OLDEST_SCHEMA: u32 = 1;
 /// The file of points in a results folder.
 pub const POINTS: &str = "points.jsonl";
 /// The file of latency histograms in a results folder.
@@ -40,16 +42,48 @@ pub struct Point {
     pub round: u32,
     /// The point's place in the shuffled order of the whole run, counted from 0.
     pub order: usize,
+    /// Which try this is: 1, or 2 where the first was disturbed. The last try of a round counts.
+    #[serde(default = "first_try")]
+    pub attempt: u32,
     /// Bytes of payload a message.
     pub payload_bytes: usize,
     /// Messages in flight per connection.
     pub depth: usize,
+    /// Messages that were to be sent per second in an open loop; `null` in a closed one.
+    #[serde(default)]
+    pub rate_per_s: Option<f64>,
     /// Whether the figures can be used.
     pub status: Status,
     /// Why the status is not `ok`: a short name such as `FD_SETSIZE`, or words such as `3 messages lost`.
     pub reason: Option<String>,
+    /// What was examined to reach the status, each with its evidence.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+    /// Why the figure is not twice as high, the strongest limit first. Empty where nothing is known.
+    #[serde(default)]
+    pub limiters: Vec<Limiter>,
+    /// Throughput as a share of the load generator's own ceiling at this number of connections; from 0.95 on the
+    /// throughput says more about the client than about the server.
+    #[serde(default)]
+    pub share_of_ceiling: Option<f64>,
+    /// Load before the window, in seconds: longer than planned where it took longer to become steady.
+    #[serde(default)]
+    pub warmup_s: Option<f64>,
     /// Length of the measured window in seconds.
     pub window_s: Option<f64>,
+    /// Messages in each of the equal slices of the window.
+    #[serde(default)]
+    pub slices: Vec<u64>,
+    /// Mean number of messages under way in the window: the time that each of them took, added up, divided by the
+    /// length of the window. By Little's law that is connections × depth in a closed loop.
+    #[serde(default)]
+    pub in_flight: Option<f64>,
+    /// Messages that were due in the window of an open loop.
+    #[serde(default)]
+    pub due: Option<u64>,
+    /// Messages of them that were sent before the window closed.
+    #[serde(default)]
+    pub sent: Option<u64>,
     /// Messages echoed, or deliveries of a broadcast, in the window.
     pub messages: Option<u64>,
     /// `messages` per second of the window.
@@ -76,7 +110,25 @@ pub struct Point {
     /// Connections that failed otherwise, by kind.
     #[serde(default)]
     pub errors: BTreeMap<String, u64>,
-    /// CPU time of the whole server process tree in the window, divided by `messages`.
+    /// CPU time of the whole server process tree in the window.
+    #[serde(default)]
+    pub server_cpu_ns: Option<u64>,
+    /// CPU time of the load generator in the window.
+    #[serde(default)]
+    pub client_cpu_ns: Option<u64>,
+    /// What the server did in the window, beside CPU time in all.
+    #[serde(default)]
+    pub costs: Option<Costs>,
+    /// What the connections hold, by place.
+    #[serde(default)]
+    pub memory: Option<Memory>,
+    /// What the network stack of this machine counted during the point.
+    #[serde(default)]
+    pub network: Option<Network>,
+    /// How quiet the machine was.
+    #[serde(default)]
+    pub quiet: Option<Quiet>,
+    /// CPU time of the server process tree in the window, divided by `messages`.
     pub server_cpu_ns_per_message: Option<f64>,
     /// Cores that the server kept busy in the window; 1.0 is one whole core.
     pub server_cpu: Option<f64>,
@@ -94,10 +146,6 @@ pub struct Point {
     /// What the server's processes allocated beyond what they had before the first connection, divided by
     /// `connected`. Neither the program's own pages nor the kernel's buffers are in it.
     pub memory_bytes_per_connection: Option<f64>,
-    /// Times the server's threads gave up the CPU to wait, from its start to the end of the window.
-    pub server_context_switches_voluntary: Option<u64>,
-    /// Times the kernel took the CPU from the server's threads, from its start to the end of the window.
-    pub server_context_switches_involuntary: Option<u64>,
     /// Threads of the server process tree with the connections open.
     pub server_threads: Option<u64>,
     /// Processes of the server process tree with the connections open.
@@ -106,12 +154,166 @@ pub struct Point {
     pub started_at: String,
 }
 
+/// What the server's process tree did in the window. Where the tree is large, everything but the CPU time in all is
+/// measured on a random sample of the processes and scaled up; see `processes_read`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Costs {
+    /// CPU time in user mode. The kernel splits what it knows to the nanosecond by what it saw at its ticks.
+    pub user_cpu_ns: u64,
+    /// CPU time in the kernel.
+    pub system_cpu_ns: u64,
+    /// Times that a thread gave up the CPU to wait.
+    pub switches_voluntary: u64,
+    /// Times that the kernel took the CPU from a thread.
+    pub switches_involuntary: u64,
+    /// Page faults that needed no disk.
+    pub faults_minor: u64,
+    /// Page faults that read from a disk.
+    pub faults_major: u64,
+    /// Bytes that the client wrote into its sockets: payload and framing.
+    pub bytes_to_server: u64,
+    /// Bytes that the client read from its sockets.
+    pub bytes_from_server: u64,
+    /// Bytes that crossed the loopback interface, with all headers and acknowledgements.
+    pub bytes_on_wire: Option<u64>,
+    /// Processes that were read one by one, of those that there are.
+    pub processes_read: u64,
+    /// CPU time that the lab itself used to watch the server during the window.
+    pub observer_cpu_ns: u64,
+}
+
+/// What the connections hold beyond the idle server, in bytes in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Allocated by the server's processes (proportional set size of what belongs to no file), stacks in user
+    /// space included.
+    pub user_bytes: i64,
+    /// Page tables of the server's processes.
+    pub page_tables_bytes: i64,
+    /// Kernel stacks: one for every thread and process.
+    pub kernel_stacks_bytes: i64,
+    /// Buffers of TCP sockets, of both ends (proc_net_sockstat, `mem`).
+    pub socket_buffers_bytes: i64,
+    /// Objects of the kernel, such as sockets and file structures: of both ends, and of everything else on this machine.
+    pub slab_bytes: i64,
+}
+
+/// What the network stack counted from the first connect(2) to the end of the window, in the whole network namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Connections that found the accept queue full (`ListenOverflows`).
+    pub listen_overflows: u64,
+    /// Connections that a listener dropped for any reason (`ListenDrops`).
+    pub listen_drops: u64,
+    /// TCP segments sent again (`RetransSegs`).
+    pub retransmitted: u64,
+    /// Datagrams that found the receive buffer full (`RcvbufErrors`).
+    pub receive_buffer_errors: u64,
+    /// Datagrams that found the send buffer full (`SndbufErrors`).
+    pub send_buffer_errors: u64,
+}
+
+/// How quiet the machine was at a point.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// Cores' worth of time that the hypervisor gave to others during the window.
+    pub steal: f64,
+    /// Cores that processes other than server, load generator and lab kept busy during the window.
+    pub others_cpu: f64,
+    /// The fixed workload just before the point.
+    pub before: Canary,
+    /// The same just after it.
+    pub after: Canary,
+}
+
+/// What a fixed workload took on the server's core: computation and system calls, the same every time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// By the clock on the wall.
+    pub wall_ns: u64,
+    /// CPU time of the computation.
+    pub compute_ns: u64,
+    /// CPU time of the system calls.
+    pub calls_ns: u64,
+}
+
+/// Something that was examined to reach a verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was examined.
+    pub name: CheckName,
+    /// What came of it; `null` if it could not be examined.
+    pub holds: Option<bool>,
+    /// The figures behind it, in words.
+    pub evidence: String,
+}
+
+/// What is examined of every point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckName {
+    /// Every message is accounted for.
+    Verified,
+    /// Connections × depth = throughput × mean latency.
+    LittlesLaw,
+    /// The rate of an open loop was offered.
+    Offered,
+    /// The slices of the window show no trend.
+    Steady,
+    /// Neither the hypervisor nor other processes took CPU time, and the fixed workload took as long as ever.
+    Quiet,
+}
+
+/// Why a figure is not twice as high.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Limiter {
+    /// What ran out.
+    pub name: LimiterName,
+    /// The figures behind it, in words, such as `server CPU 98 % of 1 core`.
+    pub evidence: String,
+}
+
+/// What can keep a figure from being twice as high.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LimiterName {
+    /// The server's cores.
+    ServerCpu,
+    /// The load generator's cores.
+    ClientCpu,
+    /// The rate of an open loop: no more was asked for, or no more could be offered.
+    Schedule,
+    /// The listener's queue of connections that wait to be accepted.
+    AcceptQueue,
+    /// File descriptors.
+    Descriptors,
+    /// Processes or threads.
+    Processes,
+    /// Ports of the client's addresses.
+    Ports,
+    /// Segments that had to be sent again.
+    Retransmissions,
+    /// The receive buffer of a datagram socket.
+    ReceiveBuffers,
+    /// Another limit that the server, the model or the machine has, such as FD_SETSIZE or memory.
+    Other,
+    /// Messages in flight: neither side is busy, everybody waits for the next message to arrive.
+    InFlight,
+}
+
+fn first_try() -> u32 {
+    1
+}
+
 /// Whether a point's figures can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Every connection was open and every message verified.
+    /// Every connection was open, every message verified, the window steady and the machine quiet.
     Ok,
+    /// Every message was verified, but the window was not steady or the machine not quiet, in the second try too: the
+    /// figures are shown, drawn hollow and never ranked.
+    Doubtful,
     /// The model, or the machine, does not reach this number of connections.
     Limit,
     /// The run broke; its figures are kept for the curious and used for nothing.
@@ -148,6 +350,9 @@ pub struct HistogramLine {
     pub connections: usize,
     /// The round, counted from 0.
     pub round: u32,
+    /// The try of the point that it belongs to.
+    #[serde(default = "first_try")]
+    pub attempt: u32,
     /// An hdrhistogram of nanoseconds, V2 with deflate, in base64.
     pub latency_histogram: String,
 }
@@ -191,10 +396,12 @@ fn read_lines<T: DeserializeOwned>(file: &Path) -> io::Result<(Vec<T>, Vec<Damag
             continue;
         }
         let parsed = match serde_json::from_slice::<Version>(line) {
-            Ok(Version { schema: SCHEMA }) => {
+            Ok(Version { schema: OLDEST_SCHEMA..=SCHEMA }) => {
                 serde_json::from_slice(line).map_err(|error| in_one_line(&error))
             }
-            Ok(Version { schema }) => Err(format!("schema {schema}, this switchboard reads schema {SCHEMA}")),
+            Ok(Version { schema }) => {
+                Err(format!("schema {schema}, this switchboard reads {OLDEST_SCHEMA} to {SCHEMA}"))
+            }
             Err(error) => Err(in_one_line(&error)),
         };
         match parsed {
@@ -234,6 +441,7 @@ impl Recorder {
                 model: point.model.clone(),
                 connections: point.connections,
                 round: point.round,
+                attempt: point.attempt,
                 latency_histogram: histogram.to_owned(),
             };
             append_line(&mut self.histograms, &line)?;

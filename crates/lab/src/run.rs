@@ -35,6 +35,10 @@ pub struct RunOptions {
     pub connections: Option<Vec<usize>>,
     /// Bytes of payload a message.
     pub payload: Option<usize>,
+    /// Messages per second over all connections, in an open loop; `None`: a closed loop.
+    pub rate_per_s: Option<f64>,
+    /// Simulated work per message in every server, in microseconds.
+    pub work_us: f64,
     /// This number of rounds instead of as many as fit.
     pub rounds: Option<u32>,
     /// The results folder, new or empty; with several experiments the folder of their folders. By default

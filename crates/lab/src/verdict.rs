@@ -91,11 +91,21 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
         connected: 0,
         round: job.round,
         order: job.order,
+        attempt: 1,
         payload_bytes: plan.payload_bytes,
         depth: plan.depth,
+        rate_per_s: plan.rate_per_s,
         status: Status::Invalid,
         reason: None,
+        checks: Vec::new(),
+        limiters: Vec::new(),
+        share_of_ceiling: None,
+        warmup_s: None,
         window_s: None,
+        slices: Vec::new(),
+        in_flight: None,
+        due: None,
+        sent: None,
         messages: None,
         messages_per_s: None,
         latency_ns: None,
@@ -108,6 +118,12 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
         corrupted: None,
         refused: BTreeMap::new(),
         errors: BTreeMap::new(),
+        server_cpu_ns: None,
+        client_cpu_ns: None,
+        costs: None,
+        memory: None,
+        network: None,
+        quiet: None,
         server_cpu_ns_per_message: None,
         server_cpu: None,
         client_cpu_ns_per_message: None,
@@ -116,8 +132,6 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
         server_memory_idle_bytes: None,
         server_memory_peak_bytes: None,
         memory_bytes_per_connection: None,
-        server_context_switches_voluntary: None,
-        server_context_switches_involuntary: None,
         server_threads: None,
         server_processes: None,
         started_at: crate::now(),
@@ -144,6 +158,8 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
     point.corrupted = Some(result.corrupted);
     point.refused = result.refused.clone();
     point.errors = result.errors.clone();
+    point.server_cpu_ns = observed.server_cpu_ns;
+    point.client_cpu_ns = result.client_cpu_ns;
     point.server_cpu_ns_per_message = per_message(observed.server_cpu_ns);
     point.server_cpu = observed.server_cpu_ns.filter(|_| window_ns > 0.0).map(|ns| ns as f64 / window_ns);
     point.client_cpu_ns_per_message = per_message(result.client_cpu_ns);
@@ -154,8 +170,6 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
         point.server_memory_bytes = Some(loaded.memory_bytes);
         point.server_memory_peak_bytes = Some(loaded.memory_peak_bytes);
         point.memory_bytes_per_connection = (point.connected > 0).then(|| grown / point.connected as f64);
-        point.server_context_switches_voluntary = Some(loaded.switches_voluntary);
-        point.server_context_switches_involuntary = Some(loaded.switches_involuntary);
         point.server_threads = Some(loaded.threads);
         point.server_processes = Some(loaded.processes);
     }
