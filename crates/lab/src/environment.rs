@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use crate::error::LabError;
-use crate::machine::{Cores, read};
+use crate::machine::{Cores, core_count, read};
 use crate::record::{ENVIRONMENT, SCHEMA};
 
 /// Settings of the kernel that change what a socket benchmark measures.
@@ -100,15 +100,6 @@ fn cpu_ticks(stat: &str) -> Option<(u64, u64)> {
     // The fourth and fifth are idle and waiting for a disk; guest time is in user time already.
     let all: u64 = ticks.iter().take(8).sum();
     Some((all - ticks.get(3)? - ticks.get(4)?, all))
-}
-
-/// Cores that are switched on, whatever this thread is pinned to.
-pub(crate) fn core_count() -> usize {
-    nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN)
-        .ok()
-        .flatten()
-        .and_then(|cores| usize::try_from(cores).ok())
-        .unwrap_or(1)
 }
 
 fn gather(host: &str, cores: Option<Cores>, busy_share: Option<f64>) -> Value {

@@ -6,11 +6,15 @@
 //! with all its processes uses), `verdict` judges it, [`record`] writes it down, and `run` does this for all of them. [`report`]
 //! draws the pictures from the recorded files alone.
 
+mod calibration;
+mod canary;
 mod environment;
 mod error;
 mod experiment;
 mod format;
+mod judge;
 mod machine;
+mod measure;
 mod plan;
 mod process;
 mod progress;

@@ -222,6 +222,15 @@ fn number(path: &str) -> Option<u64> {
     read(path)?.parse().ok()
 }
 
+/// Cores that are switched on, whatever this thread is pinned to.
+pub(crate) fn core_count() -> usize {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN)
+        .ok()
+        .flatten()
+        .and_then(|cores| usize::try_from(cores).ok())
+        .unwrap_or(1)
+}
+
 /// A small file of /proc or /sys without the white space around it.
 pub(crate) fn read(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())

@@ -161,14 +161,17 @@ impl Plan {
         jobs.into_iter().map(|job| self.cost(job)).sum()
     }
 
-    /// All rounds, each in an order of its own, so that a slow minute of the machine hits all models alike.
+    /// All rounds. Each has its blocks, one for each number of connections, in random order, and each block has its
+    /// models in random order: a slow minute of the machine hits all models alike, and what is compared was measured side by side.
     fn shuffled(&self, machine: &Machine, budget: Duration, counts_are_wished: bool) -> Vec<Job> {
         let mut random = fastrand::Rng::with_seed(self.seed);
         let mut jobs = Vec::new();
         for round in 0..self.rounds {
-            let mut points = Vec::new();
-            for subject in &self.subjects {
-                for &connections in &self.connections {
+            let mut counts = self.connections.clone();
+            random.shuffle(&mut counts);
+            for connections in counts {
+                let mut block = Vec::new();
+                for subject in &self.subjects {
                     let mut job = Job {
                         order: 0,
                         round,
@@ -182,12 +185,12 @@ impl Plan {
                         job.limit = Some(TOO_SLOW_REASON.to_owned());
                     }
                     if round == 0 || overhead <= budget / HEAVY {
-                        points.push(job);
+                        block.push(job);
                     }
                 }
+                random.shuffle(&mut block);
+                jobs.append(&mut block);
             }
-            random.shuffle(&mut points);
-            jobs.append(&mut points);
         }
         for (order, job) in jobs.iter_mut().enumerate() {
             job.order = order;

@@ -67,6 +67,32 @@ impl<'a> Meter<'a> {
         }
     }
 
+    /// The load generator's own ceiling is measured before all points.
+    pub(crate) fn ceiling_begins(&self, job: &Job) {
+        let what = format!("the load generator's own ceiling at {} connections", count(job.connections));
+        match &self.style {
+            Style::Bar(bar) => bar.set_message(what),
+            Style::Lines => eprintln!("{what}"),
+            Style::Silent => {}
+        }
+    }
+
+    /// These points are measured once more, behind all others.
+    pub(crate) fn repeats(&mut self, jobs: &[&Job]) {
+        if jobs.is_empty() {
+            return;
+        }
+        self.points += jobs.len();
+        self.all += self.plan.cost_of(jobs.iter().copied());
+        if let Style::Bar(bar) = &self.style {
+            bar.set_length(milliseconds(self.all));
+        }
+        self.say(&format!(
+            "once more, because the machine was not quiet or the load not steady: {}",
+            jobs.len()
+        ));
+    }
+
     pub(crate) fn point_begins(&self, job: &Job) {
         if let Style::Bar(bar) = &self.style {
             let (number, left) = (self.points_done + 1, self.left());

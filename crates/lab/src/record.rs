@@ -224,9 +224,12 @@ pub struct Quiet {
     pub before: Canary,
     /// The same just after it.
     pub after: Canary,
+    /// What the fixed workload had usually taken until then: the median of the run so far.
+    pub usual: Canary,
 }
 
-/// What a fixed workload took on the server's core: computation and system calls, the same every time.
+/// What a fixed workload took on the server's core, the same every time: computation, and messages exchanged with the
+/// load generator's core.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canary {
     /// By the clock on the wall.
@@ -448,6 +451,21 @@ impl Recorder {
         }
         append_line(&mut self.points, point)
     }
+}
+
+/// Writes a file of a results folder so that it is there whole or not at all, whatever happens in between.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("part");
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let moved = written.and_then(|()| std::fs::rename(&temporary, path));
+    if moved.is_err() {
+        // The reason is on its way to the user; a leftover would only take up what may be missing.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    moved
 }
 
 /// A run that was killed may have left half a line; the next one must not be glued to it.

@@ -1,6 +1,5 @@
 //! A run from its options to its summary: plan, folder, points, report.
 
-use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,9 +11,10 @@ use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{Effort, Experiment, find};
 use crate::machine::{Cores, Machine, Pinned};
+use crate::measure::{Measurement, missing};
 use crate::plan::{Job, Plan};
 use crate::progress::{Meter, Progress, announcement};
-use crate::record::{HISTOGRAMS, POINTS, Point, Recorder, SCHEMA, Status, read_points};
+use crate::record::{POINTS, SCHEMA, read_points};
 use crate::report;
 use crate::summary::{ExperimentSummary, RunSummary};
 use crate::trial::Trial;
@@ -167,7 +167,15 @@ impl Lab<'_> {
             meter.say(&line.to_string());
         }
 
-        let outcome = self.measure(plan, dir, &missing, &mut meter, &mut points);
+        let trial = Trial {
+            program: &self.program,
+            plan,
+            cores: self.cores,
+            patience: self.options.patience.unwrap_or(Duration::from_secs(20)),
+            stop: &self.interrupt.0,
+        };
+        let measurement = Measurement { trial: &trial, plan, dir, cores: self.cores };
+        let outcome = measurement.run(&mut points, &mut meter);
         meter.finish();
         outcome?;
 
@@ -182,38 +190,6 @@ impl Lab<'_> {
         }
         summary.elapsed_s = begun.elapsed().as_secs_f64();
         Ok(summary)
-    }
-
-    fn measure(
-        &self,
-        plan: &Plan,
-        dir: &Path,
-        jobs: &[&Job],
-        meter: &mut Meter,
-        points: &mut Vec<Point>,
-    ) -> Result<(), LabError> {
-        let mut recorder = Recorder::open(dir).map_err(LabError::file(&dir.join(HISTOGRAMS)))?;
-        let trial = Trial {
-            program: &self.program,
-            plan,
-            cores: self.cores,
-            patience: self.options.patience.unwrap_or(Duration::from_secs(20)),
-            stop: &self.interrupt.0,
-        };
-        let mut reached = limits_of(points);
-        for job in jobs {
-            if self.interrupt.triggered() {
-                break;
-            }
-            meter.point_begins(job);
-            let known = reached.get(&(job.model.clone(), job.connections));
-            let Some((point, histogram)) = trial.run(job, known)? else { break };
-            recorder.append(&point, histogram.as_deref()).map_err(LabError::file(&dir.join(POINTS)))?;
-            meter.point_ends(job, &point);
-            reached.extend(limits_of(std::slice::from_ref(&point)));
-            points.push(point);
-        }
-        Ok(())
     }
 
     fn announce(&self, meter: &Meter, plan: &Plan, jobs: &[&Job], dir: &Path) {
@@ -266,23 +242,9 @@ fn new_folder(root: &Path, name: &str) -> Result<PathBuf, LabError> {
     unreachable!("the numbers do not end")
 }
 
-/// The jobs of the plan that no point was recorded for, in their order.
-fn missing<'a>(plan: &'a Plan, points: &[Point]) -> Vec<&'a Job> {
-    let done: HashSet<_> =
-        points.iter().map(|point| (point.model.as_str(), point.connections, point.round)).collect();
-    plan.jobs.iter().filter(|job| !done.contains(&(job.model.as_str(), job.connections, job.round))).collect()
-}
-
-/// The limits that were met, by model and connections wanted: they do not move from round to round.
-fn limits_of(points: &[Point]) -> HashMap<(String, usize), Point> {
-    let met = points.iter().filter(|point| point.status == Status::Limit);
-    met.map(|point| ((point.model.clone(), point.connections), point.clone())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::blank;
 
     #[test]
     fn a_results_folder_is_never_used_twice() {
@@ -291,21 +253,5 @@ mod tests {
             .map(|_| new_folder(root.path(), "today").unwrap().file_name().unwrap().to_owned())
             .collect();
         assert_eq!(names, ["today", "today-2", "today-3"]);
-    }
-
-    #[test]
-    fn what_is_recorded_is_not_measured_again_and_the_rest_keeps_its_order() {
-        let options = RunOptions {
-            seed: Some(1),
-            rounds: Some(2),
-            connections: Some(vec![1, 4]),
-            ..RunOptions::default()
-        };
-        let machine = Machine { descriptors: 1000, tasks: 1000, memory_bytes: 1 << 34, maps: 1 << 16 };
-        let plan = Plan::make(&find("connections").unwrap(), &options, &machine).unwrap();
-        let points: Vec<Point> = plan.jobs.iter().step_by(2).map(|job| blank(&plan, job)).collect();
-        let orders: Vec<usize> = missing(&plan, &points).iter().map(|job| job.order).collect();
-        assert_eq!(orders, (1..plan.jobs.len()).step_by(2).collect::<Vec<_>>());
-        assert_eq!(missing(&plan, &[]).len(), plan.jobs.len());
     }
 }

@@ -12,10 +12,10 @@ use crate::plan::{Job, Plan, hold};
 use crate::process::{Line, Next, Process};
 use crate::record::{Point, Status};
 use crate::tree::{CpuTimes, Tree, Usage};
-use crate::verdict::{LoadResult, blank, fill, judge};
+use crate::verdict::{LoadResult, blank, fill};
 
 /// What every point of a run has in common.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Trial<'a> {
     /// The program that is both server and load generator.
     pub(crate) program: &'a Path,
@@ -50,6 +50,11 @@ pub(crate) struct Observed {
 }
 
 impl Trial<'_> {
+    /// Whether the user wants no more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Runs one point; `None` if the user stopped it. A point that breaks is a result too. A limit that is
     /// known in advance, or from the same point in an earlier round, is recorded without another try.
     pub(crate) fn run(&self, job: &Job, earlier: Option<&Point>) -> Result<Option<Measured>, LabError> {
@@ -64,7 +69,6 @@ impl Trial<'_> {
         match self.observe(job) {
             Ok(observed) => {
                 fill(&mut point, &observed);
-                (point.status, point.reason) = judge(job, &observed.result);
                 Ok(Some((point, observed.result.latency_histogram)))
             }
             Err(Failure::Broken(reason)) => {
@@ -115,10 +119,13 @@ impl Trial<'_> {
         if job.mechanism == "udp-broadcast" {
             command.args(["--app", "broadcast"]);
         }
+        if self.plan.work_us > 0.0 {
+            command.args(["--work-us", &self.plan.work_us.to_string()]);
+        }
         let mut server = self.start(&mut command, self.cores.map(|cores| cores.server))?;
         let deadline = Instant::now() + self.patience;
         loop {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.is_stopped() {
                 return Err(Failure::Stopped);
             }
             match server.next_line() {
@@ -151,7 +158,10 @@ impl Trial<'_> {
         command.args(["--warmup", &ms(self.plan.warmup_ms.into())]);
         command.args(["--hold", &ms(hold(job).as_millis())]);
         command.args(["--payload", &self.plan.payload_bytes.to_string()]);
-        command.args(["--depth", &self.plan.depth.to_string()]);
+        match self.plan.rate_per_s {
+            Some(rate) => command.args(["--rate", &rate.to_string()]),
+            None => command.args(["--depth", &self.plan.depth.to_string()]),
+        };
         command
     }
 
@@ -170,7 +180,7 @@ impl Trial<'_> {
     ) -> Result<Line, Failure> {
         let deadline = Instant::now() + patience;
         loop {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.is_stopped() {
                 return Err(Failure::Stopped);
             }
             match load.next_line() {

@@ -1,4 +1,4 @@
-//! From what a load generator reports and the lab saw to a point and a verdict on it.
+//! From what a load generator reports and the lab saw to a point.
 
 use std::collections::BTreeMap;
 
@@ -30,54 +30,16 @@ pub(crate) struct LoadResult {
     pub(crate) client_cpu_ns: Option<u64>,
     pub(crate) client_cpu: Option<f64>,
     pub(crate) latency_histogram: Option<String>,
-}
-
-/// Whether the point counts, and if not, why.
-pub(crate) fn judge(job: &Job, result: &LoadResult) -> (Status, Option<String>) {
-    let open = result.connections_open;
-    let damage = damage(result, job.mechanism.starts_with("udp"));
-    let most = |kinds: &BTreeMap<String, u64>| {
-        kinds.iter().max_by_key(|&(_, &count)| count).map(|(kind, _)| kind.clone())
-    };
-    if let Some(damage) = damage {
-        (Status::Invalid, Some(damage))
-    } else if open < job.connections {
-        match (most(&result.refused), most(&result.errors)) {
-            // "503 FD_SETSIZE": the server says which limit it has met.
-            (Some(refusal), _) => {
-                let name = refusal.strip_prefix("503 ").unwrap_or(&refusal);
-                (Status::Limit, Some(name.to_owned()))
-            }
-            (None, Some(error)) => {
-                (Status::Invalid, Some(format!("{open} of {} connected: {error}", job.connections)))
-            }
-            (None, None) => (Status::Invalid, Some(format!("{open} of {} connected", job.connections))),
-        }
-    } else if let Some(error) = most(&result.errors) {
-        (Status::Invalid, Some(format!("{} × {error}", result.errors[&error])))
-    } else if result.messages == 0 {
-        (Status::Invalid, Some("not one message came back in the window".to_owned()))
-    } else {
-        (Status::Ok, None)
-    }
-}
-
-/// What happened to messages that must not happen. A datagram may be lost, doubled and overtaken, but not changed.
-fn damage(result: &LoadResult, udp: bool) -> Option<String> {
-    let kinds = [
-        (result.lost, "lost", udp),
-        (result.duplicated, "duplicated", udp),
-        (result.reordered, "reordered", udp),
-        (result.corrupted, "corrupted", false),
-    ];
-    let found: Vec<String> = kinds
-        .iter()
-        .filter(|&&(count, _, allowed)| count > 0 && !allowed)
-        .map(|(count, kind, _)| {
-            format!("{count} {} {kind}", if *count == 1 { "message" } else { "messages" })
-        })
-        .collect();
-    (!found.is_empty()).then(|| found.join(", "))
+    #[serde(default)]
+    pub(crate) warmup_ns: Option<u64>,
+    #[serde(default)]
+    pub(crate) slices: Vec<u64>,
+    #[serde(default)]
+    pub(crate) in_flight_ns: Option<u64>,
+    #[serde(default)]
+    pub(crate) due: Option<u64>,
+    #[serde(default)]
+    pub(crate) sent: Option<u64>,
 }
 
 /// A point about which nothing is known yet; it is invalid until it is judged.
@@ -145,7 +107,11 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
     let per_message =
         |ns: Option<u64>| ns.filter(|_| result.messages > 0).map(|ns| ns as f64 / result.messages as f64);
     point.connected = result.connections_open;
+    point.warmup_s = result.warmup_ns.map(|ns| ns as f64 / 1e9);
     point.window_s = Some(window_ns / 1e9);
+    point.slices = result.slices.clone();
+    point.in_flight = result.in_flight_ns.map(|ns| ns as f64 / window_ns);
+    (point.due, point.sent) = (result.due, result.sent);
     point.messages = Some(result.messages);
     point.messages_per_s = Some(result.messages_per_s);
     point.latency_ns = result.latency_ns;
@@ -175,70 +141,11 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
     }
 }
 
+/// A point of no plan in particular.
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn job(mechanism: &str) -> Job {
-        Job {
-            order: 0,
-            round: 0,
-            model: "m".into(),
-            mechanism: mechanism.into(),
-            connections: 4,
-            limit: None,
-        }
-    }
-
-    fn result(change: impl FnOnce(&mut LoadResult)) -> LoadResult {
-        let line = r#"{"connections_open":4,"window_ns":1000,"messages":10,"messages_per_s":1.0,"lost":0,
-            "duplicated":0,"reordered":0,"corrupted":0,"latency_ns":null,"last_receiver_ns":null,"connect_ns":null,
-            "upgrade_ns":null,"client_cpu_ns":5,"client_cpu":0.5,"latency_histogram":null,"one_more":1}"#;
-        let mut result = serde_json::from_str(line).unwrap();
-        change(&mut result);
-        result
-    }
-
-    fn verdict(mechanism: &str, change: impl FnOnce(&mut LoadResult)) -> (Status, Option<String>) {
-        judge(&job(mechanism), &result(change))
-    }
-
-    #[test]
-    fn a_point_counts_only_if_every_message_is_accounted_for() {
-        assert_eq!(verdict("echo", |_| {}), (Status::Ok, None));
-        let invalid = |reason: &str| (Status::Invalid, Some(reason.to_owned()));
-        assert_eq!(verdict("echo", |r| r.lost = 3), invalid("3 messages lost"));
-        assert_eq!(verdict("echo", |r| r.duplicated = 1), invalid("1 message duplicated"));
-        assert_eq!(verdict("echo", |r| r.messages = 0), invalid("not one message came back in the window"));
-        assert_eq!(verdict("echo", |r| r.errors = [("reset".into(), 2)].into()), invalid("2 × reset"));
-    }
-
-    #[test]
-    fn loss_is_a_result_on_udp_and_corruption_is_not() {
-        assert_eq!(
-            verdict("udp-echo", |r| (r.lost, r.reordered, r.duplicated) = (3, 2, 1)),
-            (Status::Ok, None)
-        );
-        let corrupted = (Status::Invalid, Some("1 message corrupted".to_owned()));
-        assert_eq!(verdict("udp-echo", |r| r.corrupted = 1), corrupted);
-    }
-
-    #[test]
-    fn a_refusal_is_a_limit_with_the_name_that_the_server_gives_it() {
-        let refuse = |r: &mut LoadResult| {
-            r.connections_open = 1;
-            r.refused = [("503 descriptors".into(), 1), ("503 FD_SETSIZE".into(), 2)].into();
-        };
-        assert_eq!(verdict("echo", refuse), (Status::Limit, Some("FD_SETSIZE".to_owned())));
-        let reset = |r: &mut LoadResult| {
-            r.connections_open = 3;
-            r.errors = [("reset".into(), 1)].into();
-        };
-        assert_eq!(verdict("echo", reset), (Status::Invalid, Some("3 of 4 connected: reset".to_owned())));
-        let both = |r: &mut LoadResult| {
-            refuse(r);
-            r.lost = 1;
-        };
-        assert_eq!(verdict("echo", both), (Status::Invalid, Some("1 message lost".to_owned())));
-    }
+pub(crate) fn blank_for_tests(job: &Job) -> Point {
+    let plan = r#"{"schema":2,"experiment":"e","question":"","analysis":"","effort":"quick","seed":1,"payload_bytes":64,
+        "depth":1,"rounds":1,"warmup_ms":1,"window_ms":1,"connections":[],"subjects":[],"jobs":[],"expected_s":1.0,
+        "started_at":"","command":[]}"#;
+    blank(&serde_json::from_str(plan).unwrap(), job)
 }

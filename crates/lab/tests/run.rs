@@ -172,7 +172,7 @@ fn an_interrupted_run_leaves_nothing_behind_and_is_finished_by_resuming_it() {
     assert_eq!((summary.interrupted, summary.exit_status()), (true, 130));
     assert!(summary.to_string().contains("switchboard run --resume"));
     let begun =
-        ["epoll", "udp"].into_iter().find(|model| bench.path(&format!("server-{model}.pid")).exists());
+        ["raw", "epoll", "udp"].into_iter().find(|model| bench.path(&format!("server-{model}.pid")).exists());
     assert!(bench.server_is_gone(begun.unwrap()));
 
     fs::remove_file(bench.path("hang")).unwrap();

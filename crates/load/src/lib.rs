@@ -14,6 +14,7 @@ mod run;
 mod schedule;
 mod sequence;
 mod stamp;
+pub mod trend;
 mod worker;
 
 pub use plan::{LoadError, LoadPlan, Mechanism};

@@ -1,0 +1,454 @@
+//! Whether a point counts, and why its figure is not twice as high.
+//!
+//! Everything here follows from what is written in the point, so that anybody can reach the verdict again from the
+//! raw data. The thresholds are constants with their reasons beside them.
+
+use std::collections::BTreeMap;
+
+use switchboard_load::trend::trend;
+
+use crate::format::{grouped, nanoseconds};
+use crate::record::{Canary, Check, CheckName, Limiter, LimiterName, Point, Quiet, Status};
+
+/// How far the number of messages under way may be from what was asked for. What is left over is the client's own
+/// time between reading a message and sending the next, which no message is under way in.
+const LITTLE: f64 = 0.02;
+/// The part of an open loop's schedule that has to be sent within the window.
+const OFFERED: f64 = 0.99;
+/// How far the fixed workload may be from its usual time. Undisturbed it repeats to 2 %.
+const CANARY: f64 = 0.1;
+/// Cores that others may keep busy, or the hypervisor may keep back: the kernel counts in steps of 10 ms, which in a
+/// window of 300 ms are 0.03.
+const OTHERS: f64 = 0.1;
+/// A core that is busy for more than half of the time cannot do twice as much.
+const HALF: f64 = 0.5;
+/// Below this neither side is busy: the messages under way are too few to keep one so.
+const BUSY: f64 = 0.85;
+/// One segment sent again for so many messages is worth a word: each delays one connection by 200 ms.
+const MESSAGES_PER_RETRANSMISSION: u64 = 1000;
+/// From here on throughput is about the client.
+pub(crate) const ABOUT_CLIENT: f64 = 0.95;
+
+/// Examines a point and writes the outcome into it. `server_cores` is what the server may use. A point that broke
+/// before its window keeps the status and the reason that it has.
+pub(crate) fn judge(point: &mut Point, server_cores: f64) {
+    if point.window_s.is_some() {
+        (point.status, point.reason) = outcome(point);
+        point.checks = checks(point);
+    }
+    if point.status == Status::Ok
+        && let Some(failed) = point.checks.iter().find(|check| check.holds == Some(false))
+    {
+        point.status = match failed.name {
+            CheckName::Verified | CheckName::LittlesLaw => Status::Invalid,
+            CheckName::Offered | CheckName::Steady | CheckName::Quiet => Status::Doubtful,
+        };
+        point.reason = Some(failed.evidence.clone());
+    }
+    point.limiters = limiters(point, server_cores);
+}
+
+/// Whether every connection was open and every message accounted for, and if not, why.
+fn outcome(point: &Point) -> (Status, Option<String>) {
+    let most = |kinds: &BTreeMap<String, u64>| {
+        kinds.iter().max_by_key(|&(_, &count)| count).map(|(kind, _)| kind.clone())
+    };
+    let invalid = |reason: String| (Status::Invalid, Some(reason));
+    let (open, wanted) = (point.connected, point.connections);
+    if let Some(damage) = damage(point) {
+        invalid(damage)
+    } else if open < wanted {
+        match (most(&point.refused), most(&point.errors)) {
+            // "503 FD_SETSIZE": the server says which limit it has met.
+            (Some(refusal), _) => {
+                let name = refusal.strip_prefix("503 ").unwrap_or(&refusal);
+                (Status::Limit, Some(name.to_owned()))
+            }
+            (None, Some(error)) => invalid(format!("{open} of {wanted} connected: {error}")),
+            (None, None) => invalid(format!("{open} of {wanted} connected")),
+        }
+    } else if let Some(error) = most(&point.errors) {
+        invalid(format!("{} × {error}", point.errors[&error]))
+    } else if point.messages.unwrap_or(0) == 0 {
+        invalid("not one message came back in the window".to_owned())
+    } else {
+        (Status::Ok, None)
+    }
+}
+
+/// What happened to messages that must not happen. A datagram may be lost, doubled and overtaken, but not changed.
+fn damage(point: &Point) -> Option<String> {
+    let udp = point.mechanism.starts_with("udp");
+    let kinds = [
+        (point.lost, "lost", udp),
+        (point.duplicated, "duplicated", udp),
+        (point.reordered, "reordered", udp),
+        (point.corrupted, "corrupted", false),
+    ];
+    let found: Vec<String> = kinds
+        .iter()
+        .filter_map(|&(count, kind, allowed)| Some((count.filter(|&count| count > 0 && !allowed)?, kind)))
+        .map(|(count, kind)| format!("{count} {} {kind}", if count == 1 { "message" } else { "messages" }))
+        .collect();
+    (!found.is_empty()).then(|| found.join(", "))
+}
+
+/// Whether another try may give a better point.
+pub(crate) fn is_worth_another_try(point: &Point) -> bool {
+    let disturbed = |check: &Check| {
+        check.holds == Some(false) && matches!(check.name, CheckName::Steady | CheckName::Quiet)
+    };
+    point.attempt == 1 && point.status == Status::Doubtful && point.checks.iter().any(disturbed)
+}
+
+fn checks(point: &Point) -> Vec<Check> {
+    if point.window_s.is_none() {
+        return Vec::new();
+    }
+    let mut checks = vec![verified(point)];
+    checks.extend(point.in_flight.map(|in_flight| littles_law(point, in_flight)));
+    checks.extend(point.due.zip(point.sent).map(|(due, sent)| offered(due, sent)));
+    checks.extend(steady(point));
+    checks.extend(point.quiet.as_ref().map(quiet));
+    checks
+}
+
+fn verified(point: &Point) -> Check {
+    let is_broken = point.status == Status::Invalid;
+    let messages = grouped(point.messages.unwrap_or(0) as f64);
+    let evidence = match &point.reason {
+        Some(reason) if is_broken => reason.clone(),
+        _ => match point.lost {
+            Some(lost @ 1..) => {
+                format!("{messages} messages verified, {} datagrams lost", grouped(lost as f64))
+            }
+            _ => format!("{messages} messages verified"),
+        },
+    };
+    Check { name: CheckName::Verified, holds: Some(!is_broken), evidence }
+}
+
+/// Little (1961): what is in a system is what comes in per second, times how long it stays.
+fn littles_law(point: &Point, in_flight: f64) -> Check {
+    let is_broadcast = point.mechanism.ends_with("broadcast");
+    let asked = point.depth * if is_broadcast { 1 } else { point.connected };
+    let (holds, evidence) = match point.rate_per_s {
+        // In an open loop as many are under way as it takes.
+        Some(_) => (None, format!("{in_flight:.2} under way on average")),
+        None => {
+            let holds = (in_flight / asked as f64 - 1.0).abs() <= LITTLE;
+            (Some(holds), format!("throughput × mean latency = {in_flight:.2}, asked for {asked} under way"))
+        }
+    };
+    Check { name: CheckName::LittlesLaw, holds, evidence }
+}
+
+fn offered(due: u64, sent: u64) -> Check {
+    let share = if due == 0 { 1.0 } else { sent as f64 / due as f64 };
+    let evidence =
+        format!("{:.1} % of {} messages due were sent in time", 100.0 * share, grouped(due as f64));
+    Check { name: CheckName::Offered, holds: Some(share >= OFFERED), evidence }
+}
+
+fn steady(point: &Point) -> Option<Check> {
+    let trend = trend(&point.slices)?;
+    let percent = 100.0 * trend.change;
+    let evidence = match trend.is_trend() {
+        true => format!("the rate changed by {percent:+.0} % within the window (p {:.4})", trend.p),
+        false => format!("no trend within the window (p {:.2})", trend.p),
+    };
+    Some(Check { name: CheckName::Steady, holds: Some(!trend.is_trend()), evidence })
+}
+
+fn quiet(quiet: &Quiet) -> Check {
+    let far = |canary: &Canary| {
+        let usual = quiet.usual.calls_ns as f64;
+        (usual > 0.0 && canary.calls_ns > 0).then(|| canary.calls_ns as f64 / usual - 1.0)
+    };
+    let drift = [far(&quiet.before), far(&quiet.after)]
+        .into_iter()
+        .flatten()
+        .max_by(|one, other| one.abs().total_cmp(&other.abs()));
+    let mut found = Vec::new();
+    if quiet.steal > OTHERS {
+        found.push(format!("the hypervisor gave {:.2} cores to others", quiet.steal));
+    }
+    if quiet.others_cpu > OTHERS {
+        found.push(format!("other processes kept {:.2} cores busy", quiet.others_cpu));
+    }
+    if let Some(drift) = drift.filter(|drift| drift.abs() > CANARY) {
+        let usual = nanoseconds(quiet.usual.calls_ns as f64);
+        found.push(format!("the fixed workload took {:+.0} % of its usual {usual}", 100.0 * drift));
+    }
+    let holds = found.is_empty();
+    let evidence = match (holds, drift) {
+        (false, _) => found.join(", "),
+        (true, Some(drift)) => format!("the fixed workload was {:+.1} % from usual", 100.0 * drift),
+        (true, None) => "nobody else was seen".to_owned(),
+    };
+    Check { name: CheckName::Quiet, holds: Some(holds), evidence }
+}
+
+/// What would have to grow for the figure to be twice as high, the strongest first.
+fn limiters(point: &Point, server_cores: f64) -> Vec<Limiter> {
+    let limiter = |name, evidence| Limiter { name, evidence };
+    if point.status == Status::Limit {
+        let reason = point.reason.clone().unwrap_or_default();
+        let name = match reason.as_str() {
+            "descriptors" => LimiterName::Descriptors,
+            "processes" | "threads" | "max_map_count" => LimiterName::Processes,
+            reason if reason.starts_with("ports") => LimiterName::Ports,
+            _ => LimiterName::Other,
+        };
+        return vec![limiter(name, format!("{} connected: {reason}", point.connected))];
+    }
+    let mut found = Vec::new();
+    for kind in point.errors.keys().chain(point.refused.keys()) {
+        if kind.contains("descriptors") {
+            found.push(limiter(LimiterName::Descriptors, kind.clone()));
+        } else if kind.contains("ports") {
+            found.push(limiter(LimiterName::Ports, kind.clone()));
+        }
+    }
+    if let Some(network) = point.network {
+        let messages = point.messages.unwrap_or(0);
+        if network.listen_overflows + network.listen_drops > 0 {
+            let dropped = network.listen_overflows.max(network.listen_drops);
+            let evidence = format!("{} connections found the accept queue full", grouped(dropped as f64));
+            found.push(limiter(LimiterName::AcceptQueue, evidence));
+        }
+        if network.receive_buffer_errors > 0 {
+            let lost = grouped(network.receive_buffer_errors as f64);
+            let evidence = format!("{lost} datagrams found a receive buffer full");
+            found.push(limiter(LimiterName::ReceiveBuffers, evidence));
+        }
+        if network.retransmitted * MESSAGES_PER_RETRANSMISSION > messages {
+            let evidence = format!("{} segments sent again", grouped(network.retransmitted as f64));
+            found.push(limiter(LimiterName::Retransmissions, evidence));
+        }
+    }
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let server = point.server_cpu.map(|cores| cores / server_cores);
+    let mut busy: Vec<(f64, Limiter)> = Vec::new();
+    if let Some(share) = server.filter(|share| *share > HALF) {
+        let of = if server_cores == 1.0 { String::new() } else { format!(" of {server_cores} cores") };
+        busy.push((share, limiter(LimiterName::ServerCpu, format!("server CPU {}{of}", percent(share)))));
+    }
+    if let Some(share) = point.client_cpu.filter(|share| *share > HALF) {
+        busy.push((share, limiter(LimiterName::ClientCpu, format!("client CPU {}", percent(share)))));
+    }
+    busy.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let busiest = busy.first().map_or(0.0, |(share, _)| *share);
+    match point.rate_per_s {
+        Some(rate) => {
+            let evidence = format!("{} messages per second were asked for", grouped(rate));
+            found.insert(0, limiter(LimiterName::Schedule, evidence));
+        }
+        None if point.messages_per_s.is_some() && busiest < BUSY => {
+            let evidence =
+                format!("{} × {} messages under way keep nobody busy", point.connected, point.depth);
+            busy.insert(0, (1.0, limiter(LimiterName::InFlight, evidence)));
+        }
+        None => {}
+    }
+    found.extend(busy.into_iter().map(|(_, limiter)| limiter));
+    found
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::canary::tests::canary;
+    use crate::plan::Job;
+    use crate::record::Network;
+    use crate::verdict::blank_for_tests;
+
+    /// A good point of `echo` with 4 connections, changed.
+    pub(crate) fn point(change: impl FnOnce(&mut Point)) -> Point {
+        let job = Job {
+            order: 0,
+            round: 0,
+            model: "m".into(),
+            mechanism: "echo".into(),
+            connections: 4,
+            limit: None,
+        };
+        let mut point = Point {
+            connected: 4,
+            window_s: Some(1.0),
+            messages: Some(2000),
+            messages_per_s: Some(2000.0),
+            slices: vec![100; 20],
+            in_flight: Some(4.0),
+            server_cpu: Some(0.98),
+            client_cpu: Some(0.7),
+            quiet: Some(Quiet {
+                usual: canary(100),
+                before: canary(101),
+                after: canary(99),
+                ..Quiet::default()
+            }),
+            ..blank_for_tests(&job)
+        };
+        change(&mut point);
+        point
+    }
+
+    fn judged(change: impl FnOnce(&mut Point)) -> Point {
+        let mut point = point(change);
+        judge(&mut point, 1.0);
+        point
+    }
+
+    fn verdict(change: impl FnOnce(&mut Point)) -> (Status, Option<String>) {
+        let point = judged(change);
+        (point.status, point.reason)
+    }
+
+    fn limiters(change: impl FnOnce(&mut Point)) -> Vec<LimiterName> {
+        judged(change).limiters.iter().map(|limiter| limiter.name).collect()
+    }
+
+    #[test]
+    fn a_point_counts_only_if_every_message_is_accounted_for() {
+        assert_eq!(verdict(|_| {}), (Status::Ok, None));
+        let invalid = |reason: &str| (Status::Invalid, Some(reason.to_owned()));
+        assert_eq!(verdict(|p| p.lost = Some(3)), invalid("3 messages lost"));
+        assert_eq!(verdict(|p| p.duplicated = Some(1)), invalid("1 message duplicated"));
+        assert_eq!(verdict(|p| p.messages = Some(0)), invalid("not one message came back in the window"));
+        assert_eq!(verdict(|p| p.errors = [("reset".into(), 2)].into()), invalid("2 × reset"));
+    }
+
+    #[test]
+    fn loss_is_a_result_on_udp_and_corruption_is_not() {
+        let udp = |p: &mut Point| {
+            p.mechanism = "udp-echo".into();
+            (p.lost, p.reordered, p.duplicated) = (Some(3), Some(2), Some(1));
+        };
+        assert_eq!(verdict(udp), (Status::Ok, None));
+        let corrupted = (Status::Invalid, Some("1 message corrupted".to_owned()));
+        assert_eq!(
+            verdict(|p| {
+                udp(p);
+                p.corrupted = Some(1);
+            }),
+            corrupted
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_a_limit_with_the_name_that_the_server_gives_it() {
+        let refuse = |p: &mut Point| {
+            p.connected = 1;
+            p.refused = [("503 descriptors".into(), 1), ("503 FD_SETSIZE".into(), 2)].into();
+        };
+        assert_eq!(verdict(refuse), (Status::Limit, Some("FD_SETSIZE".to_owned())));
+        assert_eq!(limiters(refuse), [LimiterName::Other]);
+        let reset = |p: &mut Point| {
+            p.connected = 3;
+            p.errors = [("reset".into(), 1)].into();
+        };
+        assert_eq!(verdict(reset), (Status::Invalid, Some("3 of 4 connected: reset".to_owned())));
+        let both = |p: &mut Point| {
+            refuse(p);
+            p.lost = Some(1);
+        };
+        assert_eq!(verdict(both), (Status::Invalid, Some("1 message lost".to_owned())));
+    }
+
+    #[test]
+    fn a_measurement_that_breaks_littles_law_is_broken() {
+        let (status, reason) = verdict(|p| p.in_flight = Some(3.9));
+        assert_eq!(status, Status::Invalid);
+        assert_eq!(reason.unwrap(), "throughput × mean latency = 3.90, asked for 4 under way");
+        assert_eq!(verdict(|p| p.in_flight = Some(3.95)).0, Status::Ok);
+        let broadcast = |p: &mut Point| (p.mechanism, p.in_flight) = ("broadcast".into(), Some(1.0));
+        assert_eq!(verdict(broadcast).0, Status::Ok, "one message is under way, to however many");
+        assert_eq!(verdict(|p| (p.rate_per_s, p.in_flight) = (Some(9.0), Some(2.0))).0, Status::Ok);
+    }
+
+    #[test]
+    fn a_schedule_that_was_not_kept_is_doubtful() {
+        let (status, reason) = verdict(|p| (p.due, p.sent) = (Some(1000), Some(610)));
+        assert_eq!(
+            (status, reason.unwrap().as_str()),
+            (Status::Doubtful, "61.0 % of 1,000 messages due were sent in time")
+        );
+        assert_eq!(verdict(|p| (p.due, p.sent) = (Some(1000), Some(995))).0, Status::Ok);
+    }
+
+    #[test]
+    fn a_trend_in_the_window_is_doubtful_and_worth_another_try() {
+        let mut point = judged(|p| p.slices = (100..120).collect());
+        assert_eq!(point.status, Status::Doubtful);
+        assert!(point.reason.as_ref().unwrap().starts_with("the rate changed by +17 %"), "{point:?}");
+        assert!(is_worth_another_try(&point));
+        point.attempt = 2;
+        assert!(!is_worth_another_try(&point));
+        assert!(!is_worth_another_try(&judged(|p| (p.due, p.sent) = (Some(1000), Some(610)))));
+    }
+
+    #[test]
+    fn neighbours_the_hypervisor_and_a_slow_stretch_are_each_named() {
+        let change = |change: fn(&mut Quiet)| {
+            let point = judged(|p| change(p.quiet.as_mut().unwrap()));
+            (point.status, point.reason.unwrap_or_default())
+        };
+        let doubtful = |reason: &str| (Status::Doubtful, reason.to_owned());
+        assert_eq!(change(|q| q.others_cpu = 0.5), doubtful("other processes kept 0.50 cores busy"));
+        assert_eq!(change(|q| q.steal = 0.2), doubtful("the hypervisor gave 0.20 cores to others"));
+        let slow = "the fixed workload took +30 % of its usual 100 ns";
+        assert_eq!(change(|q| q.after = canary(130)), doubtful(slow));
+        let fast = "the fixed workload took -26 % of its usual 100 ns";
+        assert_eq!(change(|q| q.before = canary(74)), doubtful(fast), "a fast stretch is no better");
+        assert_eq!(change(|q| *q = Quiet::default()).0, Status::Ok, "nothing is known");
+    }
+
+    #[test]
+    fn why_not_double_has_an_answer() {
+        use LimiterName::*;
+        assert_eq!(limiters(|_| {}), [ServerCpu, ClientCpu]);
+        assert_eq!(limiters(|p| p.client_cpu = Some(0.99)), [ClientCpu, ServerCpu]);
+        assert_eq!(limiters(|p| p.client_cpu = Some(0.3)), [ServerCpu]);
+        let idle = |p: &mut Point| (p.server_cpu, p.client_cpu) = (Some(0.4), Some(0.45));
+        assert_eq!(limiters(idle), [InFlight], "everybody waits for somebody else");
+        assert_eq!(limiters(|p| p.server_cpu = None), [InFlight, ClientCpu]);
+        assert_eq!(limiters(|p| p.rate_per_s = Some(500.0))[0], Schedule);
+        let network = |change: fn(&mut Network)| {
+            let mut network = Network::default();
+            change(&mut network);
+            limiters(|p| p.network = Some(network))[0]
+        };
+        assert_eq!(network(|n| n.listen_overflows = 1), AcceptQueue);
+        assert_eq!(network(|n| n.receive_buffer_errors = 1), ReceiveBuffers);
+        assert_eq!(network(|n| n.retransmitted = 3), Retransmissions);
+        assert_eq!(network(|_| {}), ServerCpu);
+        let limit = |reason: &str| {
+            let mut point =
+                Point { window_s: None, status: Status::Limit, reason: Some(reason.into()), ..point(|_| {}) };
+            judge(&mut point, 1.0);
+            point.limiters[0].name
+        };
+        assert_eq!(
+            ["descriptors", "threads", "ports: none is free", "memory"].map(limit),
+            [Descriptors, Processes, Ports, Other]
+        );
+    }
+
+    #[test]
+    fn a_verdict_can_be_reached_again_from_the_point_alone() {
+        for change in [
+            (|_| {}) as fn(&mut Point),
+            |p| p.lost = Some(1),
+            |p| p.slices = (100..120).collect(),
+            |p| p.quiet.as_mut().unwrap().steal = 1.0,
+            |p| (p.connected, p.refused) = (1, [("503 FD_SETSIZE".into(), 3)].into()),
+            |p| (p.window_s, p.reason) = (None, Some("server ended with exit status 1".into())),
+        ] {
+            let once = judged(change);
+            let mut twice = once.clone();
+            judge(&mut twice, 1.0);
+            assert_eq!(twice, once);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The points of a plan, one after the other: the ceilings, the rounds, and once more what was disturbed.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::calibration::{self, Calibration};
+use crate::canary::Drift;
+use crate::error::LabError;
+use crate::judge::{is_worth_another_try, judge};
+use crate::machine::{Cores, core_count};
+use crate::plan::{Job, Plan};
+use crate::progress::Meter;
+use crate::record::{HISTOGRAMS, POINTS, Point, Recorder, Status};
+use crate::trial::Trial;
+
+/// Disturbed points are tried again for at most this part of the planned time; on a machine that is never quiet a run would
+/// else take twice as long and be no better.
+const REPEATS: f64 = 0.25;
+
+/// One experiment on its way.
+pub(crate) struct Measurement<'a> {
+    pub(crate) trial: &'a Trial<'a>,
+    pub(crate) plan: &'a Plan,
+    pub(crate) dir: &'a Path,
+    pub(crate) cores: Option<Cores>,
+}
+
+impl Measurement<'_> {
+    /// Measures what is missing among `points` and adds it to them, until all is there or the user has enough.
+    pub(crate) fn run(&self, points: &mut Vec<Point>, meter: &mut Meter) -> Result<(), LabError> {
+        let mut recorder = Recorder::open(self.dir).map_err(LabError::file(&self.dir.join(HISTOGRAMS)))?;
+        let start =
+            |source| LabError::System { what: "start the threads that watch the machine's speed", source };
+        let mut drift = Drift::start(self.cores, points).map_err(start)?;
+        let Some(calibration) = self.calibrate(&mut drift, meter)? else { return Ok(()) };
+        let mut reached = limits_of(points);
+        for job in missing(self.plan, points) {
+            let known = reached.get(&(job.model.clone(), job.connections));
+            let Some((point, histogram)) = self.point(job, known, 1, &calibration, &mut drift, meter)? else {
+                return Ok(());
+            };
+            self.record(&mut recorder, &point, histogram.as_deref())?;
+            reached.extend(limits_of(std::slice::from_ref(&point)));
+            points.push(point);
+        }
+        let repeats = repeats(self.plan, points);
+        meter.repeats(&repeats);
+        for job in repeats {
+            let Some((point, histogram)) = self.point(job, None, 2, &calibration, &mut drift, meter)? else {
+                return Ok(());
+            };
+            self.record(&mut recorder, &point, histogram.as_deref())?;
+            points.push(point);
+        }
+        Ok(())
+    }
+
+    /// Measures the ceilings, or reads them where an earlier part of the run did. `None`: the user wants no more.
+    fn calibrate(&self, drift: &mut Drift, meter: &Meter) -> Result<Option<Calibration>, LabError> {
+        let path = self.dir.join(calibration::CALIBRATION);
+        if let Some(known) = Calibration::read(self.dir).map_err(LabError::file(&path))? {
+            return Ok(Some(known));
+        }
+        let plan = calibration::plan(self.plan);
+        let trial = Trial { plan: &plan, ..*self.trial };
+        let mut calibration = Calibration { schema: crate::record::SCHEMA, ceilings: Vec::new() };
+        for job in calibration::jobs(self.plan) {
+            if self.trial.is_stopped() {
+                return Ok(None);
+            }
+            meter.ceiling_begins(&job);
+            calibration.ceilings.extend(calibration::measure(&trial, &job, drift)?);
+        }
+        if self.trial.is_stopped() {
+            return Ok(None);
+        }
+        calibration.write(self.dir)?;
+        Ok(Some(calibration))
+    }
+
+    fn point(
+        &self,
+        job: &Job,
+        known: Option<&Point>,
+        attempt: u32,
+        calibration: &Calibration,
+        drift: &mut Drift,
+        meter: &mut Meter,
+    ) -> Result<Option<(Point, Option<String>)>, LabError> {
+        if self.trial.is_stopped() {
+            return Ok(None);
+        }
+        meter.point_begins(job);
+        let Some((mut point, histogram)) = self.trial.run(job, known)? else { return Ok(None) };
+        point.attempt = attempt;
+        if point.window_s.is_some() {
+            let seen = drift.after_point();
+            let quiet = point.quiet.get_or_insert_default();
+            (quiet.before, quiet.after, quiet.usual) = (seen.before, seen.after, seen.usual);
+        }
+        point.share_of_ceiling = calibration.share(&point);
+        judge(&mut point, server_cores(self.cores));
+        meter.point_ends(job, &point);
+        Ok(Some((point, histogram)))
+    }
+
+    fn record(
+        &self,
+        recorder: &mut Recorder,
+        point: &Point,
+        histogram: Option<&str>,
+    ) -> Result<(), LabError> {
+        recorder.append(point, histogram).map_err(LabError::file(&self.dir.join(POINTS)))
+    }
+}
+
+/// Cores that a server may use.
+pub(crate) fn server_cores(cores: Option<Cores>) -> f64 {
+    if cores.is_some() { 1.0 } else { core_count() as f64 }
+}
+
+/// The jobs of the plan that no point was recorded for, in their order.
+pub(crate) fn missing<'a>(plan: &'a Plan, points: &[Point]) -> Vec<&'a Job> {
+    let done: HashSet<_> = points.iter().map(place).collect();
+    plan.jobs.iter().filter(|job| !done.contains(&(job.model.as_str(), job.connections, job.round))).collect()
+}
+
+/// The jobs whose last point was disturbed and has not been tried again, as far as there is time for them.
+fn repeats<'a>(plan: &'a Plan, points: &[Point]) -> Vec<&'a Job> {
+    let last: HashMap<_, &Point> = points.iter().map(|point| (place(point), point)).collect();
+    let mut left = Duration::from_secs_f64(plan.expected_s * REPEATS);
+    let disturbed = plan.jobs.iter().filter(|job| {
+        let point = last.get(&(job.model.as_str(), job.connections, job.round));
+        point.is_some_and(|point| is_worth_another_try(point))
+    });
+    let fits = |job: &&Job| {
+        left = left.saturating_sub(plan.cost(job));
+        !left.is_zero()
+    };
+    disturbed.take_while(fits).collect()
+}
+
+fn place(point: &Point) -> (&str, usize, u32) {
+    (point.model.as_str(), point.connections, point.round)
+}
+
+/// The limits that were met, by model and connections wanted: they do not move from round to round.
+fn limits_of(points: &[Point]) -> HashMap<(String, usize), Point> {
+    let met = points.iter().filter(|point| point.status == Status::Limit);
+    met.map(|point| ((point.model.clone(), point.connections), point.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunOptions;
+    use crate::experiment::find;
+    use crate::machine::Machine;
+    use crate::record::{Check, CheckName};
+    use crate::verdict::blank;
+
+    fn plan() -> Plan {
+        let options = RunOptions {
+            seed: Some(1),
+            rounds: Some(2),
+            connections: Some(vec![1, 4]),
+            ..RunOptions::default()
+        };
+        let machine = Machine { descriptors: 1000, tasks: 1000, memory_bytes: 1 << 34, maps: 1 << 16 };
+        Plan::make(&find("connections").unwrap(), &options, &machine).unwrap()
+    }
+
+    #[test]
+    fn what_is_recorded_is_not_measured_again_and_the_rest_keeps_its_order() {
+        let plan = plan();
+        let points: Vec<Point> = plan.jobs.iter().step_by(2).map(|job| blank(&plan, job)).collect();
+        let orders: Vec<usize> = missing(&plan, &points).iter().map(|job| job.order).collect();
+        assert_eq!(orders, (1..plan.jobs.len()).step_by(2).collect::<Vec<_>>());
+        assert_eq!(missing(&plan, &[]).len(), plan.jobs.len());
+    }
+
+    #[test]
+    fn a_disturbed_point_is_tried_again_once_and_not_without_end() {
+        let plan = plan();
+        let disturbed = |job: &Job, attempt| Point {
+            attempt,
+            status: Status::Doubtful,
+            checks: vec![Check { name: CheckName::Quiet, holds: Some(false), evidence: String::new() }],
+            ..blank(&plan, job)
+        };
+        let mut points: Vec<Point> = plan.jobs.iter().take(2).map(|job| disturbed(job, 1)).collect();
+        let orders =
+            |points: &[Point]| repeats(&plan, points).iter().map(|job| job.order).collect::<Vec<_>>();
+        assert_eq!(orders(&points), [0, 1]);
+        points.push(disturbed(&plan.jobs[0], 2));
+        assert_eq!(orders(&points), [1]);
+        let all: Vec<Point> = plan.jobs.iter().map(|job| disturbed(job, 1)).collect();
+        let repeated = orders(&all).len();
+        assert!((1..plan.jobs.len() / 2).contains(&repeated), "{repeated} of {}", plan.jobs.len());
+    }
+}
