@@ -21,7 +21,8 @@ pub(crate) struct Line {
     pub(crate) answered: u64,
     /// What has come: of one's own messages, or of the publisher's.
     pub(crate) sequence: Sequence,
-    /// Datagrams on their way: number and time of sending. A connection needs no such list.
+    /// What is on its way and may be lost or have been sent late: number and time of sending. A connection in a closed loop needs no
+    /// such list.
     pub(crate) under_way: VecDeque<(u64, u64)>,
 }
 
@@ -118,7 +119,6 @@ impl Line {
                         if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionRefused) => {}
                     sent => drop(sent?),
                 }
-                self.under_way.push_back((self.sent, sent_ns));
             }
         }
         self.sent += 1;
@@ -182,14 +182,18 @@ impl Line {
         }
     }
 
-    /// Gives up on datagrams that were sent before `before_ns`. Returns how many.
-    pub(crate) fn give_up(&mut self, before_ns: u64) -> usize {
-        let mut given_up = 0;
-        while self.under_way.front().is_some_and(|(_, sent_ns)| *sent_ns < before_ns) {
+    /// Gives up on datagrams that are under way for longer than `patience_ns`. Returns how many, and for how long
+    /// they have been waited for in all.
+    pub(crate) fn give_up(&mut self, now_ns: u64, patience_ns: u64) -> (usize, u64) {
+        let (mut given_up, mut waited_ns) = (0, 0);
+        while let Some((_, sent_ns)) = self.under_way.front()
+            && now_ns.saturating_sub(*sent_ns) > patience_ns
+        {
+            waited_ns += now_ns - sent_ns;
             self.under_way.pop_front();
             self.answered += 1;
             given_up += 1;
         }
-        given_up
+        (given_up, waited_ns)
     }
 }

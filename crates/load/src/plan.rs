@@ -6,6 +6,12 @@ use thiserror::Error;
 
 use crate::stamp::STAMP_BYTES;
 
+/// Messages or connections per second above which their due times would be the same nanosecond.
+const HIGHEST_RATE: f64 = 1e9;
+
+/// Longer than anybody waits, and short enough that nanoseconds can be added up.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// What to do to a server.
 #[derive(Debug, Clone)]
 pub struct LoadPlan {
@@ -17,6 +23,8 @@ pub struct LoadPlan {
     pub duration: Duration,
     /// Messages are sent and verified for so long before the window opens.
     pub warmup: Duration,
+    /// The warm-up goes on until the rate shows no trend, for at most so long. `None`: exactly `warmup`.
+    pub warmup_limit: Option<Duration>,
     /// Bytes in a message; [`STAMP_BYTES`] at the least.
     pub payload_bytes: usize,
     /// Messages in flight: on each connection, or of the one publisher.
@@ -48,6 +56,7 @@ impl Default for LoadPlan {
             connections: 64,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(1),
+            warmup_limit: None,
             payload_bytes: 64,
             depth: 1,
             rate_per_s: None,
@@ -83,6 +92,11 @@ impl Mechanism {
     /// Whether one connection sends and all receive.
     pub(crate) fn is_broadcast(self) -> bool {
         matches!(self, Mechanism::Broadcast | Mechanism::UdpBroadcast)
+    }
+
+    /// Whether who sends a message gets it back.
+    pub(crate) fn is_answered(self) -> bool {
+        matches!(self, Mechanism::Echo | Mechanism::UdpEcho | Mechanism::TcpEcho)
     }
 
     /// Whether messages may be lost on the way without anybody's fault.
@@ -148,12 +162,36 @@ impl LoadPlan {
             }
         }
         for (name, rate) in [("rate", self.rate_per_s), ("connect-rate", self.connect_rate_per_s)] {
-            if rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
-                return usage(format!("--{name} must be a number above 0"));
+            if rate.is_some_and(|rate| !(rate > 0.0 && rate <= HIGHEST_RATE)) {
+                return usage(format!(
+                    "--{name} must be above 0 and at most {HIGHEST_RATE}: times are counted in nanoseconds"
+                ));
             }
         }
         if self.duration.is_zero() {
             return usage("--duration must be longer than nothing".into());
+        }
+        for (name, time) in [
+            ("duration", self.duration),
+            ("warmup", self.warmup),
+            ("warmup-limit", self.warmup_limit.unwrap_or_default()),
+        ] {
+            if time > LONGEST {
+                return usage(format!("--{name} can be at most 30 days"));
+            }
+        }
+        if let Some(limit) = self.warmup_limit
+            && limit < self.warmup
+        {
+            return usage(format!("--warmup-limit must be at least --warmup, which is {:?}", self.warmup));
+        }
+        if let Some(rate) = self.rate_per_s
+            && rate * self.duration.as_secs_f64() < 1.0
+        {
+            return usage(format!(
+                "--rate {rate} puts no message into --duration {:?}; make one of them larger",
+                self.duration
+            ));
         }
         if self.payload_bytes < STAMP_BYTES {
             return usage(format!(
@@ -225,6 +263,12 @@ mod tests {
             (LoadPlan { payload_bytes: 23, ..LoadPlan::default() }, "24 bytes"),
             (LoadPlan { rate_per_s: Some(f64::NAN), ..LoadPlan::default() }, "--rate"),
             (LoadPlan { rate_per_s: Some(0.0), ..LoadPlan::default() }, "--rate"),
+            (LoadPlan { rate_per_s: Some(2e9), ..LoadPlan::default() }, "nanoseconds"),
+            (LoadPlan { rate_per_s: Some(f64::INFINITY), ..LoadPlan::default() }, "--rate"),
+            (LoadPlan { rate_per_s: Some(0.05), ..LoadPlan::default() }, "no message into --duration 10s"),
+            (LoadPlan { connect_rate_per_s: Some(-1.0), ..LoadPlan::default() }, "--connect-rate"),
+            (LoadPlan { warmup_limit: Some(Duration::ZERO), ..LoadPlan::default() }, "--warmup-limit"),
+            (LoadPlan { warmup: Duration::MAX, ..LoadPlan::default() }, "--warmup can be at most"),
             (LoadPlan { duration: Duration::ZERO, ..LoadPlan::default() }, "--duration"),
             (LoadPlan { url: "gopher://h:70/".into(), ..LoadPlan::default() }, "gopher"),
             (LoadPlan { url: "127.0.0.1:80".into(), ..LoadPlan::default() }, "not a URL"),

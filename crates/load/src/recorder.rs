@@ -7,11 +7,22 @@ use hdrhistogram::Histogram;
 /// Longest time that is told apart, in ns: a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
 
+/// Slices of the window in which messages are counted apart, to see whether the rate was steady.
+pub(crate) const SLICES: usize = 20;
+
 /// Counts and times.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     /// Received within the window, and right.
     pub(crate) messages: u64,
+    /// The same, in equal slices of the window.
+    pub(crate) slices: [u64; SLICES],
+    /// For how long messages were under way, added up: those counted in `messages` (of a broadcast, in
+    /// `last_receiver`), and datagrams that were given up in the window.
+    pub(crate) in_flight_ns: u64,
+    /// Messages of an open loop that were due in the window, and those of them that were sent in it.
+    pub(crate) due: u64,
+    pub(crate) sent: u64,
     /// Received at any time: for the progress bar.
     pub(crate) seen: u64,
     /// Published within the window.
@@ -26,6 +37,11 @@ pub(crate) struct Recorder {
     pub(crate) refused: BTreeMap<String, u64>,
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) latency: Times,
+    /// Latency from the time at which a message was really sent: what a load generator would see that waits when
+    /// the server does.
+    pub(crate) uncorrected: Times,
+    /// How long after it was due a message was sent.
+    pub(crate) lateness: Times,
     pub(crate) last_receiver: Times,
     pub(crate) connect: Times,
     pub(crate) upgrade: Times,
@@ -50,6 +66,10 @@ impl Recorder {
     pub(crate) fn new() -> Recorder {
         Recorder {
             messages: 0,
+            slices: [0; SLICES],
+            in_flight_ns: 0,
+            due: 0,
+            sent: 0,
             seen: 0,
             published: 0,
             bytes_sent: 0,
@@ -62,6 +82,8 @@ impl Recorder {
             refused: BTreeMap::new(),
             errors: BTreeMap::new(),
             latency: Times::new(),
+            uncorrected: Times::new(),
+            lateness: Times::new(),
             last_receiver: Times::new(),
             connect: Times::new(),
             upgrade: Times::new(),
@@ -79,6 +101,10 @@ impl Recorder {
     /// Takes in what another worker counted.
     pub(crate) fn merge(&mut self, other: Recorder) {
         self.messages += other.messages;
+        self.slices.iter_mut().zip(other.slices).for_each(|(ours, theirs)| *ours += theirs);
+        self.in_flight_ns += other.in_flight_ns;
+        self.due += other.due;
+        self.sent += other.sent;
         self.seen += other.seen;
         self.published += other.published;
         self.bytes_sent += other.bytes_sent;
@@ -96,6 +122,8 @@ impl Recorder {
         }
         for (ours, theirs) in [
             (&mut self.latency, other.latency),
+            (&mut self.uncorrected, other.uncorrected),
+            (&mut self.lateness, other.lateness),
             (&mut self.last_receiver, other.last_receiver),
             (&mut self.connect, other.connect),
             (&mut self.upgrade, other.upgrade),

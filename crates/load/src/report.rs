@@ -8,7 +8,8 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use crate::plan::{LoadPlan, Mechanism};
-use crate::recorder::{Recorder, Times};
+use crate::recorder::{Recorder, SLICES, Times};
+use crate::run::Course;
 
 /// What came of a load. Times in nanoseconds; `client_cpu` in cores, so that 1.0 is one core all the time.
 #[derive(Debug, Clone, Serialize)]
@@ -25,17 +26,26 @@ pub struct LoadReport {
     pub connections_open: u64,
     pub refused: BTreeMap<String, u64>,
     pub errors: BTreeMap<String, u64>,
+    pub warmup_ns: u64,
+    pub steady_warmup: Option<bool>,
     pub window_ns: u64,
+    pub ended_early: bool,
     pub messages: u64,
     pub messages_per_s: f64,
     pub bytes_sent: u64,
     pub bytes_received: u64,
+    pub slices: [u64; SLICES],
+    pub in_flight_ns: u64,
     pub published: Option<u64>,
+    pub due: Option<u64>,
+    pub sent: Option<u64>,
     pub lost: u64,
     pub duplicated: u64,
     pub reordered: u64,
     pub corrupted: u64,
     pub latency_ns: Option<Percentiles>,
+    pub uncorrected_latency_ns: Option<Percentiles>,
+    pub lateness_ns: Option<Percentiles>,
     pub last_receiver_ns: Option<Percentiles>,
     pub connect_ns: Option<Percentiles>,
     pub upgrade_ns: Option<Percentiles>,
@@ -74,14 +84,10 @@ impl Percentiles {
 }
 
 impl LoadReport {
-    pub(crate) fn new(
-        plan: &LoadPlan,
-        mechanism: Mechanism,
-        total: Recorder,
-        client_cpu_ns: u64,
-    ) -> LoadReport {
-        let window_ns = plan.duration.as_nanos() as u64;
-        let seconds = plan.duration.as_secs_f64();
+    pub(crate) fn new(plan: &LoadPlan, mechanism: Mechanism, total: Recorder, course: Course) -> LoadReport {
+        let window_ns = course.window.as_nanos() as u64;
+        let per_ns = |figure: u64| if window_ns > 0 { figure as f64 / window_ns as f64 } else { 0.0 };
+        let is_open_loop = plan.rate_per_s.is_some();
         let mut histogram = Vec::new();
         V2DeflateSerializer::new()
             .serialize(&total.latency.0, &mut histogram)
@@ -96,9 +102,16 @@ impl LoadReport {
             rate_per_s: plan.rate_per_s,
             connections_wanted: plan.connections,
             connections_open: total.connected,
+            warmup_ns: course.warmup.as_nanos() as u64,
+            steady_warmup: course.is_steady,
             window_ns,
+            ended_early: course.ended_early,
             messages: total.messages,
-            messages_per_s: total.messages as f64 / seconds,
+            messages_per_s: per_ns(total.messages) * 1e9,
+            slices: total.slices,
+            in_flight_ns: total.in_flight_ns,
+            due: is_open_loop.then_some(total.due),
+            sent: is_open_loop.then_some(total.sent),
             bytes_sent: total.bytes_sent,
             bytes_received: total.bytes_received,
             published: mechanism.is_broadcast().then_some(total.published),
@@ -107,11 +120,13 @@ impl LoadReport {
             reordered: total.reordered,
             corrupted: total.corrupted,
             latency_ns: Percentiles::of(&total.latency),
+            uncorrected_latency_ns: Percentiles::of(&total.uncorrected),
+            lateness_ns: Percentiles::of(&total.lateness),
             last_receiver_ns: Percentiles::of(&total.last_receiver),
             connect_ns: Percentiles::of(&total.connect),
             upgrade_ns: Percentiles::of(&total.upgrade),
-            client_cpu_ns,
-            client_cpu: client_cpu_ns as f64 / window_ns as f64,
+            client_cpu_ns: course.cpu_ns,
+            client_cpu: per_ns(course.cpu_ns),
             latency_histogram: STANDARD.encode(histogram),
             refused: total.refused,
             errors: total.errors,
@@ -124,7 +139,7 @@ impl LoadReport {
         let is_datagram = self.mechanism.is_datagram();
         let broken =
             self.corrupted + if is_datagram { 0 } else { self.lost + self.duplicated + self.reordered };
-        u8::from(self.connections_open == 0 || broken > 0)
+        u8::from(self.connections_open == 0 || self.ended_early || broken > 0)
     }
 }
 
@@ -138,7 +153,7 @@ impl fmt::Display for LoadReport {
         }
         writeln!(f)?;
         if !self.errors.is_empty() {
-            writeln!(f, "errors      {}", kinds(&self.errors))?;
+            writeln!(f, "errors       {}", kinds(&self.errors))?;
         }
         if self.connections_open == 0 {
             return Ok(());
@@ -147,15 +162,30 @@ impl fmt::Display for LoadReport {
         let seconds = self.window_ns as f64 / 1e9;
         writeln!(
             f,
-            "{what:<11} {} in {seconds} s: {} per second",
+            "{what:<12} {} in {seconds} s: {} per second",
             grouped(self.messages),
             grouped(self.messages_per_s.round() as u64)
         )?;
         if let Some(published) = self.published {
-            writeln!(f, "published   {}", grouped(published))?;
+            writeln!(f, "published    {}", grouped(published))?;
+        }
+        if self.ended_early {
+            writeln!(f, "ended early: every connection was gone before the window had ended")?;
+        }
+        if let (Some(due), Some(sent)) = (self.due, self.sent) {
+            let share = if due > 0 { 100.0 * sent as f64 / due as f64 } else { 100.0 };
+            writeln!(f, "offered      {} of {} messages due: {share:.1} %", grouped(sent), grouped(due))?;
+            if share < 99.0 {
+                writeln!(
+                    f,
+                    "             the schedule could not be kept: lower --rate, or add --threads or --connections"
+                )?;
+            }
         }
         for (name, times) in [
             ("latency", self.latency_ns),
+            ("uncorrected", self.uncorrected_latency_ns),
+            ("sent late by", self.lateness_ns),
             ("to the last", self.last_receiver_ns),
             ("connect", self.connect_ns),
             ("upgrade", self.upgrade_ns),
@@ -163,16 +193,16 @@ impl fmt::Display for LoadReport {
             if let Some(times) = times {
                 let Percentiles { p50, p90, p99, p99_9, max, .. } = times;
                 let [p50, p90, p99, p99_9, max] = [p50, p90, p99, p99_9, max].map(readable);
-                writeln!(f, "{name:<11} p50 {p50}   p90 {p90}   p99 {p99}   p99.9 {p99_9}   max {max}")?;
+                writeln!(f, "{name:<12} p50 {p50}   p90 {p90}   p99 {p99}   p99.9 {p99_9}   max {max}")?;
             }
         }
         let [lost, duplicated, reordered, corrupted] =
             [self.lost, self.duplicated, self.reordered, self.corrupted].map(grouped);
         writeln!(
             f,
-            "verified    {lost} lost, {duplicated} duplicated, {reordered} reordered, {corrupted} corrupted"
+            "verified     {lost} lost, {duplicated} duplicated, {reordered} reordered, {corrupted} corrupted"
         )?;
-        write!(f, "client CPU  {:.0} % of a core", self.client_cpu * 100.0)?;
+        write!(f, "client CPU   {:.0} % of a core", self.client_cpu * 100.0)?;
         if self.client_cpu > 0.9 * self.threads as f64 {
             write!(
                 f,
@@ -228,7 +258,7 @@ mod tests {
         total.connected = 1021;
         total.refused.insert("503 FD_SETSIZE".into(), 979);
         let plan = LoadPlan { connections: 2000, ..LoadPlan::default() };
-        let report = LoadReport::new(&plan, Mechanism::Echo, total, 0);
+        let report = LoadReport::new(&plan, Mechanism::Echo, total, Course::default());
         let text = report.to_string();
         assert!(text.starts_with("1,021 of 2,000 connected, 979 refused: 503 FD_SETSIZE\n"), "{text}");
         assert_eq!(report.exit_status(), 0);

@@ -1,7 +1,8 @@
 //! The phases of a run: connect, warm up, measure, wait for the rest, judge.
 
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,13 +18,21 @@ use crate::plan::{LoadError, LoadPlan};
 use crate::publish::Board;
 use crate::recorder::Recorder;
 use crate::report::LoadReport;
-use crate::worker::{Shared, Times, Worker};
+use crate::trend::trend;
+use crate::worker::{Shared, Window, Worker};
 
 /// Published messages that may be under way in an open loop.
 const OPEN_LOOP_IN_FLIGHT: usize = 1 << 16;
 
-/// How often the progress bar is drawn.
-const DRAW_EVERY: Duration = Duration::from_millis(200);
+/// How often a wait is interrupted to see whether anybody is left, and to draw the progress bar.
+const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
+
+/// From the decision to open the window until it opens: every worker looks up in this time.
+const NOTICE: Duration = Duration::from_millis(8);
+
+/// The last slices of the warm-up, in which the rate must show no trend, and how long one is at the least.
+const WARMUP_SLICES: usize = 12;
+const SHORTEST_SLICE: Duration = Duration::from_millis(8);
 
 /// Drives a server as planned.
 ///
@@ -40,9 +49,11 @@ pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
         plan,
         target,
         epoch: Instant::now(),
-        times: OnceLock::new(),
+        start_ns: OnceLock::new(),
+        window: OnceLock::new(),
         ready: AtomicUsize::new(0),
         open: AtomicUsize::new(0),
+        is_abandoned: AtomicBool::new(false),
         board: Board::new(in_flight),
         publisher: OnceLock::new(),
         progress: AtomicU64::new(0),
@@ -64,63 +75,111 @@ pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
             });
             threads.push(spawned.map_err(LoadError::system("start a thread"))?);
         }
-        let cpu_ns = conduct(&shared, || threads.iter().any(|thread| thread.is_finished()));
+        let course = conduct(&shared, || threads.iter().any(|thread| thread.is_finished()));
         let mut total = Recorder::new();
         for thread in threads {
             let recorder = thread.join().expect("a worker does not panic");
             total.merge(recorder.map_err(LoadError::system("wait for connections"))?);
         }
-        Ok(LoadReport::new(&shared.plan, shared.target.mechanism, total, cpu_ns))
+        Ok(LoadReport::new(&shared.plan, shared.target.mechanism, total, course))
     })
+}
+
+/// How the phases went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Course {
+    /// This process's CPU time in the window.
+    pub(crate) cpu_ns: u64,
+    pub(crate) warmup: Duration,
+    /// Whether the warm-up ended because the rate was steady, if it was looked at.
+    pub(crate) is_steady: Option<bool>,
+    pub(crate) window: Duration,
+    /// Every connection was gone before the window had ended.
+    pub(crate) ended_early: bool,
 }
 
 /// Announces the phases and measures this process's CPU time over the window. `has_failed`: a worker is gone
 /// before the phases are known.
-fn conduct(shared: &Shared, has_failed: impl Fn() -> bool) -> u64 {
+fn conduct(shared: &Shared, has_failed: impl Fn() -> bool) -> Course {
     let plan = &shared.plan;
     let bar = progress_bar(plan);
     while shared.ready.load(Ordering::SeqCst) < plan.threads {
         if has_failed() {
-            return 0;
+            return Course::default();
         }
         thread::sleep(Duration::from_millis(1));
     }
     let open = shared.open.load(Ordering::SeqCst);
     shared.board.set_receivers(open as u32);
     phase(shared, &json!({"phase": "connected", "connections": open}));
-    // Nobody to measure: the window would be empty.
-    let (warmup, duration) = if open == 0 { Default::default() } else { (plan.warmup, plan.duration) };
     let start = shared.epoch.elapsed();
     let ns = |time: Duration| time.as_nanos() as u64;
-    let (window_opens, window_closes) = (start + warmup, start + warmup + duration);
-    let end = if open == 0 { window_closes } else { window_closes + plan.hold };
-    let _ = shared.times.set(Times {
-        start_ns: ns(start),
-        open_ns: ns(window_opens),
-        close_ns: ns(window_closes),
-        end_ns: ns(end),
+    let _ = shared.start_ns.set(ns(start));
+    let is_steady = warm_up(shared, start, &bar);
+
+    let opens = shared.epoch.elapsed() + NOTICE;
+    let closes = opens + plan.duration;
+    let _ = shared.window.set(Window {
+        open_ns: ns(opens),
+        close_ns: ns(closes),
+        end_ns: ns(closes + plan.hold),
     });
-    sleep_until(shared, window_opens, &bar);
+    sleep_until(shared, opens, &bar);
     let before = cpu_time();
     phase(shared, &json!({"phase": "measuring"}));
-    sleep_until(shared, window_closes, &bar);
+    sleep_until(shared, closes, &bar);
     let cpu_ns = ns(cpu_time().saturating_sub(before));
+    let closed = shared.epoch.elapsed().min(closes);
     phase(shared, &json!({"phase": "measured"}));
     bar.finish_and_clear();
-    cpu_ns
+    // A server may also have taken its leave at the very end.
+    let ended_early = shared.is_abandoned.load(Ordering::Relaxed) && closed < closes;
+    Course { cpu_ns, warmup: opens - start, is_steady, window: closed.saturating_sub(opens), ended_early }
 }
 
+/// Waits for as long as the plan says, and then for the rate to become steady. Whether it has, if that was wanted.
+fn warm_up(shared: &Shared, start: Duration, bar: &ProgressBar) -> Option<bool> {
+    let plan = &shared.plan;
+    let Some(limit) = plan.warmup_limit.filter(|_| !plan.warmup.is_zero()) else {
+        sleep_until(shared, start + plan.warmup, bar);
+        return None;
+    };
+    let slice = (plan.warmup / WARMUP_SLICES as u32).max(SHORTEST_SLICE);
+    let mut slices = VecDeque::with_capacity(WARMUP_SLICES);
+    let mut before = shared.progress.load(Ordering::Relaxed);
+    loop {
+        sleep_until(shared, shared.epoch.elapsed() + slice, bar);
+        let now = shared.progress.load(Ordering::Relaxed);
+        if slices.len() == WARMUP_SLICES {
+            slices.pop_front();
+        }
+        slices.push_back(now - before);
+        before = now;
+        let elapsed = shared.epoch.elapsed() - start;
+        let is_steady = slices.len() == WARMUP_SLICES
+            && trend(slices.make_contiguous()).is_none_or(|trend| !trend.is_trend());
+        if elapsed >= plan.warmup && is_steady {
+            return Some(true);
+        }
+        if elapsed >= limit || shared.is_abandoned.load(Ordering::Relaxed) {
+            return Some(false);
+        }
+    }
+}
+
+/// Waits, and looks up now and then: whether anybody is left to measure, and to draw the progress bar.
 fn sleep_until(shared: &Shared, due: Duration, bar: &ProgressBar) {
     loop {
-        let now = shared.epoch.elapsed();
-        let left = due.saturating_sub(now);
-        if left.is_zero() {
+        let left = due.saturating_sub(shared.epoch.elapsed());
+        if left.is_zero() || shared.is_abandoned.load(Ordering::Relaxed) {
             return;
         }
-        if bar.is_hidden() {
-            thread::sleep(left);
-        } else {
-            thread::sleep(left.min(DRAW_EVERY));
+        if shared.open.load(Ordering::SeqCst) == 0 {
+            shared.is_abandoned.store(true, Ordering::Relaxed);
+            return;
+        }
+        thread::sleep(left.min(LOOK_UP_EVERY));
+        if !bar.is_hidden() {
             bar.set_position(shared.progress.load(Ordering::Relaxed));
             bar.set_message(format!("{:.1} s left", left.as_secs_f64()));
         }

@@ -5,7 +5,7 @@ mod send;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::connect;
 use crate::line::{Line, Stage, Transport};
 use crate::plan::{LoadPlan, Mechanism, Target};
 use crate::publish::Board;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, SLICES};
 use crate::schedule::Schedule;
 
 /// The loop's one read buffer.
@@ -37,17 +37,27 @@ const TIMEOUTS_EVERY_NS: u64 = 20_000_000;
 const WAKER: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
 
-/// When the phases begin, in ns since the load began.
+/// The measured part of a run, in ns since the load began.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
-    /// Messages flow.
-    pub(crate) start_ns: u64,
-    /// The window opens.
+pub(crate) struct Window {
+    /// Measuring begins.
     pub(crate) open_ns: u64,
-    /// The window closes; no more messages are sent.
+    /// Measuring ends; no more messages are sent.
     pub(crate) close_ns: u64,
     /// Connections may be closed.
     pub(crate) end_ns: u64,
+}
+
+impl Window {
+    fn contains(&self, ns: u64) -> bool {
+        (self.open_ns..self.close_ns).contains(&ns)
+    }
+
+    /// The slice that a time within the window falls into.
+    fn slice(&self, ns: u64) -> usize {
+        let length = (self.close_ns - self.open_ns).max(1);
+        ((ns - self.open_ns) as u128 * SLICES as u128 / u128::from(length)) as usize
+    }
 }
 
 /// What all workers share.
@@ -56,11 +66,16 @@ pub(crate) struct Shared {
     pub(crate) target: Target,
     /// When the load began: all times in ns count from here.
     pub(crate) epoch: Instant,
-    /// Set when every worker is ready.
-    pub(crate) times: OnceLock<Times>,
+    /// When messages begin to flow. Set when every worker is ready.
+    pub(crate) start_ns: OnceLock<u64>,
+    /// Set when the warm-up has done its work, shortly before the window opens.
+    pub(crate) window: OnceLock<Window>,
     /// Workers whose connections are all open or gone.
     pub(crate) ready: AtomicUsize,
+    /// Connections that are open.
     pub(crate) open: AtomicUsize,
+    /// Set when nobody is left to measure.
+    pub(crate) is_abandoned: AtomicBool,
     pub(crate) board: Board,
     /// Wakes the worker that publishes.
     pub(crate) publisher: OnceLock<Waker>,
@@ -87,7 +102,11 @@ pub(crate) struct Worker {
     schedule: Option<Schedule>,
     /// Rings when the next message of an open loop is due: epoll alone counts in milliseconds.
     alarm: TimerFd,
-    times: Option<Times>,
+    /// The open connections are in `shared.open`.
+    is_counted_open: bool,
+    /// Messages flow.
+    has_begun: bool,
+    window: Option<Window>,
     /// Connections that are not open yet.
     opening: usize,
     /// Connections with input that an edge-triggered wait will not report again.
@@ -131,7 +150,9 @@ impl Worker {
             recorder: Recorder::new(),
             schedule: None,
             alarm,
-            times: None,
+            is_counted_open: false,
+            has_begun: false,
+            window: None,
             opening: 0,
             unread: Vec::new(),
             turn: 0,
@@ -152,28 +173,35 @@ impl Worker {
         let open = self.lines.iter().filter(|line| line.stage == Stage::Open).count();
         self.recorder.connected = open as u64;
         self.shared.open.fetch_add(open, Ordering::SeqCst);
+        self.is_counted_open = true;
         self.shared.ready.fetch_add(1, Ordering::SeqCst);
-        let times = loop {
-            if let Some(times) = self.shared.times.get() {
-                break *times;
+        let start_ns = loop {
+            if let Some(start_ns) = self.shared.start_ns.get() {
+                break *start_ns;
             }
             self.turn(&mut events, LOOK_UP)?;
         };
-        self.begin(times);
-        while self.shared.now_ns() < times.close_ns {
+        self.begin(start_ns);
+        while self.window.is_none_or(|window| self.shared.now_ns() < window.close_ns) && !self.is_abandoned()
+        {
             let wait = self.send_due();
             self.turn(&mut events, wait)?;
         }
-        let patience_ns = times.close_ns + self.shared.plan.patience.as_nanos() as u64;
+        let Some(window) = self.window else { return Ok(self.recorder) };
+        let patience_ns = window.close_ns + self.shared.plan.patience.as_nanos() as u64;
         while self.is_waiting() && self.shared.now_ns() < patience_ns {
             self.turn(&mut events, LOOK_UP)?;
         }
-        self.judge();
-        while self.shared.now_ns() < times.end_ns {
+        self.judge(window);
+        while self.shared.now_ns() < window.end_ns && !self.is_abandoned() {
             self.turn(&mut events, LOOK_UP)?;
         }
         self.say_goodbye();
         Ok(self.recorder)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.shared.is_abandoned.load(Ordering::Relaxed)
     }
 
     /// Opens this worker's share of the connections.
@@ -236,6 +264,9 @@ impl Worker {
 
     /// Waits for at most `wait` and handles what is ready.
     fn turn(&mut self, events: &mut Events, wait: Duration) -> io::Result<()> {
+        if self.window.is_none() {
+            self.window = self.shared.window.get().copied();
+        }
         let wait = if self.unread.is_empty() { wait } else { Duration::ZERO };
         match self.poll.poll(events, Some(wait)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
@@ -247,7 +278,10 @@ impl Worker {
         for event in events.iter() {
             match event.token() {
                 ALARM => {}
-                WAKER => self.publish_more(),
+                WAKER => {
+                    self.now = self.shared.now_ns();
+                    self.publish_more();
+                }
                 Token(index) => self.ready(index, event),
             }
         }

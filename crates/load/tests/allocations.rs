@@ -2,7 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -37,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// A plain TCP echo that allocates nothing itself.
-fn echo() -> std::net::SocketAddr {
+fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -57,7 +57,12 @@ fn echo() -> std::net::SocketAddr {
 
 #[test]
 fn more_messages_do_not_mean_more_allocations() {
-    let address = echo();
+    no_more_allocations(echo(), None);
+    // An open loop sends by the clock and remembers when.
+    no_more_allocations(echo(), Some(20_000.0));
+}
+
+fn no_more_allocations(address: SocketAddr, rate_per_s: Option<f64>) {
     let allocations = |duration: Duration| {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         let plan = LoadPlan {
@@ -65,6 +70,7 @@ fn more_messages_do_not_mean_more_allocations() {
             connections: 4,
             duration,
             warmup: Duration::ZERO,
+            rate_per_s,
             ..LoadPlan::default()
         };
         let report = run(&plan).unwrap();

@@ -230,7 +230,60 @@ fn a_stall_is_in_the_latency_of_every_message_that_it_kept_back() {
     assert_eq!(figures(&report), [0; 4]);
     let latency = report.latency_ns.unwrap();
     assert!(latency.max >= 190_000_000, "{report}");
+    // Who sends only when the server answers, sees one slow message, if any.
+    let uncorrected = report.uncorrected_latency_ns.unwrap();
+    assert!(uncorrected.p50 < 50_000_000 && uncorrected.p50 <= latency.p50, "{report}");
+    assert_eq!(report.due, Some(600));
     // 200 of 600 messages were due within the stall, and waited for 100 ms on the average. A closed loop would
     // have recorded one of them: then even p90 would know nothing of it.
     assert!(latency.p90 >= 50_000_000, "{report}");
+}
+
+#[test]
+fn as_many_messages_are_under_way_as_were_asked_for() {
+    let echo = || echo_server(|_, message| vec![Answer::Send(message)]);
+    let broadcast = broadcast_server(|_, _, message| vec![message]);
+    let udp = udp_server(|_, message| vec![message]);
+    for (scheme, address, path, asked) in
+        [("ws", echo(), "/echo", 8.0), ("udp", udp, "", 8.0), ("ws", broadcast, "/broadcast", 4.0)]
+    {
+        let report = load(scheme, address, path);
+        let in_flight = report.in_flight_ns as f64 / report.window_ns as f64;
+        assert!((in_flight / asked - 1.0).abs() < 0.02, "{scheme}{path}: {in_flight} of {asked}; {report}");
+        assert_eq!(report.slices.iter().sum::<u64>(), report.messages);
+    }
+}
+
+#[test]
+fn a_rate_that_cannot_be_offered_is_said_to_be_so() {
+    let flood = LoadPlan { rate_per_s: Some(5e7), ..plan("udp", udp_server(|_, message| vec![message]), "") };
+    let report = run(&flood).unwrap();
+    assert!(report.sent.unwrap() < report.due.unwrap() / 2, "{report}");
+    assert!(report.to_string().contains("the schedule could not be kept"), "{report}");
+    assert!(report.lateness_ns.unwrap().max > 1_000_000, "{report}");
+}
+
+#[test]
+fn the_warm_up_is_as_long_as_told_unless_it_has_a_limit() {
+    let address = echo_server(|_, message| vec![Answer::Send(message)]);
+    let plain = LoadPlan { warmup: Duration::from_millis(50), ..plan("ws", address, "/echo") };
+    let report = run(&plain).unwrap();
+    assert_eq!(report.steady_warmup, None);
+    assert!(report.warmup_ns >= 50_000_000, "{}", report.warmup_ns);
+    let limited = LoadPlan { warmup_limit: Some(Duration::from_secs(2)), ..plain };
+    let report = run(&limited).unwrap();
+    assert!(report.steady_warmup.is_some() && report.warmup_ns >= 50_000_000, "{}", report.warmup_ns);
+}
+
+#[test]
+fn a_server_that_dies_ends_the_load() {
+    let address = echo_server(|number, message| match number {
+        20 => vec![Answer::Close(1011)],
+        _ => vec![Answer::Send(message)],
+    });
+    let patient = LoadPlan { duration: Duration::from_secs(3600), ..plan("ws", address, "/echo") };
+    let report = run(&patient).unwrap();
+    assert!(report.ended_early, "{report}");
+    assert_eq!((report.exit_status(), report.errors.get("closed 1011")), (1, Some(&2)), "{report}");
+    assert!(report.to_string().contains("ended early"), "{report}");
 }

@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// How long to send before measuring
     #[arg(long, default_value = "1s", value_name = "TIME", value_parser = args::duration)]
     warmup: Duration,
+    /// Send for longer before measuring, at most so long, until the rate shows no trend
+    #[arg(long, value_name = "TIME", value_parser = args::duration)]
+    warmup_limit: Option<Duration>,
     /// Size of a message: a number of bytes, or like 16KiB
     #[arg(long, default_value = "64", value_name = "SIZE", value_parser = args::bytes)]
     payload: usize,
@@ -55,6 +58,7 @@ pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
         connections: args.connections,
         duration: args.duration,
         warmup: args.warmup,
+        warmup_limit: args.warmup_limit,
         payload_bytes: args.payload,
         depth: args.depth,
         rate_per_s: args.rate,

@@ -1,6 +1,7 @@
 //! What comes back: taken apart, verified, counted.
 
 use std::io::ErrorKind;
+use std::sync::atomic::Ordering;
 
 use switchboard_proto::ClientEvent;
 
@@ -59,8 +60,10 @@ impl Worker {
     fn received(&mut self, index: usize, bytes: &mut [u8]) {
         let now = self.shared.now_ns();
         self.now = now;
-        let is_measured = self.is_measured();
+        let slice = self.window.filter(|window| window.contains(now)).map(|window| window.slice(now));
+        let is_measured = slice.is_some();
         self.recorder.bytes_received += if is_measured { bytes.len() as u64 } else { 0 };
+        let counted_before = self.recorder.messages;
         let is_counted = !self.is_judged;
         let mut receipt = Receipt {
             shared: &self.shared,
@@ -78,10 +81,11 @@ impl Worker {
             let mechanism = receipt.shared.target.mechanism;
             if mechanism.is_broadcast() {
                 // What the publisher may send next is decided by all receivers together.
-            } else if !mechanism.is_datagram() {
-                *answered += 1;
             } else if let Some(place) = under_way.iter().position(|(sent, _)| *sent == number) {
-                under_way.remove(place);
+                let (_, really_sent_ns) = under_way.remove(place).expect("it was just found");
+                receipt.record_uncorrected(really_sent_ns);
+                *answered += 1;
+            } else if !mechanism.is_datagram() {
                 *answered += 1;
             } else {
                 // It was given up before, and another was sent in its place.
@@ -132,6 +136,9 @@ impl Worker {
             }
         }
         let completed = receipt.completed;
+        if let Some(slice) = slice {
+            self.recorder.slices[slice] += self.recorder.messages - counted_before;
+        }
         match end {
             None => {}
             Some(End::Refused(kind)) => self.refused(index, kind),
@@ -169,8 +176,13 @@ impl Worker {
         let line = &mut self.lines[index];
         match std::mem::replace(&mut line.stage, Stage::Gone) {
             Stage::Connecting(_) | Stage::Upgrading(_) => self.opening -= 1,
-            Stage::Open if self.times.is_some() => self.shared.board.receiver_has_gone(),
-            Stage::Open | Stage::Gone => {}
+            Stage::Open => {
+                self.shared.open.fetch_sub(usize::from(self.is_counted_open), Ordering::SeqCst);
+                if self.has_begun {
+                    self.shared.board.receiver_has_gone();
+                }
+            }
+            Stage::Gone => {}
         }
         line.hang_up(self.poll.registry());
     }
@@ -217,13 +229,22 @@ impl Receipt<'_> {
         if self.is_measured {
             self.recorder.messages += 1;
             self.recorder.latency.record(elapsed);
+            self.recorder.in_flight_ns += if mechanism.is_broadcast() { 0 } else { elapsed };
         }
         if mechanism.is_broadcast() && self.shared.board.received(stamp.sequence) {
             self.completed = true;
             if self.is_measured {
                 self.recorder.last_receiver.record(elapsed);
+                self.recorder.in_flight_ns += elapsed;
             }
         }
         Some(stamp.sequence)
+    }
+
+    /// In an open loop the time of sending may be later than the due time that the message carries.
+    fn record_uncorrected(&mut self, sent_ns: u64) {
+        if self.is_measured && self.shared.plan.rate_per_s.is_some() {
+            self.recorder.uncorrected.record(self.now.saturating_sub(sent_ns));
+        }
     }
 }

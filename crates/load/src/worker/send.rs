@@ -5,13 +5,18 @@ use std::time::Duration;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 
-use super::{LOOK_UP, Times, Worker};
+use super::{LOOK_UP, Window, Worker};
 use crate::connect;
 use crate::line::Stage;
+use crate::plan::Mechanism;
 use crate::schedule::Schedule;
 
 /// How long before a message is due the loop stays awake: setting the alarm and waking up takes about that.
 const AWAKE: Duration = Duration::from_micros(20);
+
+/// Messages that are sent before what has come is looked at again: a schedule that cannot be kept must not keep
+/// anybody from reading.
+const SENDS_PER_TURN: usize = 64;
 
 /// How often a datagram receiver says that it is still there; a server forgets it after 30 s.
 const ANNOUNCE_EVERY_NS: u64 = 10_000_000_000;
@@ -21,15 +26,15 @@ const ANNOUNCE_AT_ONCE: usize = 64;
 
 impl Worker {
     /// Sends the first messages: in a closed loop as many as may be in flight, in an open loop those due.
-    pub(super) fn begin(&mut self, times: Times) {
-        self.times = Some(times);
+    pub(super) fn begin(&mut self, start_ns: u64) {
+        self.has_begun = true;
         self.now = self.shared.now_ns();
         let is_broadcast = self.shared.target.mechanism.is_broadcast();
         // In an open loop each worker has its share of the rate; only one publishes.
         let share = if is_broadcast { 1.0 } else { self.shared.plan.threads as f64 };
         if !is_broadcast || self.index == 0 {
             let rate = self.shared.plan.rate_per_s;
-            self.schedule = rate.map(|rate| Schedule::new(times.start_ns, rate / share));
+            self.schedule = rate.map(|rate| Schedule::new(start_ns, rate / share));
         }
         if is_broadcast {
             return self.publish_more();
@@ -45,16 +50,23 @@ impl Worker {
         let Some(mut schedule) = self.schedule.take() else { return LOOK_UP };
         let now = self.shared.now_ns();
         self.now = now;
+        let mut sent = 0;
         if self.shared.target.mechanism.is_broadcast() {
-            while self.may_publish(u64::MAX)
+            while sent < SENDS_PER_TURN
+                && self.may_publish(u64::MAX)
                 && let Some(due) = schedule.take(now)
             {
+                sent += 1;
+                self.take_note(due);
                 self.publish(due);
             }
         } else {
-            while let Some(index) = self.next_in_turn()
+            while sent < SENDS_PER_TURN
+                && let Some(index) = self.next_in_turn()
                 && let Some(due) = schedule.take(now)
             {
+                sent += 1;
+                self.take_note(due);
                 self.send(index, due);
                 self.flush(index);
                 self.turn += 1;
@@ -88,7 +100,7 @@ impl Worker {
     pub(super) fn publish_more(&mut self) {
         let is_closed_loop = self.shared.plan.rate_per_s.is_none();
         while is_closed_loop && self.is_sending() && self.may_publish(self.shared.plan.depth as u64) {
-            self.publish(self.shared.now_ns());
+            self.publish(self.now);
         }
     }
 
@@ -137,7 +149,11 @@ impl Worker {
         } else if mechanism.is_datagram() {
             self.now = now;
             for index in 0..self.lines.len() {
-                if self.lines[index].give_up(now.saturating_sub(datagram_patience)) > 0 {
+                let (given_up, waited_ns) = self.lines[index].give_up(now, datagram_patience);
+                if self.is_measured() {
+                    self.recorder.in_flight_ns += waited_ns;
+                }
+                if given_up > 0 {
                     self.refill(index);
                 }
             }
@@ -156,8 +172,11 @@ impl Worker {
     }
 
     /// Counts what has not come.
-    pub(super) fn judge(&mut self) {
+    pub(super) fn judge(&mut self, window: Window) {
         self.is_judged = true;
+        if let Some(schedule) = &self.schedule {
+            self.recorder.due = schedule.due_between(window.open_ns, window.close_ns);
+        }
         let published = self.shared.board.published();
         for line in &self.lines {
             self.recorder.lost += match self.shared.target.mechanism.is_broadcast() {
@@ -181,17 +200,33 @@ impl Worker {
 
     /// Whether bytes that are read or written now belong to the window.
     pub(super) fn is_measured(&self) -> bool {
-        self.times.is_some_and(|times| (times.open_ns..times.close_ns).contains(&self.now))
+        self.window.is_some_and(|window| window.contains(self.now))
     }
 
     fn is_sending(&self) -> bool {
-        self.times.is_some_and(|times| self.now < times.close_ns)
+        self.has_begun && self.window.is_none_or(|window| self.now < window.close_ns)
     }
 
+    /// Sends a message that counts from `sent_ns`. An open loop remembers when it was really sent.
     fn send(&mut self, index: usize, sent_ns: u64) {
         let payload_bytes = self.shared.plan.payload_bytes;
+        let mechanism = self.shared.target.mechanism;
+        let is_open_loop = self.shared.plan.rate_per_s.is_some();
+        if mechanism == Mechanism::UdpEcho || is_open_loop && mechanism.is_answered() {
+            let line = &mut self.lines[index];
+            line.under_way.push_back((line.sent, self.now));
+        }
         if let Err(error) = self.lines[index].send(payload_bytes, sent_ns, &mut self.datagram) {
             self.gone(index, connect::kind(&error));
+        }
+    }
+
+    /// Counts a message of an open loop that is about to be sent.
+    fn take_note(&mut self, due_ns: u64) {
+        self.now = self.shared.now_ns();
+        if let Some(window) = self.window.filter(|window| window.contains(self.now)) {
+            self.recorder.sent += u64::from(window.contains(due_ns));
+            self.recorder.lateness.record(self.now - due_ns);
         }
     }
 
