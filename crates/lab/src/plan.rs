@@ -16,6 +16,8 @@ use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA};
 const START_AND_STOP: Duration = Duration::from_millis(80);
 /// Time for which the load generator holds few connections open after the window, so that they can be looked at.
 const SHORTEST_HOLD: Duration = Duration::from_millis(150);
+/// The warm-up goes on until the rate is steady, for at most so many times its planned length.
+const WARMUP_LIMIT: u64 = 6;
 /// A point that alone takes more than this part of the budget is run in the first round only.
 const HEAVY: u32 = 40;
 /// One that takes more than this part is not run at all, unless the user asks for this number of connections.
@@ -119,6 +121,7 @@ impl Plan {
             started_at: crate::now(),
             command: environment::command_line(),
         };
+        plan.check()?;
         let rounds_can_shrink = options.rounds.is_none();
         loop {
             plan.jobs = plan.shuffled(machine, budget.budget, options.connections.is_some());
@@ -129,6 +132,24 @@ impl Plan {
             }
             plan.rounds -= 1;
         }
+    }
+
+    /// Whether server and load generator can do what the user wishes.
+    fn check(&self) -> Result<(), LabError> {
+        let usage = |text: String| Err(LabError::Usage(text));
+        if let Some(rate) = self.rate_per_s
+            && !(rate > 0.0 && rate <= 1e9)
+        {
+            return usage(format!("--rate {rate}: must be above 0 and at most 1e9 messages per second"));
+        }
+        if !(0.0..=1e6).contains(&self.work_us) {
+            return usage(format!("--work-us {}: must be from 0 to 1000000 (a second)", self.work_us));
+        }
+        if self.payload_bytes < switchboard_load::STAMP_BYTES {
+            let least = switchboard_load::STAMP_BYTES;
+            return usage(format!("--payload {}: must be at least {least} bytes", self.payload_bytes));
+        }
+        Ok(())
     }
 
     /// Reads `run.json` of a results folder.
@@ -206,6 +227,11 @@ impl Plan {
         let share = budget.saturating_sub(fixed) / points;
         milliseconds(share.min(longest).max(shortest))
     }
+}
+
+/// How long the load generator may take until the rate is steady.
+pub(crate) fn warmup_limit(plan: &Plan) -> Duration {
+    Duration::from_millis(plan.warmup_ms.saturating_mul(WARMUP_LIMIT))
 }
 
 /// How long the load generator is to hold its connections open after the window.

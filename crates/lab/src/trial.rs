@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::LabError;
 use crate::machine::{Cores, needs};
-use crate::plan::{Job, Plan, hold};
+use crate::plan::{Job, Plan, hold, warmup_limit};
 use crate::process::{Line, Next, Process};
 use crate::record::{Point, Status};
 use crate::tree::{CpuTimes, Tree, Usage};
@@ -156,6 +156,7 @@ impl Trial<'_> {
         command.args(["--connections", &job.connections.to_string()]);
         command.args(["--duration", &ms(self.plan.window_ms.into())]);
         command.args(["--warmup", &ms(self.plan.warmup_ms.into())]);
+        command.args(["--warmup-limit", &ms(warmup_limit(self.plan).as_millis())]);
         command.args(["--hold", &ms(hold(job).as_millis())]);
         command.args(["--payload", &self.plan.payload_bytes.to_string()]);
         match self.plan.rate_per_s {
@@ -202,7 +203,7 @@ impl Trial<'_> {
             // What a slower machine than the one that the estimate is from may need.
             CONNECTING => needs(&job.model).open_and_close(job.connections) * 5,
             HOLDING => hold(job),
-            _ => Duration::from_millis(self.plan.warmup_ms + self.plan.window_ms),
+            _ => warmup_limit(self.plan) + Duration::from_millis(self.plan.window_ms),
         };
         self.patience + work
     }

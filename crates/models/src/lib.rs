@@ -48,7 +48,7 @@ use serde::Serialize;
 pub use limits::raise_descriptor_limit;
 pub use listener::Listener;
 pub use shutdown::Shutdown;
-pub use switchboard_proto::{App, UdpApp};
+pub use switchboard_proto::{App, UdpApp, Work};
 pub use tally::Tally;
 
 /// Every model, in reading order.

@@ -14,7 +14,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
-use switchboard_proto::App;
+use switchboard_proto::{App, Work};
 
 use crate::{Listener, Mechanism, Model, Shutdown, Tally};
 
@@ -39,7 +39,7 @@ struct Line {
     unsent: Vec<u8>,
 }
 
-fn serve(listener: Listener, _app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
+fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
     let listener = listener.into_tcp()?;
     listener.set_nonblocking(true)?;
     let mut listener = TcpListener::from_std(listener);
@@ -62,7 +62,7 @@ fn serve(listener: Listener, _app: Arc<App>, shutdown: Shutdown) -> io::Result<T
                 LISTENER => tally.connections += accept(&listener, &mut lines, poll.registry())?,
                 Token(key) => {
                     let Some(line) = lines.get_mut(key) else { continue };
-                    match echo(line, &mut scratch, event.is_read_closed()) {
+                    match echo(line, &mut scratch, event.is_read_closed(), app.work) {
                         Ok(bytes) => tally.bytes += bytes,
                         Err(_) => drop(lines.remove(key)),
                     }
@@ -95,7 +95,7 @@ fn accept(listener: &TcpListener, lines: &mut Slab<Line>, registry: &Registry) -
 }
 
 /// Reads what there is and writes it back. An error is the end of the connection.
-fn echo(line: &mut Line, scratch: &mut [u8], is_at_end: bool) -> io::Result<u64> {
+fn echo(line: &mut Line, scratch: &mut [u8], is_at_end: bool, work: Work) -> io::Result<u64> {
     let mut echoed = 0;
     if !line.unsent.is_empty() {
         let written = write(&mut line.stream, &line.unsent)?;
@@ -109,6 +109,8 @@ fn echo(line: &mut Line, scratch: &mut [u8], is_at_end: bool) -> io::Result<u64>
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         };
+        // There are no messages here; what was read at once is taken for one.
+        work.perform();
         let written = write(&mut line.stream, &scratch[..read])?;
         line.unsent.extend_from_slice(&scratch[written..read]);
         echoed += read as u64;

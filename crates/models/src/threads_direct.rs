@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use switchboard_proto::App;
+use switchboard_proto::{App, Work};
 
 use crate::accept::Acceptor;
 use crate::limits::{Limit, thread_ceiling};
@@ -38,7 +38,7 @@ pub const MODEL: Model = Model {
 };
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
-    let counters = Arc::new(Counters { ceiling: thread_ceiling(), ..Counters::default() });
+    let counters = Arc::new(Counters { ceiling: thread_ceiling(), work: app.work, ..Counters::default() });
     let mut acceptor = Acceptor::new(listener.into_tcp()?, &app, None)?;
     while acceptor.wait(&shutdown)? {
         let open = counters.open.load(Ordering::Relaxed);
@@ -58,6 +58,7 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
 struct Counters {
     /// Connections that there are threads for.
     ceiling: usize,
+    work: Work,
     open: AtomicUsize,
     connections: AtomicU64,
     messages: AtomicU64,
@@ -97,6 +98,7 @@ fn talk(stream: &TcpStream, counters: &Counters) -> tungstenite::Result<()> {
         if message.is_text() || message.is_binary() {
             counters.messages.fetch_add(1, Ordering::Relaxed);
             counters.bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
+            counters.work.perform();
             socket.send(message)?;
         }
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use switchboard_proto::datagram::RecentSenders;
-use switchboard_proto::{App, UdpApp};
+use switchboard_proto::{App, UdpApp, Work};
 
 use crate::limits::RepeatedLog;
 use crate::{Listener, Mechanism, Model, Shutdown, Tally};
@@ -45,6 +45,7 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let mut server = Server {
         socket,
         app: app.udp,
+        work: app.work,
         max_bytes: app.max_message_bytes.min(MAX_DATAGRAM_BYTES),
         senders: RecentSenders::default(),
         tally: Tally::default(),
@@ -74,6 +75,7 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
 struct Server {
     socket: UdpSocket,
     app: UdpApp,
+    work: Work,
     /// Longest datagram that is answered.
     max_bytes: usize,
     /// The subscribers of a broadcast.
@@ -92,6 +94,7 @@ impl Server {
         }
         self.tally.messages += 1;
         self.tally.bytes += datagram.len() as u64;
+        self.work.perform();
         if self.app == UdpApp::Echo {
             self.send(datagram, sender, now);
             return;

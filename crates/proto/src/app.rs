@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::work::Work;
+
 /// What a server offers and tolerates: the settings that every session of one server shares.
 #[derive(Debug, Clone)]
 pub struct App {
@@ -19,6 +21,8 @@ pub struct App {
     pub grace: Duration,
     /// What a datagram server does with a datagram.
     pub udp: UdpApp,
+    /// What is computed for each message that comes in, before it is answered or passed on.
+    pub work: Work,
 }
 
 impl Default for App {
@@ -32,6 +36,7 @@ impl Default for App {
             heartbeat: None,
             grace: Duration::from_secs(5),
             udp: UdpApp::Echo,
+            work: Work::NONE,
         }
     }
 }

@@ -17,9 +17,11 @@ mod message;
 mod output;
 mod session;
 pub mod websocket;
+mod work;
 
 pub use app::{App, UdpApp};
 pub use client::{Client, ClientError, ClientEvent, ClientPlan, Rejection};
 pub use message::{Kind, Outgoing};
 pub use output::Output;
 pub use session::{CloseReason, Counts, Event, LINGER, Session, Wants};
+pub use work::Work;

@@ -309,6 +309,7 @@ impl Session {
                 Ok(Some(Incoming::Message(kind, payload))) => {
                     self.counts.messages += 1;
                     self.counts.bytes += payload.len() as u64;
+                    self.app.work.perform();
                     match socket.room {
                         Room::Echo => echo(&mut self.output, kind, payload, input.len()),
                         Room::Broadcast => {

@@ -21,6 +21,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "a duration is like 500ms, 10s or 2m".into())
 }
 
+/// Microseconds of simulated work per message.
+pub(crate) fn work_us(text: &str) -> Result<f64, String> {
+    let microseconds = text.parse().ok().filter(|us| (0.0..=1e6).contains(us));
+    microseconds.ok_or_else(|| "must be a number of microseconds from 0 to 1000000 (a second)".into())
+}
+
 /// A duration that is not zero.
 pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     match duration(text)? {
@@ -55,6 +61,10 @@ mod tests {
         assert!(duration("-1").is_err());
         assert!(duration("soon").is_err());
         assert!(some_time("0s").is_err());
+        assert_eq!(work_us("0.25"), Ok(0.25));
+        for absurd in ["-1", "NaN", "inf", "1e7", "much"] {
+            assert!(work_us(absurd).unwrap_err().contains("0 to 1000000"), "{absurd}");
+        }
     }
 
     #[test]

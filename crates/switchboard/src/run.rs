@@ -24,6 +24,12 @@ pub(crate) struct Args {
     /// Size of a message: a number of bytes, or like 16KiB
     #[arg(long, value_name = "SIZE", value_parser = args::bytes)]
     payload: Option<usize>,
+    /// Open loop: so many messages per second in all, whatever comes back [default: a closed loop]
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<f64>,
+    /// Simulate so many microseconds of work for each message in every server: 0.25, 100
+    #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::work_us)]
+    work_us: f64,
     /// Rounds: each has every point once, in random order
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
@@ -31,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with an interrupted run
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "connections"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "connections", "rate", "work_us"])]
     resume: Option<PathBuf>,
     /// Seed of the random order
     #[arg(long, value_name = "N")]
@@ -61,6 +67,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         models: args.models,
         connections: args.connections,
         payload: args.payload,
+        rate_per_s: args.rate,
+        work_us: args.work_us,
         rounds: args.rounds,
         out: args.out,
         resume: args.resume,

@@ -2,10 +2,10 @@ use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use switchboard_models::{App, Listener, Mechanism, Shutdown, UdpApp, raise_descriptor_limit};
+use switchboard_models::{App, Listener, Mechanism, Shutdown, UdpApp, Work, raise_descriptor_limit};
 
 use crate::{Failure, args};
 
@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Ping a WebSocket that was silent for so long, and close it after as long again [default: off]
     #[arg(long, value_name = "TIME", value_parser = args::some_time)]
     heartbeat: Option<Duration>,
+    /// Simulate so many microseconds of work for each message: 0.25, 100 (raw: for each read)
+    #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::work_us)]
+    work_us: f64,
     /// How long to wait for the clients' goodbyes at the end
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = args::duration)]
     grace: Duration,
@@ -67,6 +70,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
             Datagrams::Echo => UdpApp::Echo,
             Datagrams::Broadcast => UdpApp::Broadcast,
         },
+        work: Work::calibrated(Duration::from_secs_f64(args.work_us / 1e6), Instant::now),
     };
     let failed = |error| Failure::new(1, format!("cannot serve on {address}: {error}"));
     let limits = raise_descriptor_limit().map_err(failed)?;

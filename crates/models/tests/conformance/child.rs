@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setresuid};
-use switchboard_models::{App, Listener, Model, Shutdown, UdpApp};
+use switchboard_models::{App, Listener, Model, Shutdown, UdpApp, Work};
 
 /// The environment variable that makes this program a server, and says how.
 pub(crate) const VARIABLE: &str = "SWITCHBOARD_CONFORMANCE_SERVE";
@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) descriptors: Option<u64>,
     /// RLIMIT_NPROC.
     pub(crate) processes: Option<u64>,
+    /// Simulated work per message.
+    pub(crate) work: Duration,
 }
 
 impl Default for Settings {
@@ -35,7 +37,7 @@ impl Default for Settings {
     fn default() -> Settings {
         let listen = "127.0.0.1:0".parse().expect("an address");
         let app = App { grace: Duration::from_secs(1), ..App::default() };
-        Settings { app, listen, descriptors: None, processes: None }
+        Settings { app, listen, descriptors: None, processes: None, work: Duration::ZERO }
     }
 }
 
@@ -57,6 +59,7 @@ impl Settings {
             if app.udp == UdpApp::Echo { "echo" } else { "broadcast" }.to_owned(),
             number(self.descriptors),
             number(self.processes),
+            milliseconds(self.work),
         ]
         .join(" ")
     }
@@ -78,14 +81,18 @@ impl Settings {
             heartbeat: milliseconds(word()),
             grace: milliseconds(word()).expect("a time"),
             udp: if word() == "echo" { UdpApp::Echo } else { UdpApp::Broadcast },
+            work: Work::NONE,
         };
-        (model, Settings { app, listen, descriptors: number(word()), processes: number(word()) })
+        let (descriptors, processes) = (number(word()), number(word()));
+        let work = milliseconds(word()).expect("a time");
+        (model, Settings { app, listen, descriptors, processes, work })
     }
 }
 
 /// Serves as `switchboard serve` does, until a signal ends it.
 pub(crate) fn serve(settings: &str) {
-    let (model, settings) = Settings::decode(settings);
+    let (model, mut settings) = Settings::decode(settings);
+    settings.app.work = Work::calibrated(settings.work, Instant::now);
     match settings.descriptors {
         Some(limit) => setrlimit(Resource::RLIMIT_NOFILE, limit, limit).expect("a limit may be lowered"),
         None => drop(switchboard_models::raise_descriptor_limit().expect("soft may be raised to hard")),

@@ -30,6 +30,7 @@ mod too_big;
 mod udp;
 mod upgrade;
 mod utf8;
+mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -58,6 +59,7 @@ const CASES: &[&[Case]] = &[
     shutdown::CASES,
     udp::CASES,
     raw::CASES,
+    work::CASES,
 ];
 
 /// Something that a user would see of a server.

@@ -28,7 +28,7 @@ pub(crate) const CASES: &[Case] = &[
 /// The longest datagram that IPv4 has room for.
 const LONGEST: usize = 65_507;
 
-fn client(server: &Server) -> UdpSocket {
+pub(crate) fn client(server: &Server) -> UdpSocket {
     let any = if server.address.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" };
     let socket = UdpSocket::bind(any).expect("port 0 is always free");
     socket.connect(server.address).expect("an address of this machine");
@@ -36,11 +36,11 @@ fn client(server: &Server) -> UdpSocket {
     socket
 }
 
-fn send(client: &UdpSocket, datagram: impl AsRef<[u8]>) {
+pub(crate) fn send(client: &UdpSocket, datagram: impl AsRef<[u8]>) {
     assert_eq!(client.send(datagram.as_ref()).expect("it is sent"), datagram.as_ref().len());
 }
 
-fn expect(client: &UdpSocket, datagram: impl AsRef<[u8]>) {
+pub(crate) fn expect(client: &UdpSocket, datagram: impl AsRef<[u8]>) {
     let mut buffer = vec![0; 1 << 16];
     let received = client.recv(&mut buffer).expect("a datagram comes in time");
     let (got, expected) = (&buffer[..received], datagram.as_ref());
