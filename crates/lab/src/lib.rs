@@ -21,6 +21,7 @@ mod progress;
 pub mod record;
 pub mod report;
 mod run;
+mod stats;
 mod summary;
 mod table;
 mod tree;
@@ -32,6 +33,7 @@ pub use experiment::{Budget, Counts, Effort, Efforts, Experiment, MechanismName,
 pub use plan::{Job, Plan};
 pub use progress::Progress;
 pub use run::{Interrupt, RunOptions, run};
+pub use stats::{Estimate, Method, Ratio};
 pub use summary::{ExperimentSummary, Row, RunSummary, Spread};
 
 /// This moment in UTC, to the second, as in `2026-11-20T22:31:43Z`.
