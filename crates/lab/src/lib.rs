@@ -20,9 +20,11 @@ mod process;
 mod progress;
 pub mod record;
 pub mod report;
+mod rounds;
 mod run;
 mod stats;
 mod summary;
+mod syscalls;
 mod table;
 mod tree;
 mod trial;
@@ -34,7 +36,8 @@ pub use plan::{Job, Plan};
 pub use progress::Progress;
 pub use run::{Interrupt, RunOptions, run};
 pub use stats::{Estimate, Method, Ratio};
-pub use summary::{ExperimentSummary, Row, RunSummary, Spread};
+pub use summary::{ExperimentSummary, PerConnection, PerMessage, Row, RowLimiter, RunSummary};
+pub use syscalls::CensusLine;
 
 /// This moment in UTC, to the second, as in `2026-11-20T22:31:43Z`.
 fn now() -> String {

@@ -387,7 +387,7 @@ pub fn read_histograms(dir: &Path) -> io::Result<(Vec<HistogramLine>, Vec<Damage
     read_lines(&dir.join(HISTOGRAMS))
 }
 
-fn read_lines<T: DeserializeOwned>(file: &Path) -> io::Result<(Vec<T>, Vec<Damaged>)> {
+pub(crate) fn read_lines<T: DeserializeOwned>(file: &Path) -> io::Result<(Vec<T>, Vec<Damaged>)> {
     #[derive(Deserialize)]
     struct Version {
         schema: u32,

@@ -15,7 +15,7 @@ use crate::measure::{Measurement, missing};
 use crate::plan::{Job, Plan};
 use crate::progress::{Meter, Progress, announcement};
 use crate::record::{POINTS, SCHEMA, read_points};
-use crate::report;
+use crate::report::{self, Findings};
 use crate::summary::{ExperimentSummary, RunSummary};
 use crate::trial::Trial;
 
@@ -179,15 +179,22 @@ impl Lab<'_> {
         meter.finish();
         outcome?;
 
-        let mut summary = ExperimentSummary::of(plan, dir.to_owned(), &points);
-        summary.interrupted = self.interrupt.triggered();
-        summary.damaged = damaged.iter().map(ToString::to_string).collect();
-        if !points.is_empty() {
-            match report::write(dir) {
-                Ok(files) => summary.report = files,
-                Err(error) => summary.report_error = Some(error.to_string()),
+        let mut summary = match Findings::read(dir) {
+            Ok(findings) => {
+                let mut summary = findings.summary;
+                match report::write(dir) {
+                    Ok(files) => summary.report = files,
+                    Err(error) => summary.report_error = Some(error.to_string()),
+                }
+                summary
             }
-        }
+            Err(error) => {
+                let mut summary = ExperimentSummary::of(plan, dir.to_owned(), &[], &[]);
+                summary.report_error = (!points.is_empty()).then(|| error.to_string());
+                summary
+            }
+        };
+        summary.interrupted = self.interrupt.triggered();
         summary.elapsed_s = begun.elapsed().as_secs_f64();
         Ok(summary)
     }

@@ -1,12 +1,17 @@
-//! What came out of a run: medians over the rounds, with their spread, and how the points ended.
+//! What came out of a run: medians over the rounds with their intervals, verdicts, and what each figure rests on.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::experiment::Subject;
+use crate::judge::ABOUT_CLIENT;
 use crate::plan::Plan;
-use crate::record::{Point, Status};
+use crate::record::{LimiterName, Point, Status};
+use crate::rounds::{Round, rounds};
+use crate::stats::{Estimate, Ratio, paired, quantile};
+use crate::syscalls::CensusLine;
 
 /// The outcome of [`run`](crate::run); as JSON the answer to `switchboard run --json`, as text the tables.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,10 +49,14 @@ pub struct ExperimentSummary {
     pub planned: usize,
     /// Points recorded as good.
     pub ok: usize,
+    /// Points whose window was not steady or whose machine was not quiet, in the second try too.
+    pub doubtful: usize,
     /// Points that a model or the machine does not reach.
     pub limit: usize,
     /// Points that broke.
     pub invalid: usize,
+    /// Points that were measured a second time.
+    pub repeated: usize,
     /// Lines of the results that could not be read, each with file and number.
     pub damaged: Vec<String>,
     /// The numbers of connections, ascending.
@@ -67,35 +76,92 @@ pub struct Row {
     pub mechanism: String,
     /// Connections wanted.
     pub connections: usize,
-    /// The worst status of all rounds: invalid before limit before ok.
+    /// `invalid` if a round is, else `limit` if one is; else `ok` if a round is good, and `doubtful` if none is.
     pub status: Status,
     /// The reason of the first round with that status.
     pub reason: Option<String>,
-    /// Rounds with status ok; the figures are theirs alone.
+    /// Rounds that the figures rest on: the good ones, or the doubtful ones where there is no good one.
     pub rounds: usize,
+    /// Rounds that were left out: doubtful beside good ones, or invalid.
+    pub left_out: usize,
     /// Messages or deliveries a second.
-    pub messages_per_s: Option<Spread>,
+    pub messages_per_s: Option<Estimate>,
     /// Server CPU time per message.
-    pub server_cpu_ns_per_message: Option<Spread>,
+    pub server_cpu_ns_per_message: Option<Estimate>,
+    /// Cores that the server kept busy.
+    pub server_cpu: Option<Estimate>,
     /// Cores that the load generator kept busy.
-    pub client_cpu: Option<Spread>,
-    /// Each round's 99th percentile of latency.
-    pub latency_p99_ns: Option<Spread>,
+    pub client_cpu: Option<Estimate>,
+    /// Percentiles of the latency of all rounds' messages together.
+    pub latency_p50_ns: Option<Estimate>,
+    /// See `latency_p50_ns`.
+    pub latency_p90_ns: Option<Estimate>,
+    /// See `latency_p50_ns`.
+    pub latency_p99_ns: Option<Estimate>,
+    /// See `latency_p50_ns`.
+    pub latency_p99_9_ns: Option<Estimate>,
     /// Each round's median time until the last receiver had a broadcast.
-    pub last_receiver_p50_ns: Option<Spread>,
+    pub last_receiver_p50_ns: Option<Estimate>,
     /// Memory of the server per open connection.
-    pub memory_bytes_per_connection: Option<Spread>,
+    pub memory_bytes_per_connection: Option<Estimate>,
+    /// Throughput as a share of what the load generator can do.
+    pub share_of_ceiling: Option<Estimate>,
+    /// Throughput says more about the client than about the server: it is not ranked.
+    pub about_client: bool,
+    /// Why the throughput is not twice as high, the strongest reason first.
+    pub limiters: Vec<RowLimiter>,
+    /// What one message costs the server.
+    pub per_message: PerMessage,
+    /// What one connection holds, in bytes.
+    pub per_connection: PerConnection,
+    /// System calls, by name.
+    pub system_calls: Option<CensusLine>,
+    /// The rounds themselves, to compare rows that were measured side by side.
+    #[serde(skip)]
+    pub(crate) each: BTreeMap<u32, Each>,
 }
 
-/// A figure over several rounds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Spread {
-    /// The middle one, or the mean of the two in the middle.
-    pub median: f64,
-    /// The smallest.
-    pub min: f64,
-    /// The largest.
-    pub max: f64,
+/// Why a row's throughput is not twice as high.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RowLimiter {
+    /// What ran out.
+    pub name: LimiterName,
+    /// Rounds of which this is true.
+    pub rounds: usize,
+    /// The evidence of the first of them.
+    pub evidence: String,
+}
+
+/// Costs of one message; medians over the rounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[allow(missing_docs)] // The names are those of [`Costs`](crate::record::Costs).
+pub struct PerMessage {
+    pub user_cpu_ns: Option<f64>,
+    pub system_cpu_ns: Option<f64>,
+    pub switches_voluntary: Option<f64>,
+    pub switches_involuntary: Option<f64>,
+    pub faults: Option<f64>,
+    pub bytes_to_server: Option<f64>,
+    pub bytes_from_server: Option<f64>,
+    pub bytes_on_wire: Option<f64>,
+}
+
+/// Memory of one connection; medians over the rounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[allow(missing_docs)] // The names are those of [`Memory`](crate::record::Memory).
+pub struct PerConnection {
+    pub user_bytes: Option<f64>,
+    pub page_tables_bytes: Option<f64>,
+    pub kernel_stacks_bytes: Option<f64>,
+    pub socket_buffers_bytes: Option<f64>,
+    pub slab_bytes: Option<f64>,
+}
+
+/// The two figures of one round that rows are compared by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Each {
+    pub(crate) messages_per_s: Option<f64>,
+    pub(crate) server_cpu_ns_per_message: Option<f64>,
 }
 
 impl RunSummary {
@@ -112,10 +178,25 @@ impl RunSummary {
 
 impl ExperimentSummary {
     /// Adds up the points of a plan; what concerns the report and the clock is left for the caller to fill in.
-    pub(crate) fn of(plan: &Plan, dir: PathBuf, points: &[Point]) -> ExperimentSummary {
-        let count = |status| points.iter().filter(|point| point.status == status).count();
+    pub(crate) fn of(plan: &Plan, dir: PathBuf, all: &[Round], census: &[CensusLine]) -> ExperimentSummary {
+        let last = rounds(all);
+        let count = |status| last.iter().filter(|round| round.point.status == status).count();
         let pairs =
             plan.subjects.iter().flat_map(|subject| plan.connections.iter().map(move |&n| (subject, n)));
+        let row = |(subject, connections): (&Subject, usize)| {
+            let mine = |round: &&&Round| {
+                round.point.model == subject.model && round.point.connections == connections
+            };
+            let calls = census.iter().find(|line| {
+                line.model == subject.model && line.connections == connections && !line.calls.is_empty()
+            });
+            Row::of(
+                subject,
+                connections,
+                &last.iter().copied().filter(|round| mine(&round)).collect::<Vec<_>>(),
+                calls,
+            )
+        };
         ExperimentSummary {
             experiment: plan.experiment.clone(),
             question: plan.question.clone(),
@@ -128,12 +209,14 @@ impl ExperimentSummary {
             elapsed_s: 0.0,
             planned: plan.jobs.len(),
             ok: count(Status::Ok),
+            doubtful: count(Status::Doubtful),
             limit: count(Status::Limit),
             invalid: count(Status::Invalid),
+            repeated: all.iter().filter(|round| round.point.attempt > 1).count(),
             damaged: Vec::new(),
             connections: plan.connections.clone(),
             subjects: plan.subjects.clone(),
-            rows: pairs.filter_map(|(subject, connections)| Row::of(subject, connections, points)).collect(),
+            rows: pairs.filter_map(row).collect(),
         }
     }
 
@@ -141,69 +224,154 @@ impl ExperimentSummary {
     pub fn row(&self, model: &str, connections: usize) -> Option<&Row> {
         self.rows.iter().find(|row| row.model == model && row.connections == connections)
     }
+
+    /// What follows from the raw data alone, without where they lie and how long it took to get them.
+    pub(crate) fn figures(&self) -> serde_json::Value {
+        let mut figures = serde_json::to_value(self).unwrap_or_default();
+        if let Some(object) = figures.as_object_mut() {
+            for passing in ["dir", "report", "report_error", "interrupted", "elapsed_s"] {
+                object.remove(passing);
+            }
+            object.insert("schema".into(), crate::record::SCHEMA.into());
+        }
+        figures
+    }
+
+    /// Whether this is about messages that one sends and many receive.
+    pub(crate) fn is_broadcast(&self) -> bool {
+        self.subjects.iter().any(|subject| subject.compared && subject.mechanism.ends_with("broadcast"))
+    }
 }
 
 impl Row {
-    fn of(subject: &Subject, connections: usize, points: &[Point]) -> Option<Row> {
-        let mine = |point: &&Point| point.model == subject.model && point.connections == connections;
-        let points: Vec<&Point> = points.iter().filter(mine).collect();
-        let first = |status| points.iter().find(|point| point.status == status);
-        let worst = first(Status::Invalid).or(first(Status::Limit)).or(first(Status::Ok))?;
-        let good: Vec<&Point> = points.iter().copied().filter(|point| point.status == Status::Ok).collect();
-        let spread =
-            |figure: fn(&Point) -> Option<f64>| Spread::of(good.iter().filter_map(|point| figure(point)));
+    pub(crate) fn of(
+        subject: &Subject,
+        connections: usize,
+        all: &[&Round],
+        calls: Option<&CensusLine>,
+    ) -> Option<Row> {
+        let with = |status: Status| -> Vec<&Round> {
+            all.iter().copied().filter(|round| round.point.status == status).collect()
+        };
+        let (good, doubtful) = (with(Status::Ok), with(Status::Doubtful));
+        let used = if good.is_empty() { &doubtful } else { &good };
+        // One broken round makes all of it suspect; a disturbed one is only left out.
+        let (status, reason) = [Status::Invalid, Status::Limit, Status::Ok, Status::Doubtful]
+            .into_iter()
+            .find_map(|status| with(status).first().map(|round| (status, round.point.reason.clone())))?;
+        let points: Vec<&Point> = used.iter().map(|round| &round.point).collect();
+        let histograms: Vec<_> = used.iter().filter_map(|round| round.latency.as_ref()).collect();
+        let estimate =
+            |figure: fn(&Point) -> Option<f64>| Estimate::of(points.iter().filter_map(|point| figure(point)));
+        let median = |figure: &dyn Fn(&Point) -> Option<f64>| {
+            Estimate::of(points.iter().filter_map(|point| figure(point))).map(|estimate| estimate.median)
+        };
+        let share_of_ceiling = estimate(|point| point.share_of_ceiling);
+        let each = points.iter().map(|point| {
+            let (messages_per_s, server_cpu_ns_per_message) =
+                (point.messages_per_s, point.server_cpu_ns_per_message);
+            (point.round, Each { messages_per_s, server_cpu_ns_per_message })
+        });
+        let limiting =
+            if used.is_empty() { all.iter().map(|round| &round.point).collect() } else { points.clone() };
         Some(Row {
             model: subject.model.clone(),
             mechanism: subject.mechanism.clone(),
             connections,
-            status: worst.status,
-            reason: worst.reason.clone(),
-            rounds: good.len(),
-            messages_per_s: spread(|point| point.messages_per_s),
-            server_cpu_ns_per_message: spread(|point| point.server_cpu_ns_per_message),
-            client_cpu: spread(|point| point.client_cpu),
-            latency_p99_ns: spread(|point| Some(point.latency_ns?.p99 as f64)),
-            last_receiver_p50_ns: spread(|point| Some(point.last_receiver_ns?.p50 as f64)),
-            memory_bytes_per_connection: spread(|point| point.memory_bytes_per_connection),
+            status,
+            reason,
+            rounds: used.len(),
+            left_out: all.len() - used.len(),
+            messages_per_s: estimate(|point| point.messages_per_s),
+            server_cpu_ns_per_message: estimate(|point| point.server_cpu_ns_per_message),
+            server_cpu: estimate(|point| point.server_cpu),
+            client_cpu: estimate(|point| point.client_cpu),
+            latency_p50_ns: quantile(&histograms, 0.5),
+            latency_p90_ns: quantile(&histograms, 0.9),
+            latency_p99_ns: quantile(&histograms, 0.99),
+            latency_p99_9_ns: quantile(&histograms, 0.999),
+            last_receiver_p50_ns: estimate(|point| Some(point.last_receiver_ns?.p50 as f64)),
+            memory_bytes_per_connection: estimate(|point| point.memory_bytes_per_connection),
+            about_client: share_of_ceiling.is_some_and(|share| share.median >= ABOUT_CLIENT),
+            share_of_ceiling,
+            limiters: limiters(&limiting),
+            per_message: PerMessage::of(&median),
+            per_connection: PerConnection::of(&median),
+            system_calls: calls.cloned(),
+            each: each.collect(),
         })
     }
-}
 
-impl Spread {
-    /// `None` if there is no figure at all.
-    pub fn of(figures: impl Iterator<Item = f64>) -> Option<Spread> {
-        let mut sorted: Vec<f64> = figures.collect();
-        sorted.sort_by(f64::total_cmp);
-        let (&min, &max) = (sorted.first()?, sorted.last()?);
-        let half = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 };
-        Some(Spread { median, min, max })
+    /// Whether the two rows cannot be told apart by the figure. `None`: there are too few rounds to say.
+    pub(crate) fn is_level_with(&self, other: &Row, figure: fn(&Each) -> Option<f64>) -> Option<bool> {
+        self.ratio_to(other, figure).map(|ratio| ratio.holds_one())
     }
 
-    /// Whether the two were not told apart: the ranges over the rounds touch.
-    pub fn overlaps(&self, other: &Spread) -> bool {
-        self.min <= other.max && other.min <= self.max
+    /// This row's figure divided by the other's, round by round: in a round the two were measured side by side.
+    pub(crate) fn ratio_to(&self, other: &Row, figure: fn(&Each) -> Option<f64>) -> Option<Ratio> {
+        let pair = |(round, each): (&u32, &Each)| Some((figure(other.each.get(round)?)?, figure(each)?));
+        let pairs: Vec<(f64, f64)> = self.each.iter().filter_map(pair).collect();
+        paired(&pairs)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+type Median<'a> = &'a dyn Fn(&dyn Fn(&Point) -> Option<f64>) -> Option<f64>;
 
-    #[test]
-    fn the_median_is_the_middle_and_nothing_has_none() {
-        let of = |figures: &[f64]| Spread::of(figures.iter().copied());
-        assert_eq!(of(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
-        assert_eq!(of(&[4.0, 1.0]).unwrap().median, 2.5);
-        assert_eq!(of(&[]), None);
+impl PerMessage {
+    fn of(median: Median<'_>) -> PerMessage {
+        let per = |figure: fn(&crate::record::Costs) -> Option<u64>| {
+            median(&|point: &Point| {
+                let messages = point.messages.filter(|messages| *messages > 0)?;
+                Some(figure(&point.costs?)? as f64 / messages as f64)
+            })
+        };
+        PerMessage {
+            user_cpu_ns: per(|costs| Some(costs.user_cpu_ns)),
+            system_cpu_ns: per(|costs| Some(costs.system_cpu_ns)),
+            switches_voluntary: per(|costs| Some(costs.switches_voluntary)),
+            switches_involuntary: per(|costs| Some(costs.switches_involuntary)),
+            faults: per(|costs| Some(costs.faults_minor + costs.faults_major)),
+            bytes_to_server: per(|costs| Some(costs.bytes_to_server)),
+            bytes_from_server: per(|costs| Some(costs.bytes_from_server)),
+            bytes_on_wire: per(|costs| costs.bytes_on_wire),
+        }
     }
+}
 
-    #[test]
-    fn ranges_that_touch_are_not_told_apart() {
-        let spread = |min, max| Spread { median: (min + max) / 2.0, min, max };
-        assert!(spread(1.0, 3.0).overlaps(&spread(3.0, 4.0)));
-        assert!(spread(1.0, 5.0).overlaps(&spread(2.0, 3.0)));
-        assert!(!spread(1.0, 2.0).overlaps(&spread(3.0, 4.0)));
+impl PerConnection {
+    fn of(median: Median<'_>) -> PerConnection {
+        let per = |figure: fn(&crate::record::Memory) -> i64| {
+            median(&|point: &Point| {
+                (point.connected > 0).then_some(figure(&point.memory?) as f64 / point.connected as f64)
+            })
+        };
+        PerConnection {
+            user_bytes: per(|memory| memory.user_bytes),
+            page_tables_bytes: per(|memory| memory.page_tables_bytes),
+            kernel_stacks_bytes: per(|memory| memory.kernel_stacks_bytes),
+            socket_buffers_bytes: per(|memory| memory.socket_buffers_bytes),
+            slab_bytes: per(|memory| memory.slab_bytes),
+        }
     }
+}
+
+/// The reasons by the number of rounds that have them, and by their place in those.
+fn limiters(points: &[&Point]) -> Vec<RowLimiter> {
+    let mut found: Vec<(RowLimiter, usize)> = Vec::new();
+    for point in points {
+        for (place, limiter) in point.limiters.iter().enumerate() {
+            match found.iter_mut().find(|(known, _)| known.name == limiter.name) {
+                Some((known, places)) => {
+                    known.rounds += 1;
+                    *places += place;
+                }
+                None => {
+                    let (name, evidence) = (limiter.name, limiter.evidence.clone());
+                    found.push((RowLimiter { name, rounds: 1, evidence }, place));
+                }
+            }
+        }
+    }
+    found.sort_by_key(|(limiter, places)| (usize::MAX - limiter.rounds, *places));
+    found.into_iter().map(|(limiter, _)| limiter).collect()
 }

@@ -4,12 +4,14 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::experiment::Subject;
 use crate::format::{count, grouped, seconds};
 use crate::plan::TOO_SLOW_REASON;
-use crate::record::Status;
-use crate::summary::{ExperimentSummary, Row, RunSummary, Spread};
+use crate::record::{LimiterName, Status};
+use crate::stats::Estimate;
+use crate::summary::{Each, ExperimentSummary, Row, RunSummary};
 
-/// A range over the rounds is shown if it is wider than this share of the median.
+/// Half of an interval is shown if it is wider than this share of the median.
 const WIDE: f64 = 0.1;
 
 impl fmt::Display for RunSummary {
@@ -26,23 +28,17 @@ impl fmt::Display for RunSummary {
 
 impl fmt::Display for ExperimentSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let broadcast =
-            self.subjects.iter().any(|subject| subject.compared && subject.mechanism == "broadcast");
         let (messages, message) =
-            if broadcast { ("deliveries", "delivery") } else { ("messages", "message") };
+            if self.is_broadcast() { ("deliveries", "delivery") } else { ("messages", "message") };
         let mut notes = Notes::default();
 
         writeln!(f, "{}: {}", self.experiment, self.question)?;
-        let throughput = Figure { of: |row| row.messages_per_s, unit: 1.0, show: grouped, better: f64::gt };
-        writeln!(f, "\n{messages} per second\n{}", self.table(&throughput, &mut notes))?;
-        let cpu =
-            Figure { of: |row| row.server_cpu_ns_per_message, unit: 1e3, show: decimals, better: f64::lt };
-        writeln!(f, "\nserver CPU per {message}, µs\n{}", self.table(&cpu, &mut notes))?;
-        if broadcast {
-            let last =
-                Figure { of: |row| row.last_receiver_p50_ns, unit: 1e3, show: decimals, better: f64::lt };
-            writeln!(f, "\nuntil the last receiver has it, median, µs\n{}", self.table(&last, &mut notes))?;
+        writeln!(f, "\n{messages} per second\n{}", self.table(&THROUGHPUT, &mut notes))?;
+        writeln!(f, "\nserver CPU per {message}, µs\n{}", self.table(&CPU, &mut notes))?;
+        if self.is_broadcast() {
+            writeln!(f, "\nuntil the last receiver has it, median, µs\n{}", self.table(&LAST, &mut notes))?;
         }
+        writeln!(f, "\nwhy not double?\n{}", self.limiters())?;
 
         writeln!(f, "\n{}", self.legend())?;
         for (number, note) in notes.0.iter().enumerate() {
@@ -57,11 +53,49 @@ impl fmt::Display for ExperimentSummary {
 
 /// What a table shows of a row.
 struct Figure {
-    of: fn(&Row) -> Option<Spread>,
+    of: fn(&Row) -> Option<Estimate>,
+    /// The same of one round, by which rows are told apart; `None` if they are not.
+    each: Option<fn(&Each) -> Option<f64>>,
+    /// Whether it is about the client where that is at its ceiling.
+    is_throughput: bool,
     /// What the figure is divided by.
     unit: f64,
     show: fn(f64) -> String,
     better: fn(&f64, &f64) -> bool,
+}
+
+const THROUGHPUT: Figure = Figure {
+    of: |row| row.messages_per_s,
+    each: Some(|each| each.messages_per_s),
+    is_throughput: true,
+    unit: 1.0,
+    show: grouped,
+    better: f64::gt,
+};
+
+const CPU: Figure = Figure {
+    of: |row| row.server_cpu_ns_per_message,
+    each: Some(|each| each.server_cpu_ns_per_message),
+    is_throughput: false,
+    unit: 1e3,
+    show: decimals,
+    better: f64::lt,
+};
+
+const LAST: Figure = Figure {
+    of: |row| row.last_receiver_p50_ns,
+    each: None,
+    is_throughput: false,
+    unit: 1e3,
+    show: decimals,
+    better: f64::lt,
+};
+
+impl Figure {
+    /// Whether a row's figure may be the best.
+    fn is_ranked(&self, row: &Row) -> bool {
+        row.status == Status::Ok && !(self.is_throughput && row.about_client)
+    }
 }
 
 /// The reasons of invalid points, under the table and by number.
@@ -80,18 +114,28 @@ impl Notes {
 
 impl ExperimentSummary {
     fn table(&self, figure: &Figure, notes: &mut Notes) -> Table {
+        let mut best = None;
+        self.table_of(|row, subject| {
+            if best.is_none_or(|(connections, _)| connections != row.connections) {
+                best = Some((row.connections, self.best(row.connections, figure)));
+            }
+            let best = best.and_then(|(_, best)| best).filter(|_| subject.compared);
+            cell(row, figure, best, notes)
+        })
+    }
+
+    /// A table with a column for each model and a row for each number of connections.
+    fn table_of(&self, mut cell: impl FnMut(&Row, &Subject) -> String) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         let mut header = vec!["connections".to_owned()];
         header.extend(self.subjects.iter().map(|subject| subject.model.clone()));
         table.set_header(header);
         for &connections in &self.connections {
-            let best = self.best(connections, figure);
             let mut cells = vec![count(connections)];
             for subject in &self.subjects {
                 let row = self.row(&subject.model, connections);
-                let compared = if subject.compared { best } else { None };
-                cells.push(row.map_or_else(String::new, |row| cell(row, figure, compared, notes)));
+                cells.push(row.map_or_else(String::new, |row| cell(row, subject)));
             }
             table.add_row(cells);
         }
@@ -101,11 +145,27 @@ impl ExperimentSummary {
         table
     }
 
-    /// The best figure of a row, among the models that do the same work.
-    fn best(&self, connections: usize, figure: &Figure) -> Option<Spread> {
+    /// The row with the best figure, among the models that do the same work.
+    fn best(&self, connections: usize, figure: &Figure) -> Option<&Row> {
         let compared = self.subjects.iter().filter(|subject| subject.compared);
-        let spreads = compared.filter_map(|subject| (figure.of)(self.row(&subject.model, connections)?));
-        spreads.reduce(|best, next| if (figure.better)(&next.median, &best.median) { next } else { best })
+        let rows = compared.filter_map(|subject| self.row(&subject.model, connections));
+        let ranked = rows.filter(|row| figure.is_ranked(row));
+        let medians = ranked.filter_map(|row| Some((row, (figure.of)(row)?.median)));
+        medians
+            .reduce(|best, next| if (figure.better)(&next.1, &best.1) { next } else { best })
+            .map(|(row, _)| row)
+    }
+
+    /// What keeps each figure from being twice as high, in a word or two.
+    fn limiters(&self) -> Table {
+        self.table_of(|row, _| {
+            let reason = row.limiters.first().map_or("", |limiter| short(limiter.name));
+            let second = row.limiters.get(1).filter(|second| second.rounds * 2 > row.rounds);
+            match second {
+                Some(second) => format!("{reason}\n{}", short(second.name)),
+                None => reason.to_owned(),
+            }
+        })
     }
 
     fn legend(&self) -> String {
@@ -120,25 +180,30 @@ impl ExperimentSummary {
             legend += &format!(" ({} not compared: another protocol, or none)", beside.join(", "));
         }
         if self.rounds > 1 {
-            legend += &format!(
-                "; ≈ not told apart from it in {} rounds\nmedians over the rounds, with the range where it is wider than {} %",
-                self.rounds,
-                WIDE * 100.0
-            );
+            legend += "; ≈ not told apart from it, round by round";
+            legend += "\nmedians over the rounds; ± half of the 95 % interval where that is more than 10 %";
         }
-        if self.rows.iter().any(|row| row.reason.as_deref() == Some(TOO_SLOW_REASON)) {
+        let any = |which: fn(&Row) -> bool| self.rows.iter().any(which);
+        if any(|row| row.status == Status::Doubtful) {
+            legend += "\n○ doubtful: the load was not steady or the machine not quiet, twice; shown, not ranked (switchboard report: why)";
+        }
+        if any(|row| row.about_client && row.status == Status::Ok) {
+            legend +=
+                "\n° about the client: 95 % or more of what the load generator can do; compare CPU instead";
+        }
+        if any(|row| row.reason.as_deref() == Some(TOO_SLOW_REASON)) {
             legend += "\ntoo slow: opening that many would take an eighth of the run; --full, or --connections, does it";
         }
         legend
     }
 
     fn closing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let recorded = self.ok + self.limit + self.invalid;
+        let recorded = self.ok + self.doubtful + self.limit + self.invalid;
         write!(f, "\n{recorded} of {} points in {}", self.planned, seconds(self.elapsed_s))?;
         writeln!(
             f,
-            ": {} good, {} beyond a limit, {} invalid; seed {}",
-            self.ok, self.limit, self.invalid, self.seed
+            ": {} good, {} doubtful, {} beyond a limit, {} invalid; {} measured twice; seed {}",
+            self.ok, self.doubtful, self.limit, self.invalid, self.repeated, self.seed
         )?;
         if self.interrupted {
             writeln!(f, "stopped; to go on: switchboard run --resume {}", self.dir.display())?;
@@ -151,7 +216,7 @@ impl ExperimentSummary {
     }
 }
 
-fn cell(row: &Row, figure: &Figure, best: Option<Spread>, notes: &mut Notes) -> String {
+fn cell(row: &Row, figure: &Figure, best: Option<&Row>, notes: &mut Notes) -> String {
     let note = match (row.status, &row.reason) {
         (Status::Invalid, reason) => {
             let reason = reason.as_deref().unwrap_or("invalid");
@@ -159,32 +224,46 @@ fn cell(row: &Row, figure: &Figure, best: Option<Spread>, notes: &mut Notes) -> 
         }
         _ => String::new(),
     };
-    let Some(spread) = (figure.of)(row) else {
+    let Some(estimate) = (figure.of)(row) else {
         return match (row.status, &row.reason) {
             (Status::Limit, Some(reason)) => reason.clone(),
             (Status::Invalid, _) => format!("invalid{note}"),
             _ => "–".to_owned(),
         };
     };
+    let is_level = |best: &Row| figure.each.and_then(|each| row.is_level_with(best, each)).unwrap_or(false);
     // A mark in every cell, or the digits of a column do not stand under each other.
     let mark = match best {
-        Some(best) if best == spread => "*",
-        Some(best) if row.rounds > 1 && best.overlaps(&spread) => "≈",
+        _ if row.status == Status::Doubtful => "○",
+        _ if figure.is_throughput && row.about_client => "°",
+        Some(best) if best.model == row.model => "*",
+        Some(best) if figure.is_ranked(row) && is_level(best) => "≈",
         _ => " ",
     };
-    let mut cell = format!("{}{note}{mark}", (figure.show)(spread.median / figure.unit));
-    if spread.max - spread.min > WIDE * spread.median {
-        cell += &format!("\n{} ", range(spread.min / figure.unit, spread.max / figure.unit, figure.show));
+    let mut cell = format!("{}{note}{mark}", (figure.show)(estimate.median / figure.unit));
+    if let Some(half) = estimate.half_width().filter(|half| *half > WIDE) {
+        cell += &match 100.0 * half {
+            percent if percent < 100.0 => format!("\n±{percent:.0} % "),
+            _ => "\n±>100 % ".to_owned(),
+        };
     }
     cell
 }
 
-/// Shorter than the two figures in full, or the widest column of the table would be made of ranges.
-fn range(min: f64, max: f64, show: fn(f64) -> String) -> String {
-    match max {
-        max if max >= 1e6 => format!("{:.1}–{:.1} M", min / 1e6, max / 1e6),
-        max if max >= 1e4 => format!("{:.0}–{:.0} k", min / 1e3, max / 1e3),
-        max => format!("{}–{}", show(min), show(max)),
+/// A limiter in a word or two.
+fn short(name: LimiterName) -> &'static str {
+    match name {
+        LimiterName::ServerCpu => "server CPU",
+        LimiterName::ClientCpu => "client CPU",
+        LimiterName::Schedule => "schedule",
+        LimiterName::AcceptQueue => "accept queue",
+        LimiterName::Descriptors => "descriptors",
+        LimiterName::Processes => "processes",
+        LimiterName::Ports => "ports",
+        LimiterName::Retransmissions => "resent",
+        LimiterName::ReceiveBuffers => "rcv buffer",
+        LimiterName::Other => "limit",
+        LimiterName::InFlight => "in flight",
     }
 }
 
@@ -206,27 +285,32 @@ fn superscript(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::Subject;
+    use crate::judge::tests::point;
+    use crate::record::Limiter;
+    use crate::rounds::Round;
 
     fn row(model: &str, connections: usize, rates: &[f64]) -> Row {
-        Row {
-            model: model.into(),
-            mechanism: "echo".into(),
-            connections,
-            status: Status::Ok,
-            reason: None,
-            rounds: rates.len(),
-            messages_per_s: Spread::of(rates.iter().copied()),
-            server_cpu_ns_per_message: Spread::of(rates.iter().map(|rate| 1e9 / rate)),
-            client_cpu: None,
-            latency_p99_ns: None,
-            last_receiver_p50_ns: None,
-            memory_bytes_per_connection: None,
-        }
+        let round = |(round, rate): (usize, &f64)| Round {
+            point: point(|point| {
+                (point.model, point.connections) = (model.into(), connections);
+                (point.round, point.connected) = (round as u32, connections);
+                point.messages_per_s = Some(*rate);
+                point.server_cpu_ns_per_message = Some(1e9 / rate);
+                point.status = Status::Ok;
+                point.limiters = vec![Limiter { name: LimiterName::ServerCpu, evidence: String::new() }];
+            }),
+            latency: None,
+        };
+        let rounds: Vec<Round> = rates.iter().enumerate().map(round).collect();
+        let subject =
+            Subject { model: model.into(), mechanism: "echo".into(), compared: true, ceiling: false };
+        Row::of(&subject, connections, &rounds.iter().collect::<Vec<_>>(), None).unwrap()
     }
 
     fn failed(model: &str, connections: usize, status: Status, reason: &str) -> Row {
-        Row { status, reason: Some(reason.into()), ..row(model, connections, &[]) }
+        let row = row(model, connections, &[1.0]);
+        let (messages_per_s, server_cpu_ns_per_message) = (None, None);
+        Row { status, reason: Some(reason.into()), messages_per_s, server_cpu_ns_per_message, ..row }
     }
 
     fn summary(rows: Vec<Row>) -> ExperimentSummary {
@@ -248,6 +332,8 @@ mod tests {
             elapsed_s: 61.0,
             planned: 9,
             ok: 7,
+            doubtful: 0,
+            repeated: 0,
             limit: 1,
             invalid: 1,
             damaged: Vec::new(),
@@ -266,7 +352,7 @@ mod tests {
     fn the_best_is_marked_and_what_cannot_be_told_apart_from_it() {
         let rows = vec![
             row("select", 1, &[90_000.0, 91_000.0, 92_000.0]),
-            row("poll", 1, &[99_000.0, 100_500.0, 101_000.0]),
+            row("poll", 1, &[99_000.0, 103_000.0, 100_500.0]),
             row("epoll", 1, &[100_000.0, 101_000.0, 102_000.0]),
             row("raw", 1, &[200_000.0, 201_000.0, 202_000.0]),
         ];
@@ -289,7 +375,7 @@ mod tests {
         let line = text.lines().find(|line| line.trim_start().starts_with("4,096")).unwrap();
         let cells = ["4,096", "FD_SETSIZE", "invalid¹", "125,000*"];
         assert_eq!(line.split_whitespace().collect::<Vec<_>>(), cells, "{text}");
-        assert!(text.contains("100–150 k"), "a wide range is shown: {text}");
+        assert!(text.contains("±>100 %"), "two rounds so far apart say little: {text}");
         assert!(text.contains("\n¹ poll at 4,096: 3 messages lost\n"), "{text}");
         assert!(text.contains("report: results/x/report.html"), "{text}");
     }

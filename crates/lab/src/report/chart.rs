@@ -1,26 +1,17 @@
 //! A figure against the number of connections, drawn as SVG and as PNG by the same code.
 
-use std::path::Path;
-
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::HPos;
 
-use super::ReportError;
-use super::style::{Marker, Style, style};
+use super::draw::{BOTTOM, Draw, Drawn, FAINT, INK, LEFT, RIGHT, TOP, marker, stroke, text};
+use super::style::{Style, style};
 use crate::format;
-use crate::summary::Spread;
+use crate::stats::Estimate;
 
-const SIZE: (u32, u32) = (1280, 720);
-const LEFT: i32 = 130;
-const RIGHT: i32 = 1000;
-const TOP: i32 = 110;
-const BOTTOM: i32 = 610;
 /// Room for the name at the end of a line, and for the limit below it.
 const LABEL_HEIGHT: i32 = 30;
 const LIMIT_HEIGHT: i32 = 20;
-const INK: RGBColor = RGBColor(40, 40, 40);
-const FAINT: RGBColor = RGBColor(222, 222, 222);
 
 /// One picture.
 pub(super) struct Chart {
@@ -52,41 +43,34 @@ pub(super) struct Line {
     pub(super) limit: Option<(usize, String)>,
 }
 
-/// The median over rounds, with the range.
+/// The median over rounds, with its interval.
 pub(super) struct Dot {
     pub(super) connections: usize,
-    pub(super) value: Spread,
-    /// A round of it broke: it is drawn hollow.
-    pub(super) is_invalid: bool,
+    pub(super) value: Estimate,
+    /// No round of it is good: it is drawn hollow.
+    pub(super) is_hollow: bool,
+}
+
+impl Dot {
+    /// The interval, or the range over the rounds where there is none.
+    fn interval(&self) -> (f64, f64) {
+        (self.value.low.unwrap_or(self.value.min), self.value.high.unwrap_or(self.value.max))
+    }
+}
+
+impl Draw for Chart {
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        let counts = self.counts();
+        let axes = Axes::new(&counts, self);
+        self.draw_frame(area, &counts, &axes)?;
+        for line in &self.lines {
+            draw_line(area, line, &axes)?;
+        }
+        self.draw_labels(area, &axes)
+    }
 }
 
 impl Chart {
-    /// The picture as an SVG document.
-    pub(super) fn svg(&self) -> Result<String, ReportError> {
-        let mut text = String::new();
-        self.draw(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area())?;
-        Ok(text)
-    }
-
-    /// The picture as a PNG file.
-    pub(super) fn write_png(&self, path: &Path) -> Result<(), ReportError> {
-        self.draw(&BitMapBackend::new(path, SIZE).into_drawing_area())
-    }
-
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), ReportError> {
-        register_font();
-        let failed = |error: DrawingAreaErrorKind<B::ErrorType>| ReportError::Draw(error.to_string());
-        area.fill(&WHITE).map_err(failed)?;
-        let counts = self.counts();
-        let axes = Axes::new(&counts, self);
-        self.draw_frame(area, &counts, &axes).map_err(failed)?;
-        for line in &self.lines {
-            draw_line(area, line, &axes).map_err(failed)?;
-        }
-        self.draw_labels(area, &axes).map_err(failed)?;
-        area.present().map_err(failed)
-    }
-
     /// Every number of connections that a line speaks of.
     fn counts(&self) -> Vec<usize> {
         let dots = self.lines.iter().flat_map(|line| line.points.iter().map(|dot| dot.connections));
@@ -156,13 +140,11 @@ struct Label<'a> {
     limit: Option<&'a str>,
 }
 
-type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
-
 fn draw_line<B: DrawingBackend>(area: &DrawingArea<B, Shift>, line: &Line, axes: &Axes) -> Drawn<B> {
     let style = style(&line.model);
     let at = |dot: &Dot, value: f64| (axes.x(dot.connections), axes.y(value));
-    let upper = line.points.iter().map(|dot| at(dot, dot.value.max));
-    let lower = line.points.iter().rev().map(|dot| at(dot, dot.value.min));
+    let upper = line.points.iter().map(|dot| at(dot, dot.interval().1));
+    let lower = line.points.iter().rev().map(|dot| at(dot, dot.interval().0));
     let band: Vec<(i32, i32)> = upper.chain(lower).collect();
     if line.points.len() > 1 {
         area.draw(&Polygon::new(band, style.colour.mix(0.14).filled()))?;
@@ -172,7 +154,7 @@ fn draw_line<B: DrawingBackend>(area: &DrawingArea<B, Shift>, line: &Line, axes:
         stroke(area, pair[0], pair[1], style.colour, 4, style.is_dashed)?;
     }
     for (dot, at) in line.points.iter().zip(&middle) {
-        marker(area, *at, style, dot.is_invalid)?;
+        marker(area, *at, style, dot.is_hollow)?;
     }
     let (Some((count, _)), Some(last)) = (&line.limit, middle.last()) else { return Ok(()) };
     let end = (axes.x(*count), last.1);
@@ -182,83 +164,6 @@ fn draw_line<B: DrawingBackend>(area: &DrawingArea<B, Shift>, line: &Line, axes:
         area.draw(&PathElement::new(ends, style.colour.stroke_width(4)))?;
     }
     Ok(())
-}
-
-/// A straight line, dashed if asked for: plotters has no dashes that both backends draw alike.
-fn stroke<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
-    from: (i32, i32),
-    to: (i32, i32),
-    colour: RGBColor,
-    width: u32,
-    is_dashed: bool,
-) -> Drawn<B> {
-    if !is_dashed {
-        return area.draw(&PathElement::new(vec![from, to], colour.stroke_width(width)));
-    }
-    let (dx, dy) = (f64::from(to.0 - from.0), f64::from(to.1 - from.1));
-    let length = dx.hypot(dy);
-    let point = |along: f64| {
-        let part = (along / length).min(1.0);
-        (from.0 + (dx * part).round() as i32, from.1 + (dy * part).round() as i32)
-    };
-    let mut along = 0.0;
-    while along < length {
-        let dash = vec![point(along), point(along + 10.0)];
-        area.draw(&PathElement::new(dash, colour.stroke_width(width)))?;
-        along += 18.0;
-    }
-    Ok(())
-}
-
-fn marker<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
-    at: (i32, i32),
-    style: Style,
-    is_hollow: bool,
-) -> Drawn<B> {
-    const R: i32 = 9;
-    let shape: &[(i32, i32)] = match style.marker {
-        Marker::Circle => {
-            let fill = if is_hollow { WHITE.filled() } else { style.colour.filled() };
-            area.draw(&Circle::new(at, R, fill))?;
-            return area.draw(&Circle::new(at, R, style.colour.stroke_width(3)));
-        }
-        Marker::Plus | Marker::Cross => {
-            let arms = if style.marker == Marker::Plus {
-                [(R, 0), (0, R)]
-            } else {
-                [(R - 2, R - 2), (R - 2, 2 - R)]
-            };
-            for (dx, dy) in arms {
-                let ends = vec![(at.0 - dx, at.1 - dy), (at.0 + dx, at.1 + dy)];
-                let width = if is_hollow { 1 } else { 4 };
-                area.draw(&PathElement::new(ends, style.colour.stroke_width(width)))?;
-            }
-            return Ok(());
-        }
-        Marker::Square => &[(-8, -8), (8, -8), (8, 8), (-8, 8)],
-        Marker::Diamond => &[(0, -11), (11, 0), (0, 11), (-11, 0)],
-        Marker::TriangleUp => &[(0, -11), (10, 8), (-10, 8)],
-        Marker::TriangleDown => &[(0, 11), (10, -8), (-10, -8)],
-    };
-    let mut corners: Vec<(i32, i32)> = shape.iter().map(|(dx, dy)| (at.0 + dx, at.1 + dy)).collect();
-    let fill = if is_hollow { WHITE.filled() } else { style.colour.filled() };
-    area.draw(&Polygon::new(corners.clone(), fill))?;
-    corners.push(corners[0]);
-    area.draw(&PathElement::new(corners, style.colour.stroke_width(3)))
-}
-
-fn text<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
-    words: &str,
-    at: (i32, i32),
-    size: i32,
-    colour: RGBColor,
-    side: HPos,
-) -> Drawn<B> {
-    let font = ("sans-serif", size).into_font().color(&colour).pos(Pos::new(side, VPos::Center));
-    area.draw(&Text::new(words.to_owned(), at, font))
 }
 
 /// Moves labels, sorted from top to bottom, so far apart that none covers another.
@@ -309,6 +214,8 @@ impl Axes {
                 (value.max(self.low) / self.low).ln() / (self.high / self.low).ln()
             }
         };
+        // Of two rounds the interval may be wider than any picture.
+        let part = part.clamp(0.0, 1.0);
         (f64::from(BOTTOM) - part * f64::from(BOTTOM - TOP)).round() as i32
     }
 
@@ -339,21 +246,12 @@ impl Axes {
     }
 }
 
-/// The font of the PNG comes with the program: a machine without any draws the same picture.
-fn register_font() {
-    use plotters::style::{FontStyle, register_font};
-    for font in [FontStyle::Normal, FontStyle::Bold] {
-        // It fails only if the font cannot be parsed, and then the text is missing in the picture's test.
-        let _ = register_font("sans-serif", font, epaint_default_fonts::UBUNTU_LIGHT);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn spread(median: f64) -> Spread {
-        Spread { median, min: median * 0.9, max: median * 1.1 }
+    fn estimate(median: f64) -> Estimate {
+        Estimate::of([median * 0.9, median, median * 1.1].into_iter()).unwrap()
     }
 
     #[test]
@@ -368,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_written_where_it_is_and_the_same_data_give_the_same_picture() {
-        let dot = |connections, value| Dot { connections, value: spread(value), is_invalid: false };
+        let dot = |connections, value| Dot { connections, value: estimate(value), is_hollow: false };
         let chart = Chart {
             title: "T".into(),
             y_label: "y",

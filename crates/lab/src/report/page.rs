@@ -9,11 +9,13 @@ use serde::Serialize;
 
 use super::ReportError;
 use super::finding;
-use super::pictures::{self, Picture};
+use super::pictures::{Drawing, Picture};
+use super::tables::{self, Table};
 use crate::format;
 use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
-use crate::summary::{ExperimentSummary, Row, Spread};
+use crate::rounds::Round;
+use crate::summary::ExperimentSummary;
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -23,8 +25,11 @@ struct Page<'a> {
     finding: String,
     pictures: Vec<Drawn<'a>>,
     tables: Vec<Table<'a>>,
+    limiters: Table<'a>,
+    costs: Vec<Table<'a>>,
+    doubts: Vec<Doubt<'a>>,
+    calls_note: Option<String>,
     summary: &'a ExperimentSummary,
-    damaged: &'a [String],
     facts: Vec<(&'static str, String)>,
     environment: String,
     command: String,
@@ -36,22 +41,18 @@ struct Drawn<'a> {
     svg: String,
     title: &'a str,
     how_to_read: &'a str,
+    is_over_rounds: bool,
 }
 
-/// A figure of every model at every number of connections.
+/// A point that does not count, and why.
 #[derive(Serialize)]
-struct Table<'a> {
-    title: &'static str,
-    models: Vec<&'a str>,
-    rows: Vec<(String, Vec<Cell>)>,
-}
-
-#[derive(Serialize, Default)]
-struct Cell {
-    text: String,
-    range: String,
-    is_best: bool,
-    is_marked: bool,
+struct Doubt<'a> {
+    model: &'a str,
+    connections: String,
+    round: u32,
+    attempt: u32,
+    status: Status,
+    evidence: Vec<&'a str>,
 }
 
 /// Fills in the page.
@@ -59,12 +60,13 @@ pub(super) fn render(
     plan: &Plan,
     summary: &ExperimentSummary,
     pictures: &[Picture],
-    damaged: &[String],
+    rounds: &[Round],
     dir: &Path,
 ) -> Result<String, ReportError> {
     let drawn = pictures.iter().map(|picture| {
-        let svg = scalable(&picture.chart.svg()?);
-        Ok(Drawn { svg, title: &picture.chart.title, how_to_read: picture.how_to_read })
+        let svg = scalable(&picture.drawing.svg()?);
+        let is_over_rounds = matches!(picture.drawing, Drawing::Chart(_));
+        Ok(Drawn { svg, title: &picture.title, how_to_read: picture.how_to_read, is_over_rounds })
     });
     let environment = fs::read_to_string(dir.join(ENVIRONMENT)).unwrap_or_default();
     let folder = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -74,9 +76,12 @@ pub(super) fn render(
         analysis: plan.analysis.split("\n\n").map(str::trim).filter(|text| !text.is_empty()).collect(),
         finding: finding::sentence(summary),
         pictures: drawn.collect::<Result<_, ReportError>>()?,
-        tables: tables(summary),
+        tables: tables::figures(summary),
+        limiters: tables::limiters(summary),
+        costs: tables::costs(summary),
+        doubts: doubts(rounds),
+        calls_note: calls_note(summary),
         summary,
-        damaged,
         facts: facts(plan, &environment),
         environment,
         command: plan.command.join(" "),
@@ -88,79 +93,34 @@ pub(super) fn render(
     Ok(templates.get_template("page")?.render(Serde(&page))?)
 }
 
-fn tables(summary: &ExperimentSummary) -> Vec<Table<'_>> {
-    let micro = |value: f64| format!("{:.2}", value / 1e3);
-    let mut tables = vec![
-        table(
-            summary,
-            "Messages per second",
-            |row| row.messages_per_s,
-            |value| format::count(value.round() as usize),
-            f64::gt,
-        ),
-        table(summary, "Server CPU per message, µs", |row| row.server_cpu_ns_per_message, micro, f64::lt),
-        table(
-            summary,
-            "Latency, 99th percentile, µs",
-            |row| row.latency_p99_ns,
-            |value| format!("{:.0}", value / 1e3),
-            f64::lt,
-        ),
-        table(
-            summary,
-            "Until the last receiver has it, median, µs",
-            |row| row.last_receiver_p50_ns,
-            |value| format!("{:.0}", value / 1e3),
-            f64::lt,
-        ),
-        table(
-            summary,
-            "Server memory per connection",
-            |row| row.memory_bytes_per_connection,
-            pictures::bytes,
-            f64::lt,
-        ),
-    ];
-    tables
-        .retain(|table| table.rows.iter().any(|(_, cells)| cells.iter().any(|cell| !cell.range.is_empty())));
-    tables
+/// Every point that does not count, those that were tried again included.
+fn doubts(rounds: &[Round]) -> Vec<Doubt<'_>> {
+    fn doubt(round: &Round) -> Vec<&str> {
+        let point = &round.point;
+        let failed = point.checks.iter().filter(|check| check.holds == Some(false));
+        let mut evidence: Vec<&str> = failed.map(|check| check.evidence.as_str()).collect();
+        if evidence.is_empty() {
+            evidence.extend(point.reason.as_deref());
+        }
+        evidence
+    }
+    let is_doubtful = |round: &&Round| matches!(round.point.status, Status::Doubtful | Status::Invalid);
+    let named = rounds.iter().filter(is_doubtful).map(|round| Doubt {
+        model: &round.point.model,
+        connections: format::count(round.point.connections),
+        round: round.point.round + 1,
+        attempt: round.point.attempt,
+        status: round.point.status,
+        evidence: doubt(round),
+    });
+    named.collect()
 }
 
-fn table<'a>(
-    summary: &'a ExperimentSummary,
-    title: &'static str,
-    figure: impl Fn(&Row) -> Option<Spread>,
-    write: impl Fn(f64) -> String,
-    is_better: fn(&f64, &f64) -> bool,
-) -> Table<'a> {
-    let models: Vec<&str> = summary.subjects.iter().map(|subject| subject.model.as_str()).collect();
-    let compared =
-        |model: &str| summary.subjects.iter().any(|subject| subject.compared && subject.model == model);
-    let cells = |connections: usize| {
-        let rows: Vec<Option<&Row>> = models.iter().map(|model| summary.row(model, connections)).collect();
-        let mut best: Option<f64> = None;
-        for row in rows.iter().flatten().filter(|row| compared(&row.model) && row.status == Status::Ok) {
-            let value = figure(row).map(|spread| spread.median);
-            if value.is_some_and(|value| best.is_none_or(|best| is_better(&value, &best))) {
-                best = value;
-            }
-        }
-        rows.iter()
-            .map(|row| {
-                let Some(row) = row else { return Cell::default() };
-                if row.status != Status::Ok {
-                    let text = row.reason.clone().unwrap_or_else(|| "invalid".into());
-                    return Cell { text, is_marked: true, ..Cell::default() };
-                }
-                let Some(spread) = figure(row) else { return Cell::default() };
-                let is_best = best == Some(spread.median) && compared(&row.model);
-                let range = format!("{} – {}", write(spread.min), write(spread.max));
-                Cell { text: write(spread.median), range, is_best, is_marked: false }
-            })
-            .collect()
-    };
-    let rows = summary.connections.iter().map(|count| (format::count(*count), cells(*count))).collect();
-    Table { title, models, rows }
+/// How system calls were counted, or what would permit it.
+fn calls_note(summary: &ExperimentSummary) -> Option<String> {
+    let lines = summary.rows.iter().filter_map(|row| row.system_calls.as_ref());
+    let note = lines.clone().find_map(|line| line.note.clone());
+    note.or_else(|| lines.map(|line| format!("Counted by {}.", line.how)).next())
 }
 
 /// What a reader wants to know of the machine and the run at a glance.

@@ -1,28 +1,60 @@
 //! Which pictures a report has, and what they show.
 
+use super::ReportError;
 use super::chart::{Chart, Dot, Line, Scale};
+use super::draw::Draw;
+use super::timeline::Timeline;
 use crate::format;
 use crate::record::Status;
-use crate::summary::{ExperimentSummary, Row, Spread};
+use crate::rounds::Round;
+use crate::stats::Estimate;
+use crate::summary::{ExperimentSummary, Row};
 
 /// A picture, its file name without ending, and a sentence on how to read it.
 pub(super) struct Picture {
     pub(super) name: &'static str,
     pub(super) how_to_read: &'static str,
-    pub(super) chart: Chart,
+    pub(super) title: String,
+    pub(super) drawing: Drawing,
+}
+
+/// What is on a picture.
+pub(super) enum Drawing {
+    Chart(Chart),
+    Timeline(Timeline),
+}
+
+impl Drawing {
+    pub(super) fn svg(&self) -> Result<String, ReportError> {
+        match self {
+            Drawing::Chart(chart) => chart.svg(),
+            Drawing::Timeline(timeline) => timeline.svg(),
+        }
+    }
+
+    pub(super) fn png(&self) -> Result<Vec<u8>, ReportError> {
+        match self {
+            Drawing::Chart(chart) => chart.png(),
+            Drawing::Timeline(timeline) => timeline.png(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Drawing::Chart(chart) if chart.lines.iter().all(|line| line.points.is_empty()))
+    }
 }
 
 /// What is drawn of each row.
-type Figure = fn(&Row) -> Option<Spread>;
+type Figure = fn(&Row) -> Option<Estimate>;
 
 /// The pictures of an experiment, the main one first. One that nobody has figures for is left out.
-pub(super) fn of(summary: &ExperimentSummary) -> Vec<Picture> {
-    let is_broadcast = summary.rows.iter().any(|row| row.last_receiver_p50_ns.is_some());
+pub(super) fn of(summary: &ExperimentSummary, rounds: &[Round]) -> Vec<Picture> {
+    let is_broadcast = summary.is_broadcast();
     let x_label = if is_broadcast { "receivers" } else { "connections" };
     let picture = |name, title: &str, y_label, how_to_read, scale, tick, figure: Figure| {
         let lines = lines(summary, figure);
         let chart = Chart { title: title.to_owned(), y_label, x_label, scale, tick, lines };
-        Picture { name, how_to_read, chart }
+        Picture { name, how_to_read, title: title.to_owned(), drawing: Drawing::Chart(chart) }
     };
     let (throughput, per) =
         if is_broadcast { ("Deliveries", "per delivery") } else { ("Echoes", "per message") };
@@ -63,7 +95,7 @@ pub(super) fn of(summary: &ExperimentSummary) -> Vec<Picture> {
         picture(
             "latency",
             &format!("Latency, 99th percentile, against {x_label}"),
-            "99th percentile of a round",
+            "99th percentile of all rounds' messages",
             "Lower is better. In a closed loop more connections wait in the same queue, so latency rises with them by \
              itself (Little's law): compare models at one number of connections.",
             Scale::Logarithmic,
@@ -81,7 +113,15 @@ pub(super) fn of(summary: &ExperimentSummary) -> Vec<Picture> {
             |row| row.memory_bytes_per_connection.filter(|memory| memory.median > 0.0),
         ),
     ]);
-    pictures.retain(|picture| picture.chart.lines.iter().any(|line| !line.points.is_empty()));
+    pictures.extend(Timeline::of(rounds).map(|timeline| Picture {
+        name: "canary",
+        how_to_read: "Computation and messages between the two cores, the same each time, run behind every point: where this \
+             line moves, the machine has changed its speed, whatever was measured. Points more than a tenth off were repeated \
+             once behind the others, and marked if that did not help.",
+        title: "How fast the machine was over the run".to_owned(),
+        drawing: Drawing::Timeline(timeline),
+    }));
+    pictures.retain(|picture| !picture.drawing.is_empty());
     pictures
 }
 
@@ -90,8 +130,8 @@ fn lines(summary: &ExperimentSummary, figure: Figure) -> Vec<Line> {
         let rows: Vec<&Row> = summary.rows.iter().filter(|row| row.model == model).collect();
         let dots = rows.iter().filter(|row| row.status != Status::Limit);
         let points = dots.filter_map(|row| {
-            let is_invalid = row.status == Status::Invalid;
-            Some(Dot { connections: row.connections, value: figure(row)?, is_invalid })
+            let is_hollow = row.status != Status::Ok;
+            Some(Dot { connections: row.connections, value: figure(row)?, is_hollow })
         });
         let limit = rows.iter().find(|row| row.status == Status::Limit);
         let limit = limit.map(|row| (row.connections, row.reason.clone().unwrap_or_default()));
