@@ -93,12 +93,13 @@ fn damage(point: &Point) -> Option<String> {
     (!found.is_empty()).then(|| found.join(", "))
 }
 
-/// Whether another try may give a better point.
+/// Whether another try may give a better point: everybody was there and nothing went wrong, and yet something kept the
+/// messages from flowing as they should. A machine that stands still for a moment can break Little's law, too.
 pub(crate) fn is_worth_another_try(point: &Point) -> bool {
-    let disturbed = |check: &Check| {
-        check.holds == Some(false) && matches!(check.name, CheckName::Steady | CheckName::Quiet)
-    };
-    point.attempt == 1 && point.status == Status::Doubtful && point.checks.iter().any(disturbed)
+    let disturbed = |check: &Check| check.holds == Some(false) && check.name != CheckName::Offered;
+    let is_whole = point.connected == point.connections && point.errors.is_empty() && damage(point).is_none();
+    let is_bad = matches!(point.status, Status::Doubtful | Status::Invalid);
+    point.attempt == 1 && is_bad && is_whole && point.checks.iter().any(disturbed)
 }
 
 fn checks(point: &Point) -> Vec<Check> {
@@ -379,6 +380,15 @@ pub(crate) mod tests {
 
     #[test]
     fn a_trend_in_the_window_is_doubtful_and_worth_another_try() {
+        for stall in [|p: &mut Point| p.in_flight = Some(2.0), |p| p.messages = Some(0)] {
+            let point = judged(stall);
+            assert_eq!(
+                (point.status, is_worth_another_try(&point)),
+                (Status::Invalid, true),
+                "it may be a stall"
+            );
+        }
+        assert!(!is_worth_another_try(&judged(|p| p.lost = Some(1))), "lost is lost");
         let mut point = judged(|p| p.slices = (100..120).collect());
         assert_eq!(point.status, Status::Doubtful);
         assert!(point.reason.as_ref().unwrap().starts_with("the rate changed by +17 %"), "{point:?}");
