@@ -79,6 +79,10 @@ pub(crate) struct Drift {
     last: Canary,
 }
 
+/// What is usual is the median of so many: a machine that changes its speed for good is at its usual speed again after half
+/// of them, and a stall of one or two does not become usual.
+const LATELY: usize = 9;
+
 /// How often the workload is run at the start, to know what is usual.
 const AT_START: usize = 5;
 
@@ -97,7 +101,7 @@ impl Drift {
     pub(crate) fn after_point(&mut self) -> Quiet {
         let before = self.last;
         self.last = self.runner.run().unwrap_or_default();
-        let usual = usual(&self.seen);
+        let usual = usual(&self.seen[self.seen.len().saturating_sub(LATELY)..]);
         self.seen.push(self.last);
         Quiet { before, after: self.last, usual, ..Quiet::default() }
     }

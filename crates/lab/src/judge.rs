@@ -380,7 +380,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_trend_in_the_window_is_doubtful_and_worth_another_try() {
-        for stall in [|p: &mut Point| p.in_flight = Some(2.0), |p| p.messages = Some(0)] {
+        for stall in [|p: &mut Point| p.in_flight = Some(2.0), |p: &mut Point| p.messages = Some(0)] {
             let point = judged(stall);
             assert_eq!(
                 (point.status, is_worth_another_try(&point)),

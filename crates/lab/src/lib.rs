@@ -8,6 +8,7 @@
 
 mod calibration;
 mod canary;
+mod counters;
 mod environment;
 mod error;
 mod experiment;
@@ -15,6 +16,7 @@ mod format;
 mod judge;
 mod machine;
 mod measure;
+mod observe;
 mod plan;
 mod process;
 mod progress;
@@ -22,6 +24,7 @@ pub mod record;
 pub mod report;
 mod rounds;
 mod run;
+mod sample;
 mod stats;
 mod summary;
 mod syscalls;

@@ -90,8 +90,8 @@ pub(crate) struct Needs {
 pub(crate) fn needs(model: &str) -> Needs {
     let (task, kib, open_ns, open_more_ns, observe_ns) = match model {
         // fork(2) copies the table of descriptors, in which the parent has one for every child.
-        "fork" => (Some("processes"), 300, 350_000, 200, 300_000),
-        "threads" | "threads-direct" => (Some("threads"), 180, 200_000, 0, 60_000),
+        "fork" => (Some("processes"), 300, 350_000, 200, 40_000),
+        "threads" | "threads-direct" => (Some("threads"), 180, 200_000, 0, 20_000),
         _ => (None, 30, 100_000, 0, 0),
     };
     Needs { task, memory_bytes: kib * 1024, open_ns, open_more_ns, observe_ns }

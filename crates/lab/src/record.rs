@@ -158,7 +158,8 @@ pub struct Point {
 /// measured on a random sample of the processes and scaled up; see `processes_read`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Costs {
-    /// CPU time in user mode. The kernel splits what it knows to the nanosecond by what it saw at its ticks.
+    /// CPU time in user mode. The kernel knows the sum to the nanosecond and the parts by what it saw at its ticks: on the
+    /// server's own core where it has one, else in the processes that were read.
     pub user_cpu_ns: u64,
     /// CPU time in the kernel.
     pub system_cpu_ns: u64,
@@ -224,7 +225,7 @@ pub struct Quiet {
     pub before: Canary,
     /// The same just after it.
     pub after: Canary,
-    /// What the fixed workload had usually taken until then: the median of the run so far.
+    /// What the fixed workload had usually taken lately: the median of the last nine before this.
     pub usual: Canary,
 }
 

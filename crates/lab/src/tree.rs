@@ -1,14 +1,17 @@
 //! What a process and all its descendants use, read from outside.
 //!
-//! A model may be one process or sixteen thousand, so the costs are kept apart: at the two edges of the window
-//! only the CPU clocks are read (one clock_gettime(2) a process, nanoseconds, all threads of the process and
-//! those that have ended), and everything that needs a file of /proc a process is read between the windows.
+//! A model may be one process or sixteen thousand, and watching must not be the load. At the two edges of the window
+//! the CPU clocks of all processes are read (one clock_gettime(2) each, nanoseconds, all threads of the process and
+//! those that have ended). What needs a file of /proc is read of a [`Sample`] of the processes and scaled up.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
 use nix::time::ClockId;
 use nix::unistd::Pid;
+
+use crate::counters::USER_HZ;
+use crate::sample::Sample;
 
 /// The processes of a tree at one moment.
 #[derive(Debug, Clone)]
@@ -37,8 +40,8 @@ pub(crate) struct Usage {
     pub(crate) memory_allocated_bytes: u64,
     /// Sum of each process's largest resident set.
     pub(crate) memory_peak_bytes: u64,
-    pub(crate) switches_voluntary: u64,
-    pub(crate) switches_involuntary: u64,
+    /// Page tables.
+    pub(crate) page_tables_bytes: u64,
     pub(crate) threads: u64,
     pub(crate) processes: u64,
 }
@@ -85,13 +88,19 @@ impl Tree {
                 .map(|time| (time.tv_sec().unsigned_abs() * 1_000_000_000) + time.tv_nsec().unsigned_abs())
         };
         let processes = self.pids.iter().filter_map(|&pid| Some((pid.as_raw(), nanoseconds(pid)?))).collect();
-        let ended = |pid: &Pid| Some((pid.as_raw(), Stat::read(pid.as_raw())?.ended_children_ns));
+        let ended = |pid: &Pid| Some((pid.as_raw(), Stat::read(pid.as_raw())?.ended_children_ns()));
         CpuTimes { processes, ended: self.parents.iter().filter_map(ended).collect() }
     }
 
-    /// Reads memory, context switches and threads of every process: about a tenth of a millisecond each.
+    /// Some of the processes, to stand for all.
+    pub(crate) fn sample(&self) -> Sample {
+        Sample::of(&self.pids, &self.parents)
+    }
+
+    /// Reads memory and threads of a sample, about a tenth of a millisecond for each process, and scales them up.
     pub(crate) fn usage(&self) -> Usage {
-        self.pids.iter().filter_map(|&pid| usage_of(pid.as_raw())).fold(Usage::default(), Usage::plus)
+        let usage = self.sample().usage();
+        Usage { processes: self.pids.len() as u64, ..usage }
     }
 }
 
@@ -117,79 +126,42 @@ impl CpuTimes {
     }
 }
 
-impl Usage {
-    fn plus(self, other: Usage) -> Usage {
-        Usage {
-            memory_bytes: self.memory_bytes + other.memory_bytes,
-            memory_allocated_bytes: self.memory_allocated_bytes + other.memory_allocated_bytes,
-            memory_peak_bytes: self.memory_peak_bytes + other.memory_peak_bytes,
-            switches_voluntary: self.switches_voluntary + other.switches_voluntary,
-            switches_involuntary: self.switches_involuntary + other.switches_involuntary,
-            threads: self.threads + other.threads,
-            processes: self.processes + other.processes,
-        }
-    }
-}
-
-/// One process; `None` if it has ended.
-fn usage_of(pid: i32) -> Option<Usage> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let threads = field(&status, "Threads:").unwrap_or(1);
-    let mut switches = switches(&status);
-    if threads > 1 {
-        // The process's own status counts its first thread only.
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let each = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
-        switches = each.map(|status| self::switches(&status)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    }
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let resident = field(&status, "VmRSS:").unwrap_or(0);
-    let allocated = field(&rollup, "Pss_Anon:").map(|anon| anon + field(&rollup, "Pss_Shmem:").unwrap_or(0));
-    Some(Usage {
-        memory_bytes: field(&rollup, "Pss:").unwrap_or(resident) * 1024,
-        memory_allocated_bytes: allocated.or(field(&status, "RssAnon:")).unwrap_or(resident) * 1024,
-        memory_peak_bytes: field(&status, "VmHWM:").unwrap_or(0) * 1024,
-        switches_voluntary: switches.0,
-        switches_involuntary: switches.1,
-        threads,
-        processes: 1,
-    })
-}
-
-fn switches(status: &str) -> (u64, u64) {
-    let count = |name| field(status, name).unwrap_or(0);
-    (count("voluntary_ctxt_switches:"), count("nonvoluntary_ctxt_switches:"))
-}
-
-/// The number behind `name` at the start of a line, in whatever unit the file has (kB in /proc).
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
-}
-
-/// What is needed of /proc/PID/stat, see proc_pid_stat(5).
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    parent: i32,
-    ended_children_ns: u64,
+/// What is needed of /proc/PID/stat, see proc_pid_stat(5). Times in ticks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) parent: i32,
+    pub(crate) faults_minor: u64,
+    pub(crate) faults_major: u64,
+    pub(crate) user_ticks: u64,
+    pub(crate) system_ticks: u64,
+    pub(crate) ended_children_ticks: u64,
 }
 
 impl Stat {
-    fn read(pid: i32) -> Option<Stat> {
+    pub(crate) fn read(pid: i32) -> Option<Stat> {
         Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
     /// The second field is the program's name in parentheses and may hold spaces and parentheses itself.
     fn parse(stat: &str) -> Option<Stat> {
-        let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
-        let parent = fields.nth(1)?.parse().ok()?;
-        // Fields 16 and 17 of the manual page: user and system time of reaped children, in ticks.
-        let (user, system): (u64, u64) = (fields.nth(11)?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some(Stat { parent, ended_children_ns: (user + system) * (1_000_000_000 / USER_HZ) })
+        let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().take(16).collect();
+        // By the numbers of the manual page, in which the program's name is 2.
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        Some(Stat {
+            parent: fields.get(1)?.parse().ok()?,
+            faults_minor: field(10)?,
+            faults_major: field(12)?,
+            user_ticks: field(14)?,
+            system_ticks: field(15)?,
+            ended_children_ticks: field(16)? + field(17)?,
+        })
+    }
+
+    /// CPU time of children that have ended and were reaped.
+    fn ended_children_ns(&self) -> u64 {
+        self.ended_children_ticks * (1_000_000_000 / USER_HZ)
     }
 }
-
-/// Ticks a second in /proc; fixed at 100 for user space on every architecture that Rust's std supports.
-const USER_HZ: u64 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -283,16 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_context_switches_are_told_apart() {
-        let status = "Threads:\t1\nvoluntary_ctxt_switches:\t31\nnonvoluntary_ctxt_switches:\t7\n";
-        assert_eq!(switches(status), (31, 7));
-        assert_eq!(field("Pss:                 123 kB\nPss_Dirty: 4 kB\n", "Pss:"), Some(123));
-    }
-
-    #[test]
     fn a_program_name_with_parentheses_does_not_shift_the_fields() {
         let line = "77 (a) (b 1) S 42 77 77 0 -1 4194304 1 2 3 4 50 60 7 8 20 0 1 0 5 6 7";
-        assert_eq!(Stat::parse(line), Some(Stat { parent: 42, ended_children_ns: 150_000_000 }));
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.parent, stat.faults_minor, stat.faults_major), (42, 1, 3));
+        assert_eq!((stat.user_ticks, stat.system_ticks, stat.ended_children_ns()), (50, 60, 150_000_000));
         assert_eq!(Stat::parse("no stat"), None);
     }
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::error::LabError;
 use crate::machine::{Cores, needs};
+use crate::observe::{CONNECTING, HOLDING, Observed, Watch};
 use crate::plan::{Job, Plan, hold, warmup_limit};
 use crate::process::{Line, Next, Process};
 use crate::record::{Point, Status};
-use crate::tree::{CpuTimes, Tree, Usage};
 use crate::verdict::{LoadResult, blank, fill};
 
 /// What every point of a run has in common.
@@ -38,15 +38,6 @@ enum Failure {
     Stopped,
     /// A process cannot be started at all; there is no sense in going on.
     Fatal(LabError),
-}
-
-/// What the lab saw of the server, and the load generator reported.
-pub(crate) struct Observed {
-    pub(crate) idle: Usage,
-    pub(crate) loaded: Option<Usage>,
-    /// CPU time of the whole tree in the window.
-    pub(crate) server_cpu_ns: Option<u64>,
-    pub(crate) result: LoadResult,
 }
 
 impl Trial<'_> {
@@ -82,16 +73,16 @@ impl Trial<'_> {
 
     fn observe(&self, job: &Job) -> Result<Observed, Failure> {
         let (mut server, address) = self.start_server(job)?;
-        let idle = Tree::of(server.pid()).usage();
+        let mut watch =
+            Watch::start(server.pid(), self.cores.map(|cores| cores.server), address.ip().is_loopback());
 
         let mut load =
             self.start(&mut self.load_command(job, address), self.cores.map(|cores| cores.load))?;
-        let mut watch = Watch::default();
         let result = loop {
             let line =
                 self.next_line(&mut load, &mut server, watch.doing, self.patience_for(job, watch.doing))?;
             match Said::parse(&line.text) {
-                Ok(Said::Phase(phase)) => watch.enter(&phase, &server, line.at + hold(job)),
+                Ok(Said::Phase(phase)) => watch.enter(&phase, line.at + hold(job)),
                 Ok(Said::Result(result)) => break *result,
                 Err(reason) => return Err(broken("load generator", &reason)),
             }
@@ -110,7 +101,7 @@ impl Trial<'_> {
             Some(status) => return Err(died("server, told to stop,", &mut server, status)),
             None => return Err(broken("server", "did not stop on SIGTERM and was killed")),
         }
-        Ok(Observed { idle, loaded: watch.loaded, server_cpu_ns: watch.cpu_ns, result })
+        Ok(watch.observed(result))
     }
 
     fn start_server(&self, job: &Job) -> Result<(Process, SocketAddr), Failure> {
@@ -229,54 +220,6 @@ impl Trial<'_> {
         let words = process.last_words();
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
         format!("said nothing for too long while {doing}{words}")
-    }
-}
-
-const CONNECTING: &str = "connecting";
-const HOLDING: &str = "holding its connections";
-
-/// Follows the load generator's phases and reads the server's state at the right moments.
-#[derive(Debug)]
-struct Watch {
-    doing: &'static str,
-    tree: Option<Tree>,
-    before: Option<CpuTimes>,
-    cpu_ns: Option<u64>,
-    loaded: Option<Usage>,
-}
-
-impl Default for Watch {
-    fn default() -> Watch {
-        Watch { doing: CONNECTING, tree: None, before: None, cpu_ns: None, loaded: None }
-    }
-}
-
-impl Watch {
-    /// The connections stay open until `held_until` if this is the end of the window.
-    fn enter(&mut self, phase: &str, server: &Process, held_until: Instant) {
-        match phase {
-            "connected" => {
-                self.doing = "warming up";
-                // Looked up here, because it takes long where there are thousands of processes.
-                self.tree = Some(Tree::of(server.pid()));
-            }
-            "measuring" => {
-                self.before = self.tree.as_ref().map(Tree::cpu_times);
-                self.doing = "measuring";
-            }
-            "measured" => {
-                if let (Some(tree), Some(before)) = (&self.tree, &self.before) {
-                    let edge = tree.cpu_times();
-                    let now = Tree::of(server.pid());
-                    let newcomers = now.newcomers(tree).cpu_times().since(&CpuTimes::default());
-                    self.cpu_ns = Some(edge.since(before) + newcomers);
-                    // Memory and threads count only if all connections were open while they were read.
-                    self.loaded = Some(now.usage()).filter(|_| Instant::now() <= held_until);
-                }
-                self.doing = HOLDING;
-            }
-            _ => {}
-        }
     }
 }
 

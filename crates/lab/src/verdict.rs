@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::observe::Observed;
 use crate::plan::{Job, Plan};
 use crate::record::{Point, Quantiles, SCHEMA, Status};
-use crate::trial::Observed;
 
 /// The load generator's report; the fields are those of `switchboard load --json`.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,6 +30,10 @@ pub(crate) struct LoadResult {
     pub(crate) client_cpu_ns: Option<u64>,
     pub(crate) client_cpu: Option<f64>,
     pub(crate) latency_histogram: Option<String>,
+    #[serde(default)]
+    pub(crate) bytes_sent: Option<u64>,
+    #[serde(default)]
+    pub(crate) bytes_received: Option<u64>,
     #[serde(default)]
     pub(crate) warmup_ns: Option<u64>,
     #[serde(default)]
@@ -103,6 +107,7 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
 /// Writes what was observed into the point.
 pub(crate) fn fill(point: &mut Point, observed: &Observed) {
     let result = &observed.result;
+    observed.fill(point);
     let window_ns = result.window_ns as f64;
     let per_message =
         |ns: Option<u64>| ns.filter(|_| result.messages > 0).map(|ns| ns as f64 / result.messages as f64);
