@@ -24,6 +24,8 @@ const OTHERS: f64 = 0.1;
 const HALF: f64 = 0.5;
 /// Below this neither side is busy: the messages under way are too few to keep one so.
 const BUSY: f64 = 0.85;
+/// With so many messages under way there is always something to do: who is not busy then, was not woken.
+const ENOUGH_IN_FLIGHT: usize = 16;
 /// One segment sent again for so many messages is worth a word: each delays one connection by 200 ms.
 const MESSAGES_PER_RETRANSMISSION: u64 = 1000;
 /// From here on throughput is about the client.
@@ -246,9 +248,11 @@ fn limiters(point: &Point, server_cores: f64) -> Vec<Limiter> {
             found.insert(0, limiter(LimiterName::Schedule, evidence));
         }
         None if point.messages_per_s.is_some() && busiest < BUSY => {
-            let evidence =
-                format!("{} × {} messages under way keep nobody busy", point.connected, point.depth);
-            busy.insert(0, (1.0, limiter(LimiterName::InFlight, evidence)));
+            let (connected, depth) = (point.connected, point.depth);
+            let enough = connected * depth >= ENOUGH_IN_FLIGHT;
+            let name = if enough { LimiterName::WakeUps } else { LimiterName::InFlight };
+            let evidence = format!("nobody is busy with {connected} × {depth} messages under way");
+            busy.insert(0, (1.0, limiter(name, evidence)));
         }
         None => {}
     }
@@ -422,6 +426,8 @@ pub(crate) mod tests {
         assert_eq!(limiters(|p| p.client_cpu = Some(0.3)), [ServerCpu]);
         let idle = |p: &mut Point| (p.server_cpu, p.client_cpu) = (Some(0.4), Some(0.45));
         assert_eq!(limiters(idle), [InFlight], "everybody waits for somebody else");
+        let asleep = |p: &mut Point| (p.server_cpu, p.client_cpu, p.depth) = (Some(0.4), Some(0.45), 4);
+        assert_eq!(limiters(asleep), [WakeUps]);
         assert_eq!(limiters(|p| p.server_cpu = None), [InFlight, ClientCpu]);
         assert_eq!(limiters(|p| p.rate_per_s = Some(500.0))[0], Schedule);
         let network = |change: fn(&mut Network)| {

@@ -185,6 +185,7 @@ mod tests {
         let plan = plan();
         let disturbed = |job: &Job, attempt| Point {
             attempt,
+            connected: job.connections,
             status: Status::Doubtful,
             checks: vec![Check { name: CheckName::Quiet, holds: Some(false), evidence: String::new() }],
             ..blank(&plan, job)

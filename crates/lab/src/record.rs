@@ -303,6 +303,9 @@ pub enum LimiterName {
     Other,
     /// Messages in flight: neither side is busy, everybody waits for the next message to arrive.
     InFlight,
+    /// Neither side is busy although there is always a message to handle: the server sleeps on purpose, or the machine
+    /// wakes its threads late.
+    WakeUps,
 }
 
 fn first_try() -> u32 {

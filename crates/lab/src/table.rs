@@ -264,6 +264,7 @@ fn short(name: LimiterName) -> &'static str {
         LimiterName::ReceiveBuffers => "rcv buffer",
         LimiterName::Other => "limit",
         LimiterName::InFlight => "in flight",
+        LimiterName::WakeUps => "wake-ups",
     }
 }
 

@@ -46,14 +46,20 @@ impl Bench {
 
     fn point(&self) -> Point {
         let (points, damaged) = read_points(&self.path("results")).unwrap();
-        assert_eq!((points.len(), damaged.len()), (1, 0));
-        points.into_iter().next().unwrap()
+        // Where the machine is not quiet there is a second try.
+        assert!((1..=2).contains(&points.len()) && damaged.is_empty(), "{points:?} {damaged:?}");
+        points.into_iter().next_back().unwrap()
     }
 
     fn server_is_gone(&self, model: &str) -> bool {
         let pid = fs::read_to_string(self.path(&format!("server-{model}.pid"))).unwrap();
         !Path::new("/proc").join(pid.trim()).exists()
     }
+}
+
+/// Whether every message is accounted for. Whether the machine was quiet is not this suite's to decide.
+fn has_figures(point: &Point) -> bool {
+    matches!(point.status, Status::Ok | Status::Doubtful) && point.messages_per_s.is_some()
 }
 
 /// Runs one model and returns its point, with everything gone that was started.
@@ -67,7 +73,8 @@ fn point_of(model: &str) -> Point {
 #[test]
 fn a_good_point_has_every_figure() {
     let point = point_of("epoll");
-    assert_eq!((point.status, point.reason.as_deref(), point.connected), (Status::Ok, None, 4));
+    assert!(has_figures(&point), "{point:?}");
+    assert_eq!(point.connected, 4);
     assert_eq!(point.messages_per_s, Some(1000.0));
     assert_eq!(point.latency_ns.unwrap().p99, 4);
     assert_eq!((point.client_cpu, point.client_cpu_ns_per_message), (Some(0.5), Some(500.0)));
@@ -129,7 +136,8 @@ fn lost_messages_are_counted_against_all_but_udp() {
     let found = (point.status, point.reason.as_deref(), point.lost);
     assert_eq!(found, (Status::Invalid, Some("3 messages lost"), Some(3)));
     let point = point_of("udp");
-    assert_eq!((point.status, point.lost, point.mechanism.as_str()), (Status::Ok, Some(12), "udp-echo"));
+    assert!(has_figures(&point), "{point:?}");
+    assert_eq!((point.lost, point.mechanism.as_str()), (Some(12), "udp-echo"));
 }
 
 #[test]
@@ -137,7 +145,7 @@ fn one_broken_model_stops_no_other_and_the_summary_counts_them() {
     let bench = Bench::new(&["fork", "threads", "select", "epoll", "raw"]);
     let summary = bench.run();
     let one = &summary.experiments[0];
-    assert_eq!((one.planned, one.ok, one.limit, one.invalid), (5, 1, 1, 3));
+    assert_eq!((one.planned, one.ok + one.doubtful, one.limit, one.invalid), (5, 1, 1, 3));
     assert_eq!(summary.exit_status(), 1);
     let text = summary.to_string();
     assert!(text.contains("FD_SETSIZE") && text.contains("fork at 4: server ended with SIGKILL"), "{text}");
@@ -179,9 +187,12 @@ fn an_interrupted_run_leaves_nothing_behind_and_is_finished_by_resuming_it() {
     let resume = RunOptions { resume: Some(bench.path("results")), ..bench.options.clone() };
     let summary = run(&resume, &Interrupt::new()).unwrap();
     let one = &summary.experiments[0];
-    assert_eq!((one.planned, one.ok, one.interrupted), (2, 2, false));
-    assert_eq!(run(&resume, &Interrupt::new()).unwrap().experiments[0].ok, 2, "nothing is left to do");
-    assert_eq!(read_points(&bench.path("results")).unwrap().0.len(), 2);
+    assert_eq!((one.planned, one.ok + one.doubtful, one.interrupted), (2, 2, false));
+    let points = || read_points(&bench.path("results")).unwrap().0;
+    let all = points();
+    assert_eq!(all.iter().filter(|point| point.attempt == 1).count(), 2);
+    run(&resume, &Interrupt::new()).unwrap();
+    assert_eq!(points(), all, "nothing is left to do");
 }
 
 #[test]
@@ -195,14 +206,15 @@ fn a_damaged_line_is_named_and_its_point_measured_again() {
     fs::write(&file, &whole[..second + 40]).unwrap();
     let resume = RunOptions { resume: Some(bench.path("results")), ..bench.options.clone() };
     let summary = run(&resume, &Interrupt::new()).unwrap();
-    assert_eq!(summary.experiments[0].ok, 2);
+    assert_eq!(summary.experiments[0].ok + summary.experiments[0].doubtful, 2);
     assert!(
         summary.experiments[0].damaged[0].contains("points.jsonl:2:"),
         "{:?}",
         summary.experiments[0].damaged
     );
     let (points, damaged) = read_points(&bench.path("results")).unwrap();
-    assert_eq!((points.len(), damaged.len(), damaged[0].line), (2, 1, 2));
+    assert_eq!((damaged.len(), damaged[0].line), (1, 2));
+    assert!(points.len() >= 2);
 }
 
 #[test]
