@@ -8,6 +8,7 @@
 
 mod calibration;
 mod canary;
+mod compare;
 mod counters;
 mod environment;
 mod error;
@@ -33,6 +34,9 @@ mod tree;
 mod trial;
 mod verdict;
 
+pub use compare::{
+    CompareError, CompareOptions, CompareRow, Comparison, Figure, Gate, GateOutcome, RowVerdict, compare,
+};
 pub use error::LabError;
 pub use experiment::{Budget, Counts, Effort, Efforts, Experiment, MechanismName, Subject, experiments};
 pub use plan::{Job, Plan};

@@ -1,6 +1,7 @@
 //! The command `switchboard`: arguments in, exit status out. What it does is in the crates below it.
 
 mod args;
+mod compare;
 mod load;
 mod models;
 mod run;
@@ -31,6 +32,8 @@ enum Command {
     Load(load::Args),
     /// Run experiments: every model, measured side by side (default: connections)
     Run(run::Args),
+    /// Compare two results folders, or two models of one: ratios with intervals, and what really differs
+    Compare(compare::Args),
     /// Make the report and the pictures of a results folder again, from its raw data alone
     Report(run::ReportArgs),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Models(args) => models::list(&args),
         Command::Load(args) => load::load(&args),
         Command::Run(args) => run::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Report(args) => run::report(&args),
     };
     result.unwrap_or_else(|failure| {

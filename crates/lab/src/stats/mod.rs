@@ -11,7 +11,7 @@ mod ratio;
 pub use estimate::{Estimate, Method};
 pub(crate) use quantile::{histogram, quantile};
 pub use ratio::Ratio;
-pub(crate) use ratio::{discoveries, independent, of_quantiles, paired};
+pub(crate) use ratio::{discoveries, independent, independent_around, paired, paired_around};
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 

@@ -3,7 +3,6 @@
 //! All of it is done on logarithms, where a ratio is a difference, with trimmed means and Winsorised variances (Yuen
 //! 1974): from five rounds on the largest and the smallest fifth are cut off, so that one stalled round decides nothing.
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::{logarithms, t_p_value, t_quantile};
@@ -51,26 +50,32 @@ impl Ratio {
 
 /// Rounds of two figures that were measured side by side: the ratios of the pairs. Needs two pairs.
 pub(crate) fn paired(pairs: &[(f64, f64)]) -> Option<Ratio> {
-    let ratios: Vec<f64> = pairs.iter().map(|(first, second)| second / first).collect();
-    let sample = Trimmed::of(logarithms(&ratios)?)?;
+    let sample = Trimmed::of(logarithms(&ratios(pairs))?)?;
     Some(Ratio::around(sample.mean, sample.variance.sqrt(), sample.freedom))
 }
 
-/// Rounds of two figures that were measured at different times. Needs two rounds of each.
-pub(crate) fn independent(first: &[f64], second: &[f64]) -> Option<Ratio> {
-    let (first, second) = (Trimmed::of(logarithms(first)?)?, Trimmed::of(logarithms(second)?)?);
-    Some(difference(second.mean - first.mean, &first, &second))
+/// As [`paired`], but for a ratio that is known by other means, such as that of two percentiles of all rounds together: the
+/// pairs only say how far it can be trusted.
+pub(crate) fn paired_around(ratio: f64, pairs: &[(f64, f64)]) -> Option<Ratio> {
+    let sample = Trimmed::of(logarithms(&ratios(pairs))?)?;
+    (ratio > 0.0).then(|| Ratio::around(ratio.ln(), sample.variance.sqrt(), sample.freedom))
 }
 
-/// The quantile `q` of all the second's messages divided by that of all the first's; the interval comes from how much
-/// the rounds' own quantiles differ.
-pub(crate) fn of_quantiles(first: &[&Histogram<u64>], second: &[&Histogram<u64>], q: f64) -> Option<Ratio> {
-    let each = |rounds: &[&Histogram<u64>]| -> Vec<f64> {
-        rounds.iter().map(|histogram| histogram.value_at_quantile(q) as f64).collect()
-    };
-    let merged = super::quantile(second, q)?.median / super::quantile(first, q)?.median;
-    let (first, second) = (Trimmed::of(logarithms(&each(first))?)?, Trimmed::of(logarithms(&each(second))?)?);
-    (merged > 0.0).then(|| difference(merged.ln(), &first, &second))
+/// Rounds of two figures that were measured at different times. Needs two rounds of each. `doubt` is an error of the logarithm
+/// that no number of rounds makes smaller.
+pub(crate) fn independent(first: &[f64], second: &[f64], doubt: f64) -> Option<Ratio> {
+    let (first, second) = (Trimmed::of(logarithms(first)?)?, Trimmed::of(logarithms(second)?)?);
+    Some(difference(second.mean - first.mean, &first, &second, doubt))
+}
+
+/// As [`independent`], for a ratio that is known by other means.
+pub(crate) fn independent_around(ratio: f64, first: &[f64], second: &[f64], doubt: f64) -> Option<Ratio> {
+    let (first, second) = (Trimmed::of(logarithms(first)?)?, Trimmed::of(logarithms(second)?)?);
+    (ratio > 0.0).then(|| difference(ratio.ln(), &first, &second, doubt))
+}
+
+fn ratios(pairs: &[(f64, f64)]) -> Vec<f64> {
+    pairs.iter().map(|(first, second)| second / first).collect()
 }
 
 /// Which of many rows may be called different, if among those that are called so the share `rate` may be wrong on average
@@ -85,8 +90,8 @@ pub(crate) fn discoveries(p_values: &[f64], rate: f64) -> Vec<bool> {
 }
 
 /// Welch's degrees of freedom, for two samples with variances of their own.
-fn difference(by: f64, first: &Trimmed, second: &Trimmed) -> Ratio {
-    let variance = first.variance + second.variance;
+fn difference(by: f64, first: &Trimmed, second: &Trimmed, doubt: f64) -> Ratio {
+    let variance = first.variance + second.variance + doubt * doubt;
     let parts = first.variance.powi(2) / first.freedom + second.variance.powi(2) / second.freedom;
     let freedom = if parts > 0.0 { variance.powi(2) / parts } else { first.freedom + second.freedom };
     Ratio::around(by, variance.sqrt(), freedom)
@@ -129,7 +134,7 @@ mod tests {
         for count in [2, 3, 5, 6, 7, 10, 15] {
             let held = share(|random| {
                 let second: Vec<f64> = rounds(random, count, 0.05).iter().map(|one| one * 1.2).collect();
-                let ratio = independent(&rounds(random, count, 0.02), &second).unwrap();
+                let ratio = independent(&rounds(random, count, 0.02), &second, 0.0).unwrap();
                 (ratio.low..=ratio.high).contains(&1.2)
             });
             assert!((0.92..=0.999).contains(&held), "{count} rounds: {held}");
@@ -152,7 +157,9 @@ mod tests {
     fn what_does_not_differ_is_rarely_called_different() {
         for count in [3, 6, 10] {
             let level = share(|random| {
-                independent(&rounds(random, count, 0.1), &rounds(random, count, 0.1)).unwrap().holds_one()
+                independent(&rounds(random, count, 0.1), &rounds(random, count, 0.1), 0.0)
+                    .unwrap()
+                    .holds_one()
             });
             assert!(level >= 0.93, "{count} rounds: {level}");
         }
@@ -162,34 +169,31 @@ mod tests {
     fn one_stalled_round_hides_nothing() {
         let steady = [100.0, 101.0, 99.0, 100.5, 99.5, 100.2];
         let stalled = [110.0, 111.0, 109.0, 110.5, 109.5, 33.0];
-        let ratio = independent(&steady, &stalled).unwrap();
+        let ratio = independent(&steady, &stalled, 0.0).unwrap();
         assert!(!ratio.holds_one() && (1.08..1.11).contains(&ratio.ratio), "{ratio:?}");
     }
 
     #[test]
     fn too_little_is_no_ratio_and_no_noise_no_doubt() {
-        assert_eq!(independent(&[1.0], &[2.0, 2.0]), None);
+        assert_eq!(independent(&[1.0], &[2.0, 2.0], 0.0), None);
         assert_eq!(paired(&[(1.0, 2.0)]), None);
-        assert_eq!(independent(&[1.0, 0.0], &[2.0, 2.0]), None, "zero has no logarithm");
-        let ratio = independent(&[1.0; 3], &[2.0; 3]).unwrap();
+        assert_eq!(independent(&[1.0, 0.0], &[2.0, 2.0], 0.0), None, "zero has no logarithm");
+        let ratio = independent(&[1.0; 3], &[2.0; 3], 0.0).unwrap();
         assert_eq!((ratio.p, ratio.holds_one()), (0.0, false));
-        let same = independent(&[2.0; 3], &[2.0; 3]).unwrap();
+        let same = independent(&[2.0; 3], &[2.0; 3], 0.0).unwrap();
         assert_eq!((same.ratio, same.p, same.holds_one()), (1.0, 1.0, true));
     }
 
     #[test]
-    fn quantiles_compare_all_messages_with_the_doubt_of_the_rounds() {
-        let round = |value: u64| {
-            let mut histogram = Histogram::new_with_bounds(1, 1_000_000, 3).unwrap();
-            histogram.record_n(value, 100).unwrap();
-            histogram
-        };
-        let first = [round(1000), round(1010), round(990)];
-        let second = [round(2000), round(2020), round(1980)];
-        let refs = |rounds: &'static [Histogram<u64>; 3]| rounds.iter().collect::<Vec<_>>();
-        let (first, second) = (Box::leak(Box::new(first)), Box::leak(Box::new(second)));
-        let ratio = of_quantiles(&refs(first), &refs(second), 0.5).unwrap();
-        assert!((1.99..2.01).contains(&ratio.ratio) && !ratio.holds_one(), "{ratio:?}");
+    fn a_ratio_known_by_other_means_is_trusted_as_far_as_the_rounds_agree() {
+        let (first, second) = ([1000.0, 1010.0, 990.0], [2000.0, 2020.0, 1980.0]);
+        let ratio = independent_around(2.1, &first, &second, 0.0).unwrap();
+        assert!((ratio.ratio - 2.1).abs() < 1e-9 && !ratio.holds_one(), "{ratio:?}");
+        let doubtful = independent_around(2.1, &first, &second, 1.0).unwrap();
+        assert!(doubtful.holds_one(), "{doubtful:?}");
+        let pairs: Vec<(f64, f64)> = first.into_iter().zip(second).collect();
+        assert!(!paired_around(2.1, &pairs).unwrap().holds_one());
+        assert_eq!(paired_around(f64::NAN, &pairs), None);
     }
 
     #[test]
@@ -199,7 +203,7 @@ mod tests {
         assert_eq!(discoveries(&[], 0.05), [false; 0]);
         let false_alarm = share(|random| {
             let rows: Vec<f64> = (0..50)
-                .map(|_| independent(&rounds(random, 6, 0.1), &rounds(random, 6, 0.1)).unwrap().p)
+                .map(|_| independent(&rounds(random, 6, 0.1), &rounds(random, 6, 0.1), 0.0).unwrap().p)
                 .collect();
             discoveries(&rows, 0.05).contains(&true)
         });

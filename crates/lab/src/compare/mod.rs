@@ -1,0 +1,420 @@
+//! Two runs, or two models of one run, side by side: ratios with intervals, and what may be called a difference.
+//!
+//! Models of one run were measured next to each other, so their rounds are pairs. Two runs were not: their rounds are
+//! independent samples, and the machine may have been at another speed. Every time in them is therefore divided by the time that the
+//! fixed workload took around the same point. That allows for most of a drift but not for all of it, since the workload is not the
+//! server; what is left is a doubt that grows with the drift and that no number of rounds makes smaller.
+
+mod figure;
+mod gate;
+mod show;
+mod side;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use figure::Figure;
+pub use gate::Gate;
+
+use crate::judge::ABOUT_CLIENT;
+use crate::record::SCHEMA;
+use crate::rounds::Round;
+use crate::stats::{Ratio, discoveries, independent, independent_around, paired, paired_around, quantile};
+use figure::pace;
+use side::{Side, differences, other_machine};
+
+/// Of the rows that are called different, this share may be wrong on average.
+const FALSE_DISCOVERIES: f64 = 0.05;
+
+/// How far off the fixed workload may be as a stand-in for a server, as a share of the drift that it shows. Seen: where it went down to 0.75,
+/// the CPU time per message of five models went down to between 0.72 and 0.80.
+const DOUBT: f64 = 0.12;
+
+/// Below so many rounds on either side nothing is called different.
+const FEWEST_ROUNDS: usize = 2;
+
+/// What is to be compared with what.
+#[derive(Debug, Clone, Default)]
+pub struct CompareOptions {
+    /// `FOLDER` or `FOLDER:MODEL`.
+    pub a: String,
+    /// `FOLDER`, `FOLDER:MODEL`, or `:MODEL` of the same folder.
+    pub b: String,
+    /// Only these models.
+    pub models: Option<Vec<String>>,
+    /// Only these numbers of connections.
+    pub connections: Option<Vec<usize>>,
+    /// Conditions under which the comparison fails.
+    pub gates: Vec<Gate>,
+    /// Compare the times as they were measured, whatever the speed of the machine.
+    pub raw_times: bool,
+}
+
+/// Why there is no comparison.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// The options cannot be meant.
+    #[error("{0}")]
+    Usage(String),
+    /// A folder cannot be read.
+    #[error("{}: {reason}; is it a folder that `switchboard run` made?", .dir.display())]
+    Unreadable {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is nothing that both have.
+    #[error(
+        "{a} and {b} have no good points of the same model and number of connections; switchboard compare FOLDER:MODEL FOLDER:MODEL compares different ones"
+    )]
+    NothingInCommon {
+        /// One side.
+        a: String,
+        /// The other.
+        b: String,
+    },
+}
+
+impl CompareError {
+    /// The exit status for the command.
+    pub fn exit_status(&self) -> u8 {
+        if matches!(self, CompareError::Usage(_)) { 2 } else { 1 }
+    }
+}
+
+/// The outcome.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// What the others are divided by.
+    pub a: String,
+    /// What is divided.
+    pub b: String,
+    /// The two were measured side by side: rounds are compared in pairs.
+    pub paired: bool,
+    /// The two did not run on the same machine.
+    pub other_machine: bool,
+    /// Machine, versions and settings that differ.
+    pub differs: Vec<String>,
+    /// How much longer the fixed workload took on the side of B, as a ratio; `null` if it was not run.
+    pub drift: Option<f64>,
+    /// Times are divided by those of the fixed workload.
+    pub normalised: bool,
+    /// Every figure of every model and number of connections that both sides have.
+    pub rows: Vec<CompareRow>,
+    /// Each model over all numbers of connections.
+    pub pooled: Vec<CompareRow>,
+    /// What only one side has: `fork at 64: only in A`.
+    pub unmatched: Vec<String>,
+    /// Doubtful and invalid points of both sides, which are not compared.
+    pub left_out: usize,
+    /// Lines that could not be read.
+    pub damaged: Vec<String>,
+    /// The conditions, and what each caught.
+    pub gates: Vec<GateOutcome>,
+}
+
+/// One figure on both sides.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CompareRow {
+    /// The model, or both: `poll → epoll`.
+    pub model: String,
+    /// Connections; `null` for all of them together.
+    pub connections: Option<usize>,
+    /// What is compared.
+    pub figure: Figure,
+    /// B divided by A; `null` where there are too few rounds.
+    pub ratio: Option<Ratio>,
+    /// What may be said of it.
+    pub verdict: RowVerdict,
+}
+
+/// What may be said of a ratio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RowVerdict {
+    /// The interval excludes 1, also when it is considered how many rows are looked at.
+    Differs,
+    /// No difference that this machine can resolve.
+    NoDifference,
+    /// The throughput is the client's on at least one side.
+    AboutClient,
+    /// There are too few rounds to say.
+    TooFewRounds,
+}
+
+/// A condition and the rows that it caught.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GateOutcome {
+    /// The condition.
+    pub gate: Gate,
+    /// Rows that it could be applied to.
+    pub examined: usize,
+    /// Rows beyond the threshold whose difference is real.
+    pub caught: Vec<String>,
+}
+
+impl Comparison {
+    /// The exit status for the command: 3 if a gate caught something, 1 if one had nothing to look at, else 0.
+    pub fn exit_status(&self) -> u8 {
+        if self.gates.iter().any(|outcome| !outcome.caught.is_empty()) {
+            3
+        } else {
+            u8::from(self.gates.iter().any(|outcome| outcome.examined == 0))
+        }
+    }
+}
+
+/// Compares.
+///
+/// # Errors
+/// A side cannot be read, or the two have nothing in common.
+pub fn compare(options: &CompareOptions) -> Result<Comparison, CompareError> {
+    let a = Side::read(&options.a, None)?;
+    let b = Side::read(&options.b, Some(&a.dir))?;
+    let is_paired = same_folder(&a, &b);
+    let pairs = matched(&a, &b, options);
+    if pairs.is_empty() {
+        return Err(CompareError::NothingInCommon { a: a.name(), b: b.name() });
+    }
+    let drift = drift(&pairs);
+    let normalised = !is_paired && !options.raw_times && drift.is_some();
+    let judge = |pair: &Pair<'_>, figure: Figure| CompareRow {
+        model: pair.name.clone(),
+        connections: Some(pair.connections),
+        figure,
+        ratio: pair.ratio(figure, is_paired, normalised),
+        verdict: if pair.is_about_client(figure) {
+            RowVerdict::AboutClient
+        } else {
+            RowVerdict::TooFewRounds
+        },
+    };
+    let is_measured = |pair: &&Pair<'_>, figure: Figure| pair.has(figure);
+    let rows = pairs.iter().flat_map(|pair| {
+        Figure::ALL
+            .into_iter()
+            .filter(move |figure| is_measured(&pair, *figure))
+            .map(move |figure| judge(pair, figure))
+    });
+    let mut rows: Vec<CompareRow> = rows.collect();
+    decide(&mut rows);
+    let mut pooled = pool(&pairs, is_paired, normalised);
+    decide(&mut pooled);
+    let gates = options.gates.iter().map(|gate| examine(gate, &rows, &pooled)).collect();
+    Ok(Comparison {
+        schema: SCHEMA,
+        paired: is_paired,
+        other_machine: other_machine(&a, &b),
+        differs: differences(&a, &b),
+        drift: drift.map(f64::exp).filter(|_| !is_paired),
+        normalised,
+        rows,
+        pooled,
+        unmatched: unmatched(&a, &b),
+        left_out: a.left_out + b.left_out,
+        damaged: a.damaged.iter().chain(&b.damaged).cloned().collect(),
+        gates,
+        a: a.name(),
+        b: b.name(),
+    })
+}
+
+fn same_folder(a: &Side, b: &Side) -> bool {
+    let whole = |side: &Side| side.dir.canonicalize().unwrap_or_else(|_| side.dir.clone());
+    whole(a) == whole(b)
+}
+
+/// The same model and number of connections on both sides, or the two models that were named.
+struct Pair<'a> {
+    name: String,
+    connections: usize,
+    a: &'a [Round],
+    b: &'a [Round],
+}
+
+fn matched<'a>(a: &'a Side, b: &'a Side, options: &CompareOptions) -> Vec<Pair<'a>> {
+    let is_wanted = |model: &str, connections: usize| {
+        options.models.as_ref().is_none_or(|models| models.iter().any(|wanted| wanted == model))
+            && options.connections.as_ref().is_none_or(|counts| counts.contains(&connections))
+    };
+    let pair = |((model, connections), rounds): (&(String, usize), &'a Vec<Round>)| {
+        let other = b.model.as_ref().unwrap_or(model);
+        let theirs = b.rounds.get(&(other.clone(), *connections))?;
+        let name = if other == model { model.clone() } else { format!("{model} → {other}") };
+        is_wanted(model, *connections).then_some(Pair {
+            name,
+            connections: *connections,
+            a: rounds,
+            b: theirs,
+        })
+    };
+    a.rounds.iter().filter_map(pair).collect()
+}
+
+fn unmatched(a: &Side, b: &Side) -> Vec<String> {
+    if a.model.is_some() || b.model.is_some() {
+        return Vec::new();
+    }
+    let only = |these: &Side, those: &Side, name: &str| {
+        let keys = these.rounds.keys().filter(|key| !those.rounds.contains_key(key));
+        keys.map(|(model, count)| format!("{model} at {count}: good points only in {name}"))
+            .collect::<Vec<_>>()
+    };
+    only(a, b, "A").into_iter().chain(only(b, a, "B")).collect()
+}
+
+/// The mean logarithm by which the fixed workload took longer on the side of B.
+fn drift(pairs: &[Pair<'_>]) -> Option<f64> {
+    let each: Vec<f64> = pairs.iter().filter_map(Pair::drift).collect();
+    (!each.is_empty()).then(|| each.iter().sum::<f64>() / each.len() as f64)
+}
+
+impl Pair<'_> {
+    fn has(&self, figure: Figure) -> bool {
+        self.a.iter().any(|round| figure.of(round).is_some())
+            && self.b.iter().any(|round| figure.of(round).is_some())
+    }
+
+    fn is_about_client(&self, figure: Figure) -> bool {
+        let about = |rounds: &[Round]| {
+            let shares: Vec<f64> = rounds.iter().filter_map(|round| round.point.share_of_ceiling).collect();
+            shares.iter().filter(|share| **share >= ABOUT_CLIENT).count() * 2 > shares.len()
+        };
+        figure == Figure::Throughput && (about(self.a) || about(self.b))
+    }
+
+    fn drift(&self) -> Option<f64> {
+        let mean = |rounds: &[Round]| {
+            let paces: Vec<f64> = rounds.iter().filter_map(pace).collect();
+            (paces.len() == rounds.len()).then(|| paces.iter().sum::<f64>() / paces.len() as f64)
+        };
+        Some(mean(self.b)? - mean(self.a)?)
+    }
+
+    fn ratio(&self, figure: Figure, is_paired: bool, normalised: bool) -> Option<Ratio> {
+        let merged = figure.quantile().and_then(|q| {
+            let of = |rounds: &[Round]| {
+                let histograms: Vec<_> = rounds.iter().filter_map(|round| round.latency.as_ref()).collect();
+                quantile(&histograms, q)
+            };
+            Some(of(self.b)?.median / of(self.a)?.median)
+        });
+        if is_paired {
+            let by_round: BTreeMap<u32, f64> =
+                self.a.iter().filter_map(|round| Some((round.point.round, figure.of(round)?))).collect();
+            let pair = |round: &Round| Some((*by_round.get(&round.point.round)?, figure.of(round)?));
+            let pairs: Vec<(f64, f64)> = self.b.iter().filter_map(pair).collect();
+            return match merged {
+                Some(merged) => paired_around(merged, &pairs),
+                None => paired(&pairs),
+            };
+        }
+        let figures = |rounds: &[Round]| -> Vec<f64> {
+            rounds.iter().filter_map(|round| at_one_pace(round, figure, normalised)).collect()
+        };
+        let (first, second) = (figures(self.a), figures(self.b));
+        let drift = self.drift().filter(|_| normalised).unwrap_or(0.0) * figure.grows_with_time();
+        let doubt = DOUBT * drift.abs();
+        match merged {
+            Some(merged) => independent_around(merged / drift.exp(), &first, &second, doubt),
+            None => independent(&first, &second, doubt),
+        }
+    }
+}
+
+/// The figure as it would be if the fixed workload took one unit of time.
+fn at_one_pace(round: &Round, figure: Figure, normalised: bool) -> Option<f64> {
+    let figure_now = figure.of(round)?;
+    if !normalised {
+        return Some(figure_now);
+    }
+    Some(figure_now / (pace(round)? * figure.grows_with_time()).exp())
+}
+
+/// Every model over all its numbers of connections: first the counts of a round together, since they share its minute, then
+/// the rounds.
+fn pool(pairs: &[Pair<'_>], is_paired: bool, normalised: bool) -> Vec<CompareRow> {
+    let names: BTreeSet<&str> = pairs.iter().map(|pair| pair.name.as_str()).collect();
+    let mut rows = Vec::new();
+    for name in names {
+        let mine: Vec<&Pair<'_>> = pairs.iter().filter(|pair| pair.name == name).collect();
+        if mine.len() < 2 {
+            continue;
+        }
+        for figure in [Figure::Throughput, Figure::Cpu, Figure::P50, Figure::P99] {
+            let usable: Vec<&&Pair<'_>> =
+                mine.iter().filter(|pair| pair.has(figure) && !pair.is_about_client(figure)).collect();
+            if usable.len() < 2 {
+                continue;
+            }
+            // Each number of connections has a level of its own, which must not count when one is missing in a round.
+            let (mut first, mut second) = (BTreeMap::new(), BTreeMap::new());
+            for pair in &usable {
+                let of = |rounds: &[Round]| -> Vec<(u32, f64)> {
+                    let one = |round: &Round| {
+                        Some((round.point.round, at_one_pace(round, figure, normalised)?.ln()))
+                    };
+                    rounds.iter().filter_map(one).collect()
+                };
+                let (ours, theirs) = (of(pair.a), of(pair.b));
+                let mean =
+                    |side: &[(u32, f64)]| side.iter().map(|(_, log)| log).sum::<f64>() / side.len() as f64;
+                let level = (mean(&ours) + mean(&theirs)) / 2.0;
+                for (side, into) in [(ours, &mut first), (theirs, &mut second)] {
+                    for (round, log) in side {
+                        into.entry(round).or_insert_with(Vec::new).push(log - level);
+                    }
+                }
+            }
+            let by_round = |side: &BTreeMap<u32, Vec<f64>>| -> BTreeMap<u32, f64> {
+                let mean = |logs: &Vec<f64>| (logs.iter().sum::<f64>() / logs.len() as f64).exp();
+                side.iter().map(|(round, logs)| (*round, mean(logs))).collect()
+            };
+            let (first, second) = (by_round(&first), by_round(&second));
+            let ratio = if is_paired {
+                let pair = |(round, theirs): (&u32, &f64)| Some((*first.get(round)?, *theirs));
+                paired(&second.iter().filter_map(pair).collect::<Vec<_>>())
+            } else {
+                let drifts: Vec<f64> = usable.iter().filter_map(|pair| pair.drift()).collect();
+                let drift = drifts.iter().sum::<f64>() / drifts.len().max(1) as f64;
+                let doubt = if normalised { DOUBT * drift.abs() } else { 0.0 };
+                let values = |side: BTreeMap<u32, f64>| side.into_values().collect::<Vec<_>>();
+                independent(&values(first), &values(second), doubt)
+            };
+            let verdict = RowVerdict::TooFewRounds;
+            rows.push(CompareRow { model: name.to_owned(), connections: None, figure, ratio, verdict });
+        }
+    }
+    rows
+}
+
+/// Calls different what is, all rows considered together.
+fn decide(rows: &mut [CompareRow]) {
+    let judged = |row: &CompareRow| row.verdict != RowVerdict::AboutClient && row.ratio.is_some();
+    let p_values: Vec<f64> =
+        rows.iter().filter(|row| judged(row)).filter_map(|row| row.ratio).map(|ratio| ratio.p).collect();
+    let found = discoveries(&p_values, FALSE_DISCOVERIES);
+    for (row, is_discovery) in rows.iter_mut().filter(|row| judged(row)).zip(found) {
+        let is_outside = row.ratio.is_some_and(|ratio| !ratio.holds_one());
+        row.verdict = if is_discovery && is_outside { RowVerdict::Differs } else { RowVerdict::NoDifference };
+    }
+}
+
+fn examine(gate: &Gate, rows: &[CompareRow], pooled: &[CompareRow]) -> GateOutcome {
+    let judged = |row: &&CompareRow| {
+        row.figure == gate.figure && matches!(row.verdict, RowVerdict::Differs | RowVerdict::NoDifference)
+    };
+    let mine: Vec<&CompareRow> = rows.iter().chain(pooled).filter(judged).collect();
+    let beyond = |row: &&&CompareRow| {
+        row.verdict == RowVerdict::Differs && row.ratio.is_some_and(|ratio| gate.catches(ratio.ratio))
+    };
+    let caught = mine.iter().filter(beyond).map(|row| row.to_string()).collect();
+    GateOutcome { gate: gate.clone(), examined: mine.len(), caught }
+}

@@ -1,0 +1,48 @@
+use std::process::ExitCode;
+
+use switchboard_lab::{CompareOptions, Gate, compare};
+
+use crate::Failure;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A results folder, or one model of it: FOLDER:MODEL
+    a: String,
+    /// What is compared with it; :MODEL is another model of the same folder
+    b: String,
+    /// Only these models: epoll,poll
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    models: Option<Vec<String>>,
+    /// Only these numbers of connections: 64,1024
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    connections: Option<Vec<usize>>,
+    /// End with status 3 if a difference is real and larger than this: 'throughput<0.95', 'cpu>1.05', 'p99>1.2'.
+    /// May be given several times
+    #[arg(long, value_name = "CONDITION")]
+    fail_if: Vec<Gate>,
+    /// Compare times as they were measured, without allowing for the speed of the machine
+    #[arg(long)]
+    raw_times: bool,
+    /// Print the comparison as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let options = CompareOptions {
+        a: args.a,
+        b: args.b,
+        models: args.models,
+        connections: args.connections,
+        gates: args.fail_if,
+        raw_times: args.raw_times,
+    };
+    let comparison = compare(&options).map_err(|error| Failure::new(error.exit_status(), error))?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&comparison).map_err(|error| Failure::new(1, error))?;
+        println!("{text}");
+    } else {
+        print!("{comparison}");
+    }
+    Ok(ExitCode::from(comparison.exit_status()))
+}
