@@ -105,6 +105,11 @@ pub(crate) fn jobs(plan: &Plan) -> Vec<Job> {
     plan.connections.iter().filter(|&&connections| is_reached(connections)).map(job).collect()
 }
 
+/// What measuring them takes, about.
+pub(crate) fn cost(of: &Plan) -> Duration {
+    plan(of).cost_of(&jobs(of))
+}
+
 /// The plan under which ceilings are measured.
 pub(crate) fn plan(plan: &Plan) -> Plan {
     let milliseconds = |time: Duration| time.as_millis() as u64;

@@ -6,16 +6,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::RunOptions;
+use crate::calibration;
 use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{Effort, Experiment, Subject};
 use crate::machine::{Machine, needs};
 use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA};
+use crate::syscalls;
 
 /// Starting and stopping the two processes of a point and reading their state, without any connection.
-const START_AND_STOP: Duration = Duration::from_millis(80);
+const START_AND_STOP: Duration = Duration::from_millis(100);
 /// Time for which the load generator holds few connections open after the window, so that they can be looked at.
-const SHORTEST_HOLD: Duration = Duration::from_millis(150);
+const SHORTEST_HOLD: Duration = Duration::from_millis(80);
 /// The warm-up goes on until the rate is steady, for at most so many times its planned length.
 const WARMUP_LIMIT: u64 = 6;
 /// A point that alone takes more than this part of the budget is run in the first round only.
@@ -125,8 +127,11 @@ impl Plan {
         let rounds_can_shrink = options.rounds.is_none();
         loop {
             plan.jobs = plan.shuffled(machine, budget.budget, options.connections.is_some());
-            plan.window_ms = plan.window_that_fits(budget.budget, budget.shortest_window, budget.window);
-            plan.expected_s = plan.cost_of(&plan.jobs).as_secs_f64();
+            plan.expected_s = budget.budget.as_secs_f64();
+            let aside = calibration::cost(&plan) + syscalls::cost(&plan);
+            let left = budget.budget.saturating_sub(aside);
+            plan.window_ms = plan.window_that_fits(left, budget.shortest_window, budget.window);
+            plan.expected_s = (plan.cost_of(&plan.jobs) + aside).as_secs_f64();
             if plan.expected_s <= budget.budget.as_secs_f64() || plan.rounds <= 1 || !rounds_can_shrink {
                 return Ok(plan);
             }
@@ -176,6 +181,11 @@ impl Plan {
             return Duration::ZERO;
         }
         overhead(job) + Duration::from_millis(self.warmup_ms + self.window_ms)
+    }
+
+    /// What opening and closing a point's connections takes, as a share of the whole run.
+    pub(crate) fn overhead_share(&self, job: &Job) -> f64 {
+        overhead(job).as_secs_f64() / self.expected_s.max(1.0)
     }
 
     pub(crate) fn cost_of<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) -> Duration {

@@ -77,6 +77,16 @@ impl<'a> Meter<'a> {
         }
     }
 
+    /// System calls are counted behind all points.
+    pub(crate) fn counting(&self, number: usize, all: usize, job: &Job) {
+        let what = format!("counting system calls: {number}/{all}  {}", name(job));
+        match &self.style {
+            Style::Bar(bar) => bar.set_message(what),
+            Style::Lines => eprintln!("{what}"),
+            Style::Silent => {}
+        }
+    }
+
     /// These points are measured once more, behind all others.
     pub(crate) fn repeats(&mut self, jobs: &[&Job]) {
         if jobs.is_empty() {

@@ -473,7 +473,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A run that was killed may have left half a line; the next one must not be glued to it.
-fn open_lines(file: &Path) -> io::Result<File> {
+pub(crate) fn open_lines(file: &Path) -> io::Result<File> {
     let mut lines = OpenOptions::new().read(true).append(true).create(true).open(file)?;
     if lines.seek(SeekFrom::End(0))? > 0 {
         let mut last = [0];
@@ -487,7 +487,7 @@ fn open_lines(file: &Path) -> io::Result<File> {
 }
 
 /// One write(2) a line, so that a kill between two lines damages none.
-fn append_line<T: Serialize>(file: &mut File, value: &T) -> io::Result<()> {
+pub(crate) fn append_line<T: Serialize>(file: &mut File, value: &T) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     file.write_all(&line)

@@ -17,6 +17,7 @@ use crate::progress::{Meter, Progress, announcement};
 use crate::record::{POINTS, SCHEMA, read_points};
 use crate::report::{self, Findings};
 use crate::summary::{ExperimentSummary, RunSummary};
+use crate::syscalls;
 use crate::trial::Trial;
 
 /// Others that keep more than this share of all cores busy are worth a warning.
@@ -175,7 +176,9 @@ impl Lab<'_> {
             stop: &self.interrupt.0,
         };
         let measurement = Measurement { trial: &trial, plan, dir, cores: self.cores };
-        let outcome = measurement.run(&mut points, &mut meter);
+        let outcome = measurement
+            .run(&mut points, &mut meter)
+            .and_then(|()| syscalls::count(&trial, dir, &points, &meter));
         meter.finish();
         outcome?;
 

@@ -1,10 +1,14 @@
 //! One point: a server and a load generator, started, watched and stopped, and a verdict on what they did.
 
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::error::LabError;
 use crate::machine::{Cores, needs};
@@ -29,6 +33,21 @@ pub(crate) struct Trial<'a> {
 
 /// A point and the histogram that belongs to it.
 pub(crate) type Measured = (Point, Option<String>);
+
+/// Somebody who is told what happens in a point.
+pub(crate) trait Spectator {
+    /// The server listens; nobody has connected to it.
+    fn server_started(&mut self, server: Pid);
+    /// The load generator has come to a phase.
+    fn phase(&mut self, phase: &str);
+}
+
+struct Nobody;
+
+impl Spectator for Nobody {
+    fn server_started(&mut self, _: Pid) {}
+    fn phase(&mut self, _: &str) {}
+}
 
 /// Why there is no result.
 enum Failure {
@@ -57,7 +76,27 @@ impl Trial<'_> {
             point.connected = earlier.map_or(0, |point| point.connected);
             return Ok(Some((point, None)));
         }
-        match self.observe(job) {
+        self.watched(point, job, &mut Nobody, &[])
+    }
+
+    /// Runs one point before a spectator, with `prefix` before the server's command; whatever limit may be known.
+    pub(crate) fn run_before(
+        &self,
+        job: &Job,
+        spectator: &mut dyn Spectator,
+        prefix: &[String],
+    ) -> Result<Option<Measured>, LabError> {
+        self.watched(blank(self.plan, job), job, spectator, prefix)
+    }
+
+    fn watched(
+        &self,
+        mut point: Point,
+        job: &Job,
+        spectator: &mut dyn Spectator,
+        prefix: &[String],
+    ) -> Result<Option<Measured>, LabError> {
+        match self.observe(job, spectator, prefix) {
             Ok(observed) => {
                 fill(&mut point, &observed);
                 Ok(Some((point, observed.result.latency_histogram)))
@@ -71,8 +110,14 @@ impl Trial<'_> {
         }
     }
 
-    fn observe(&self, job: &Job) -> Result<Observed, Failure> {
-        let (mut server, address) = self.start_server(job)?;
+    fn observe(
+        &self,
+        job: &Job,
+        spectator: &mut dyn Spectator,
+        prefix: &[String],
+    ) -> Result<Observed, Failure> {
+        let (mut server, address) = self.start_server(job, prefix)?;
+        spectator.server_started(server.pid());
         let mut watch =
             Watch::start(server.pid(), self.cores.map(|cores| cores.server), address.ip().is_loopback());
 
@@ -82,7 +127,10 @@ impl Trial<'_> {
             let line =
                 self.next_line(&mut load, &mut server, watch.doing, self.patience_for(job, watch.doing))?;
             match Said::parse(&line.text) {
-                Ok(Said::Phase(phase)) => watch.enter(&phase, line.at + hold(job)),
+                Ok(Said::Phase(phase)) => {
+                    spectator.phase(&phase);
+                    watch.enter(&phase, line.at + hold(job));
+                }
                 Ok(Said::Result(result)) => break *result,
                 Err(reason) => return Err(broken("load generator", &reason)),
             }
@@ -98,14 +146,23 @@ impl Trial<'_> {
         }
         match server.terminate(self.patience + needs(&job.model).open_and_close(job.connections)) {
             Some(status) if status.success() => {}
+            // What stands before the server passes the signal on and ends by it.
+            Some(status) if !prefix.is_empty() && status.signal() == Some(Signal::SIGTERM as i32) => {}
             Some(status) => return Err(died("server, told to stop,", &mut server, status)),
             None => return Err(broken("server", "did not stop on SIGTERM and was killed")),
         }
         Ok(watch.observed(result))
     }
 
-    fn start_server(&self, job: &Job) -> Result<(Process, SocketAddr), Failure> {
-        let mut command = Command::new(self.program);
+    fn start_server(&self, job: &Job, prefix: &[String]) -> Result<(Process, SocketAddr), Failure> {
+        let mut command = match prefix {
+            [] => Command::new(self.program),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(self.program);
+                command
+            }
+        };
         command.args(["serve", &job.model, "--listen", "127.0.0.1:0"]);
         if job.mechanism == "udp-broadcast" {
             command.args(["--app", "broadcast"]);

@@ -28,8 +28,12 @@ fn t_p_value(distance: f64, freedom: f64) -> f64 {
     2.0 * students_t(freedom).sf(distance.abs())
 }
 
+/// From some thousands on the distribution is the normal one, and its inverse is not found any more.
+const MOST_FREEDOM: f64 = 1e4;
+
 fn students_t(freedom: f64) -> StudentsT {
-    StudentsT::new(0.0, 1.0, freedom.max(1.0)).expect("the degrees of freedom are a positive number")
+    StudentsT::new(0.0, 1.0, freedom.clamp(1.0, MOST_FREEDOM))
+        .expect("the degrees of freedom are a positive number")
 }
 
 fn mean(figures: &[f64]) -> f64 {

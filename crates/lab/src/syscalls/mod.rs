@@ -1,0 +1,252 @@
+//! System calls by name, counted in short runs of their own: counting them costs what is being measured.
+
+mod strace;
+mod tracepoints;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::error::LabError;
+use crate::experiment::Effort;
+use crate::plan::{Job, Plan};
+use crate::progress::Meter;
+use crate::record::{Damaged, Point, SCHEMA, Status, append_line, open_lines, read_lines};
+use crate::trial::{Spectator, Trial};
+use tracepoints::Tracepoints;
+
+/// Load before and while the calls are counted.
+const WARMUP: Duration = Duration::from_millis(50);
+const WINDOW: Duration = Duration::from_millis(100);
+/// strace stops a server at each call; with more processes or threads than these nothing moves any more.
+const MOST_UNDER_STRACE: usize = 64;
+/// A quick run counts at one number of connections, at most this.
+const QUICK: usize = 64;
+
+/// The file of a results folder.
+pub(crate) const SYSCALLS: &str = "syscalls.jsonl";
+
+/// The system calls of one model at one number of connections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CensusLine {
+    /// [`SCHEMA`](crate::record::SCHEMA).
+    pub schema: u32,
+    /// The model's name.
+    pub model: String,
+    /// Connections open.
+    pub connections: usize,
+    /// How they were counted: `tracepoints`, `strace` or `not permitted`.
+    pub how: String,
+    /// What a reader should know, such as what would permit it.
+    pub note: Option<String>,
+    /// Messages that they are divided by.
+    pub messages: u64,
+    /// Calls per message, by name; empty if nothing could be counted.
+    pub calls: BTreeMap<String, f64>,
+}
+
+/// Reads a folder's counts; none if it has none.
+pub(crate) fn read(dir: &Path) -> io::Result<(Vec<CensusLine>, Vec<Damaged>)> {
+    match read_lines(&dir.join(SYSCALLS)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), Vec::new())),
+        outcome => outcome,
+    }
+}
+
+/// Every model at every number of connections that is quickly opened; in a quick run at one.
+pub(crate) fn jobs(plan: &Plan) -> Vec<Job> {
+    let quick = plan.connections.iter().copied().filter(|count| *count <= QUICK).max();
+    let is_wanted = |job: &&Job| {
+        let cheap = plan.overhead_share(job) < 0.01;
+        job.round == 0
+            && job.limit.is_none()
+            && cheap
+            && (plan.effort != Effort::Quick || Some(job.connections) == quick)
+    };
+    plan.jobs.iter().filter(is_wanted).cloned().collect()
+}
+
+/// What counting takes, about.
+pub(crate) fn cost(plan: &Plan) -> Duration {
+    let short = short(plan);
+    short.cost_of(&jobs(plan))
+}
+
+fn short(plan: &Plan) -> Plan {
+    let milliseconds = |time: Duration| time.as_millis() as u64;
+    Plan {
+        warmup_ms: milliseconds(WARMUP),
+        window_ms: milliseconds(WINDOW),
+        jobs: Vec::new(),
+        ..plan.clone()
+    }
+}
+
+/// How calls can be counted here.
+enum Means {
+    Tracepoints,
+    Strace,
+    None(String),
+}
+
+impl Means {
+    fn here() -> Means {
+        let reason = match Tracepoints::attach(Pid::this()) {
+            Ok(_) => return Means::Tracepoints,
+            Err(error) => error,
+        };
+        if strace::is_usable() {
+            return Means::Strace;
+        }
+        Means::None(format!(
+            "not permitted ({reason}); it would be with tracefs mounted (mount -t tracefs tracefs /sys/kernel/tracing) and root or \
+             CAP_PERFMON, or with strace installed and allowed to trace"
+        ))
+    }
+}
+
+/// Counts the calls of what is not in `dir` yet and has a good point, until the user has enough.
+pub(crate) fn count(trial: &Trial, dir: &Path, points: &[Point], meter: &Meter) -> Result<(), LabError> {
+    let path = dir.join(SYSCALLS);
+    let (known, _) = read(dir).map_err(LabError::file(&path))?;
+    let done: HashSet<(&str, usize)> =
+        known.iter().map(|line| (line.model.as_str(), line.connections)).collect();
+    let is_good = |job: &Job| {
+        points.iter().any(|point| {
+            point.model == job.model
+                && point.connections == job.connections
+                && matches!(point.status, Status::Ok | Status::Doubtful)
+        })
+    };
+    let missing: Vec<Job> = jobs(trial.plan)
+        .into_iter()
+        .filter(|job| !done.contains(&(job.model.as_str(), job.connections)) && is_good(job))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let means = Means::here();
+    let plan = short(trial.plan);
+    let mut file = open_lines(&path).map_err(LabError::file(&path))?;
+    for (number, job) in missing.iter().enumerate() {
+        if trial.is_stopped() {
+            break;
+        }
+        meter.counting(number + 1, missing.len(), job);
+        let Some(line) = line(&Trial { plan: &plan, ..*trial }, job, &means)? else { break };
+        append_line(&mut file, &line).map_err(LabError::file(&path))?;
+    }
+    Ok(())
+}
+
+/// The calls of one model at one number of connections. `None`: the user wants no more.
+fn line(trial: &Trial, job: &Job, means: &Means) -> Result<Option<CensusLine>, LabError> {
+    let mut line = CensusLine {
+        schema: SCHEMA,
+        model: job.model.clone(),
+        connections: job.connections,
+        how: String::new(),
+        note: None,
+        messages: 0,
+        calls: BTreeMap::new(),
+    };
+    let counts = match means {
+        Means::None(reason) => {
+            line.how = "not permitted".to_owned();
+            line.note = Some(reason.clone());
+            return Ok(Some(line));
+        }
+        Means::Strace if job.connections > MOST_UNDER_STRACE => {
+            line.how = "not permitted".to_owned();
+            line.note = Some(format!(
+                "strace is too slow above {MOST_UNDER_STRACE} connections; tracepoints are not"
+            ));
+            return Ok(Some(line));
+        }
+        Means::Tracepoints => {
+            line.how = "tracepoints".to_owned();
+            let mut counting = Counting::default();
+            let Some((point, _)) = trial.run_before(job, &mut counting, &[])? else { return Ok(None) };
+            line.messages = point.messages.unwrap_or(0);
+            line.note = counting.error.or(point.reason);
+            counting.counts
+        }
+        Means::Strace => {
+            line.how = "strace".to_owned();
+            line.note = Some(
+                "Counted by strace over the server's whole life, the opening of its connections included."
+                    .to_owned(),
+            );
+            let table =
+                tempfile::NamedTempFile::new().map_err(LabError::file(Path::new("a temporary file")))?;
+            let Some((point, _)) =
+                trial.run_before(job, &mut Counting::unused(), &strace::prefix(table.path()))?
+            else {
+                return Ok(None);
+            };
+            // The warm-up is as much a part of its life as the window.
+            let warm = point.warmup_s.zip(point.window_s).map_or(0.0, |(warmup, window)| warmup / window);
+            line.messages = (point.messages.unwrap_or(0) as f64 * (1.0 + warm)) as u64;
+            strace::parse(&fs::read_to_string(table.path()).unwrap_or_default())
+        }
+    };
+    if line.messages > 0 {
+        let per_message = |(name, count): (String, u64)| (name, count as f64 / line.messages as f64);
+        line.calls = counts.into_iter().map(per_message).collect();
+    }
+    Ok(Some(line))
+}
+
+/// Switches the counters at the edges of the window.
+#[derive(Default)]
+struct Counting {
+    is_unused: bool,
+    tracepoints: Option<Tracepoints>,
+    counts: BTreeMap<String, u64>,
+    error: Option<String>,
+}
+
+impl Counting {
+    fn unused() -> Counting {
+        Counting { is_unused: true, ..Counting::default() }
+    }
+
+    fn keep(&mut self, outcome: io::Result<()>) {
+        if let Err(error) = outcome {
+            self.error.get_or_insert(error.to_string());
+        }
+    }
+}
+
+impl Spectator for Counting {
+    fn server_started(&mut self, server: Pid) {
+        if self.is_unused {
+            return;
+        }
+        match Tracepoints::attach(server) {
+            Ok(tracepoints) => self.tracepoints = Some(tracepoints),
+            Err(error) => self.error = Some(error.to_string()),
+        }
+    }
+
+    fn phase(&mut self, phase: &str) {
+        let Some(mut tracepoints) = self.tracepoints.take() else { return };
+        match phase {
+            "measuring" => self.keep(tracepoints.enable()),
+            "measured" => {
+                self.keep(tracepoints.disable());
+                match tracepoints.counts() {
+                    Ok(counts) => self.counts = counts,
+                    Err(error) => self.keep(Err(error)),
+                }
+            }
+            _ => {}
+        }
+        self.tracepoints = Some(tracepoints);
+    }
+}
