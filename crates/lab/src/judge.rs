@@ -41,10 +41,12 @@ pub(crate) fn judge(point: &mut Point, server_cores: f64) {
     if point.status == Status::Ok
         && let Some(failed) = point.checks.iter().find(|check| check.holds == Some(false))
     {
-        point.status = match failed.name {
-            CheckName::Verified | CheckName::LittlesLaw => Status::Invalid,
-            CheckName::Offered | CheckName::Steady | CheckName::Quiet => Status::Doubtful,
-        };
+        // Over a window that begins or ends in a stall Little's law does not hold; elsewhere the measurement itself is broken.
+        let is_disturbed = point.checks.iter().any(|check| {
+            check.holds == Some(false) && matches!(check.name, CheckName::Steady | CheckName::Quiet)
+        });
+        let is_broken = failed.name == CheckName::LittlesLaw && !is_disturbed;
+        point.status = if is_broken { Status::Invalid } else { Status::Doubtful };
         point.reason = Some(failed.evidence.clone());
     }
     point.limiters = limiters(point, server_cores);
@@ -367,6 +369,11 @@ pub(crate) mod tests {
         assert_eq!(status, Status::Invalid);
         assert_eq!(reason.unwrap(), "throughput × mean latency = 3.90, asked for 4 under way");
         assert_eq!(verdict(|p| p.in_flight = Some(3.95)).0, Status::Ok);
+        let stalled = |p: &mut Point| {
+            p.in_flight = Some(3.9);
+            p.quiet.as_mut().unwrap().steal = 0.5;
+        };
+        assert_eq!(verdict(stalled).0, Status::Doubtful, "the machine stood still");
         let broadcast = |p: &mut Point| (p.mechanism, p.in_flight) = ("broadcast".into(), Some(1.0));
         assert_eq!(verdict(broadcast).0, Status::Ok, "one message is under way, to however many");
         assert_eq!(verdict(|p| (p.rate_per_s, p.in_flight) = (Some(9.0), Some(2.0))).0, Status::Ok);

@@ -183,9 +183,9 @@ impl Plan {
         overhead(job) + Duration::from_millis(self.warmup_ms + self.window_ms)
     }
 
-    /// What opening and closing a point's connections takes, as a share of the whole run.
-    pub(crate) fn overhead_share(&self, job: &Job) -> f64 {
-        overhead(job).as_secs_f64() / self.expected_s.max(1.0)
+    /// What opening and closing a point's connections takes.
+    pub(crate) fn overhead(&self, job: &Job) -> Duration {
+        overhead(job)
     }
 
     pub(crate) fn cost_of<'a>(&self, jobs: impl IntoIterator<Item = &'a Job>) -> Duration {

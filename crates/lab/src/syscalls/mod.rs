@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use tracepoints::Tracepoints;
 
 /// Load before and while the calls are counted.
 const WARMUP: Duration = Duration::from_millis(50);
-const WINDOW: Duration = Duration::from_millis(100);
+const WINDOW: Duration = Duration::from_millis(150);
 /// strace stops a server at each call; with more processes or threads than these nothing moves any more.
 const MOST_UNDER_STRACE: usize = 64;
 /// A quick run counts at one number of connections, at most this.
@@ -62,7 +62,7 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<CensusLine>, Vec<Damaged>)> {
 pub(crate) fn jobs(plan: &Plan) -> Vec<Job> {
     let quick = plan.connections.iter().copied().filter(|count| *count <= QUICK).max();
     let is_wanted = |job: &&Job| {
-        let cheap = plan.overhead_share(job) < 0.01;
+        let cheap = plan.overhead(job) < Duration::from_secs(1);
         job.round == 0
             && job.limit.is_none()
             && cheap
@@ -172,7 +172,10 @@ fn line(trial: &Trial, job: &Job, means: &Means) -> Result<Option<CensusLine>, L
             line.how = "tracepoints".to_owned();
             let mut counting = Counting::default();
             let Some((point, _)) = trial.run_before(job, &mut counting, &[])? else { return Ok(None) };
-            line.messages = point.messages.unwrap_or(0);
+            // The counters were on for somewhat more or less than the window.
+            let on =
+                counting.on_for.zip(point.window_s).map_or(0.0, |(on, window)| on.as_secs_f64() / window);
+            line.messages = (point.messages.unwrap_or(0) as f64 * on) as u64;
             line.note = counting.error.or(point.reason);
             counting.counts
         }
@@ -208,6 +211,8 @@ struct Counting {
     is_unused: bool,
     tracepoints: Option<Tracepoints>,
     counts: BTreeMap<String, u64>,
+    on_since: Option<Instant>,
+    on_for: Option<Duration>,
     error: Option<String>,
 }
 
@@ -237,8 +242,12 @@ impl Spectator for Counting {
     fn phase(&mut self, phase: &str) {
         let Some(mut tracepoints) = self.tracepoints.take() else { return };
         match phase {
-            "measuring" => self.keep(tracepoints.enable()),
+            "measuring" => {
+                self.keep(tracepoints.enable());
+                self.on_since = Some(Instant::now());
+            }
             "measured" => {
+                self.on_for = self.on_since.map(|since| since.elapsed());
                 self.keep(tracepoints.disable());
                 match tracepoints.counts() {
                     Ok(counts) => self.counts = counts,
