@@ -6,6 +6,7 @@
 //! with all its processes uses), `verdict` judges it, [`record`] writes it down, and `run` does this for all of them. [`report`]
 //! draws the pictures from the recorded files alone.
 
+mod activity;
 mod calibration;
 mod canary;
 mod compare;
@@ -19,6 +20,7 @@ mod machine;
 mod measure;
 mod observe;
 mod plan;
+mod proc;
 mod process;
 mod progress;
 pub mod record;
@@ -32,6 +34,7 @@ mod syscalls;
 mod table;
 mod tree;
 mod trial;
+mod usage;
 mod verdict;
 
 pub use compare::{
