@@ -1,6 +1,8 @@
-//! What a tree of processes did in the window beside using CPU time: switches, faults, and user against system time.
+//! What a tree of processes did in the window beside using CPU time: switches, faults, and user against
+//! system time.
 //!
-//! Counters are read at both edges of a sample of the processes, from files that were opened before the window.
+//! Counters are read at both edges of a sample of the processes, from files that were opened before the
+//! window.
 
 use std::fs::{self, File};
 
@@ -27,7 +29,8 @@ pub(crate) struct Sample {
 struct Member {
     is_parent: bool,
     stat: File,
-    /// The status of the first thread, which often does something else than the others, and of some of the others.
+    /// The status of the first thread, which often does something else than the others, and of some of the
+    /// others.
     threads: Vec<File>,
     /// How many others there are.
     other_threads: usize,
@@ -61,16 +64,15 @@ pub(crate) struct Activity {
     pub(crate) switches_involuntary: u64,
     pub(crate) faults_minor: u64,
     pub(crate) faults_major: u64,
-    /// User time as a share of all CPU time.
-    pub(crate) user_share: f64,
+    /// User time as a share of all CPU time, if a tick met one of those that were asked.
+    pub(crate) user_share: Option<f64>,
     /// Processes that were read one by one.
     pub(crate) processes_read: u64,
 }
 
 impl Sample {
-    /// Chooses at most `most` of the children, and as many threads, to be read one by one; user and system time are
-    /// told apart for at most `most_clocks` of the children. The kernel does that only at its ticks, of which a window sees some
-    /// hundreds: among so few it takes many processes to meet enough of them.
+    /// Chooses at most `most` of the children, and as many threads, to be read one by one; user and system
+    /// time are told apart by the clocks of at most `most_clocks` of the children.
     pub(crate) fn of(tree: &Tree, most: usize, most_clocks: usize, random: &mut Rng) -> Sample {
         let chosen = choose(&tree.children, most, random);
         let threads_each = most / (tree.parents.len() + chosen.len());
@@ -96,7 +98,8 @@ impl Sample {
         }
     }
 
-    /// What the whole tree did between two readings. A child that ended in between counts like the mean of the others.
+    /// What the whole tree did between two readings. A child that ended in between counts like the mean of
+    /// the others.
     pub(crate) fn between(&self, before: &Reading, after: &Reading) -> Activity {
         let (mut parents, mut children) = (Activity::default(), Activity::default());
         let edges = before.members.iter().zip(&after.members);
@@ -118,13 +121,17 @@ impl Sample {
         }
     }
 
-    fn user_share(&self, before: &Reading, after: &Reading) -> f64 {
+    /// Whether user and system time are those of all processes.
+    pub(crate) fn has_all_clocks(&self) -> bool {
+        self.clocks_of_children.len() == self.children
+    }
+
+    fn user_share(&self, before: &Reading, after: &Reading) -> Option<f64> {
         let (parents, _) = Ticks::between(&before.parents, &after.parents);
         let (children, read) = Ticks::between(&before.children, &after.children);
         let all = |own, sum| (own + scaled(sum, read, self.children)) as f64;
         let total = all(parents.all_ns, children.all_ns);
-        // Where no tick met the server the kernel too takes all of its time for user time.
-        if total > 0.0 { all(parents.user_ns, children.user_ns) / total } else { 1.0 }
+        (total > 0.0).then(|| all(parents.user_ns, children.user_ns) / total)
     }
 }
 
@@ -163,7 +170,7 @@ impl Counters {
             switches_involuntary: first.1 + all(others.iter().map(|one| one.1).sum()),
             faults_minor: self.stat.faults_minor.saturating_sub(before.stat.faults_minor),
             faults_major: self.stat.faults_major.saturating_sub(before.stat.faults_major),
-            user_share: 0.0,
+            user_share: None,
             processes_read: 1,
         }
     }
@@ -225,13 +232,14 @@ mod tests {
         let mut sample = Sample::of(&tree, 64, 64, &mut Rng::with_seed(1));
         let before = sample.read();
         (0..50).for_each(|_| line());
-        let activity = sample.between(&before, &sample.read());
+        let after = sample.read();
+        let activity = sample.between(&before, &after);
         let nothing = sample.between(&before, &before);
         drop(input);
         shell.wait().unwrap();
         assert_eq!(activity.processes_read, 3);
         assert!(activity.switches_voluntary > 0 && activity.faults_minor > 0, "{activity:?}");
-        assert!((0.0..=1.0).contains(&activity.user_share), "{activity:?}");
+        assert!(activity.user_share.is_none_or(|share| (0.0..=1.0).contains(&share)), "{activity:?}");
         assert_eq!((nothing.switches_voluntary, nothing.faults_minor), (0, 0));
     }
 
@@ -262,7 +270,7 @@ mod tests {
         let sample = Sample {
             members: Vec::new(),
             clocks_of_parents: Vec::new(),
-            clocks_of_children: Vec::new(),
+            clocks_of_children: vec![Pid::this()],
             children: 20,
             page: Page::new(),
         };
@@ -270,7 +278,8 @@ mod tests {
         let before = reading(ticks(0, 40), vec![ticks(0, 0), ticks(8, 8), ticks(4, 8)]);
         let after = reading(ticks(40, 80), vec![ticks(4, 8), ticks(8, 12), None]);
         // The parent: 40 of 40. Two children: 4 of 12, which are ten times as many.
-        assert_eq!(sample.user_share(&before, &after), (40.0 + 40.0) / (40.0 + 120.0));
-        assert_eq!(sample.user_share(&before, &before), 1.0, "as the kernel does");
+        assert_eq!(sample.user_share(&before, &after), Some((40.0 + 40.0) / (40.0 + 120.0)));
+        assert_eq!(sample.user_share(&before, &before), None, "no tick");
+        assert!(!sample.has_all_clocks());
     }
 }

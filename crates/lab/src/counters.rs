@@ -5,60 +5,88 @@ use std::fs;
 use crate::proc::{USER_HZ, field};
 use crate::record::Network;
 
+/// Part of a core's busy time up to which it does not matter that somebody else was there too.
+const ALONE: f64 = 0.05;
+
 /// Time of all processors together since the machine was started, see proc_stat(5).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Processors {
     /// Processors that are switched on.
     count: f64,
-    /// Seconds of work, by ticks.
-    busy_s: f64,
-    /// Seconds without work, waiting for a disk included.
-    idle_s: f64,
-    /// Seconds that the hypervisor gave to others.
-    steal_s: f64,
-    /// Seconds of interrupts and softirqs, if the kernel takes them off the time of the process that they interrupt.
-    apart_s: f64,
+    all: Times,
+    /// Of the one that was asked for.
+    core: Option<Times>,
+}
+
+/// Seconds of one processor, or of several.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Times {
+    user: f64,
+    /// In user mode and in the kernel, by ticks.
+    busy: f64,
+    /// Without work, waiting for a disk included.
+    idle: f64,
+    /// Given to others by the hypervisor.
+    steal: f64,
+    /// Interrupts and softirqs, if the kernel takes them off the time of the process that they interrupt.
+    apart: f64,
+}
+
+impl Times {
+    fn parse(words: &str) -> Option<Times> {
+        let seconds = |ticks: &str| Some(ticks.parse::<u64>().ok()? as f64 / USER_HZ as f64);
+        let columns: Vec<f64> = words.split_ascii_whitespace().map_while(seconds).collect();
+        let [user, nice, system, idle, waiting, irq, softirq, steal, ..] = columns[..] else { return None };
+        // A kernel that measures interrupts (CONFIG_IRQ_TIME_ACCOUNTING) takes them off the time of the
+        // process. One that counts by ticks leaves them in, and its ticks, being interrupts themselves, never
+        // meet one.
+        let (charged, apart) = if irq > 0.0 { (0.0, irq + softirq) } else { (softirq, 0.0) };
+        let user = user + nice;
+        Some(Times { user, busy: user + system + charged, idle: idle + waiting, steal, apart })
+    }
 }
 
 impl Processors {
-    pub(crate) fn read() -> Option<Processors> {
-        Processors::parse(&fs::read_to_string("/proc/stat").ok()?)
+    /// `core`: one that is to be told apart.
+    pub(crate) fn read(core: Option<usize>) -> Option<Processors> {
+        Processors::parse(&fs::read_to_string("/proc/stat").ok()?, core)
     }
 
-    fn parse(stat: &str) -> Option<Processors> {
-        let words = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
-        let columns: Vec<f64> =
-            words.map_while(|ticks| Some(ticks.parse::<u64>().ok()? as f64 / USER_HZ as f64)).collect();
-        let [user, nice, system, idle, waiting, irq, softirq, steal_s, ..] = columns[..] else { return None };
+    fn parse(stat: &str, core: Option<usize>) -> Option<Processors> {
+        let line = |name: &str| Times::parse(stat.lines().find_map(|line| line.strip_prefix(name))?);
         let is_one = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
-        // A kernel that measures interrupts (CONFIG_IRQ_TIME_ACCOUNTING) takes them off the time of the process. One that
-        // counts by ticks leaves them in, and its ticks, being interrupts themselves, never meet one.
-        let (charged, apart_s) = if irq > 0.0 { (0.0, irq + softirq) } else { (softirq, 0.0) };
         Some(Processors {
             count: stat.lines().filter(is_one).count() as f64,
-            busy_s: user + nice + system + charged,
-            idle_s: idle + waiting,
-            steal_s,
-            apart_s,
+            all: line("cpu ")?,
+            core: core.and_then(|core| line(&format!("cpu{core} "))),
         })
+    }
+
+    /// User time of the one core as a share of its busy time since `before`, if `server_s` seconds of work of
+    /// the server are about all that it did.
+    pub(crate) fn user_share_since(&self, before: &Processors, server_s: f64) -> Option<f64> {
+        let (now, then) = self.core.zip(before.core)?;
+        let busy = now.busy - then.busy;
+        let is_alone = busy > 0.0 && (busy - server_s).abs() <= ALONE * busy;
+        is_alone.then(|| ((now.user - then.user) / busy).clamp(0.0, 1.0))
     }
 
     /// Cores' worth of time that the hypervisor gave to others in the `elapsed_s` seconds since `before`.
     pub(crate) fn steal_since(&self, before: &Processors, elapsed_s: f64) -> f64 {
-        (self.steal_s - before.steal_s).max(0.0) / elapsed_s
+        (self.all.steal - before.all.steal).max(0.0) / elapsed_s
     }
 
-    /// Cores that were busy with something else than `known_s` seconds of work in the `elapsed_s` seconds since `before`,
-    /// and never more than that: processes that are seen only in what the processors had no time for, since they
-    /// belong to another container.
+    /// Cores that were busy with something else than `known_s` seconds of work in the `elapsed_s` seconds
+    /// since `before`, and never more than that: processes that are seen only in what the processors had no
+    /// time for, since they belong to another container.
     ///
-    /// There are two accounts, and each may say too much. What was not idle holds the way into sleep and out of it,
-    /// a tenth of a core where somebody wakes up fifty thousand times a second. Ticks may meet one who wakes up in step
-    /// with them each time. The smaller one counts. Both are in steps of 10 ms.
+    /// There are two accounts, and each may say too much. What was not idle holds the way into sleep and out
+    /// of it, a tenth of a core where somebody wakes up fifty thousand times a second. Ticks may meet one who
+    /// wakes up in step with them each time. The smaller one counts. Both are in steps of 10 ms.
     pub(crate) fn others_since(&self, before: &Processors, elapsed_s: f64, known_s: f64) -> f64 {
-        let unused_s =
-            self.idle_s + self.steal_s + self.apart_s - before.idle_s - before.steal_s - before.apart_s;
-        let used_s = (self.count * elapsed_s - unused_s).min(self.busy_s - before.busy_s);
+        let (now, then) = (&self.all, &before.all);
+        let unused_s = now.idle + now.steal + now.apart - then.idle - then.steal - then.apart;
+        let used_s = (self.count * elapsed_s - unused_s).min(now.busy - then.busy);
         (used_s - known_s).max(0.0) / elapsed_s
     }
 }
@@ -166,9 +194,9 @@ mod tests {
 
     #[test]
     fn who_else_was_busy_is_what_is_left_over() {
-        let before = Processors::parse(BY_TICKS).unwrap();
-        assert_eq!((before.count, before.idle_s, before.steal_s), (2.0, 16_599.94, 17.91));
-        let after = |line: &str| Processors::parse(&format!("{line}\ncpu0 1\ncpu1 1\n")).unwrap();
+        let before = Processors::parse(BY_TICKS, Some(1)).unwrap();
+        assert_eq!((before.count, before.all.idle, before.all.steal), (2.0, 16_599.94, 17.91));
+        let after = |line: &str| Processors::parse(&format!("{line}\ncpu0 1\ncpu1 1\n"), None).unwrap();
         let close = |figure: f64, expected: f64| assert!((figure - expected).abs() < 1e-6, "{figure}");
         // In two seconds 0.5 s of idle time, 0.1 s of steal, and the rest by ticks.
         let all = after("cpu  471235 47 350862 1654846 5198 0 162987 1801 0 0");
@@ -183,12 +211,29 @@ mod tests {
     #[test]
     fn a_kernel_that_measures_interrupts_keeps_them_apart() {
         let at = |system: u64, idle: u64, irq: u64, softirq: u64| {
-            Processors::parse(&format!("cpu 1 0 {system} {idle} 0 {irq} {softirq} 0\ncpu0 1\n")).unwrap()
+            let stat = format!("cpu 1 0 {system} {idle} 0 {irq} {softirq} 0\ncpu0 1\n");
+            Processors::parse(&stat, None).unwrap()
         };
         // A second of which the process was charged 0.6 s, and 0.3 s were softirqs.
         let apart = at(160, 110, 5, 130).others_since(&at(100, 100, 5, 100), 1.0, 0.6);
         let charged = at(160, 110, 0, 130).others_since(&at(100, 100, 0, 100), 1.0, 0.9);
         assert!(apart < 1e-9 && charged < 1e-9, "{apart} {charged}");
+    }
+
+    #[test]
+    fn user_time_of_the_server_s_core_is_told_apart() {
+        let before = Processors::parse(BY_TICKS, Some(1)).unwrap();
+        // Of 40 ticks 10 were in user mode, softirqs being work of the kernel.
+        let later = BY_TICKS.replace(
+            "cpu1 240649 19 169199 824655 4067 0 81088",
+            "cpu1 240655 23 169219 824700 4067 0 81098",
+        );
+        let after = Processors::parse(&later, Some(1)).unwrap();
+        let share = after.user_share_since(&before, 0.39).unwrap();
+        assert!((share - 0.25).abs() < 1e-6, "{share}");
+        assert_eq!(after.user_share_since(&before, 0.3), None, "somebody else was there");
+        assert_eq!(before.user_share_since(&before, 0.0), None);
+        assert_eq!(Processors::parse(BY_TICKS, Some(7)).unwrap().core, None);
     }
 
     #[test]
@@ -238,7 +283,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_all_of_it() {
-        assert!(Processors::read().is_some_and(|processors| processors.count >= 1.0));
+        assert!(Processors::read(None).is_some_and(|processors| processors.count >= 1.0));
         assert!(Network::read().is_some() && KernelMemory::read().is_some());
         assert!(socket_buffers_bytes().is_some() && loopback_bytes().is_some());
     }

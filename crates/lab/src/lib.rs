@@ -2,8 +2,8 @@
 //! records it, and reports.
 //!
 //! In reading order: `experiment` is what a definition can say, `plan` decides the points and their order from it,
-//! `trial` measures one point with the help of `process` (a child that cannot be left behind) and `tree` (what a server
-//! with all its processes uses), `verdict` judges it, [`record`] writes it down, and `run` does this for all of them. [`report`]
+//! `trial` measures one point with the help of `process` (a child that cannot be left behind) and `observe` (what a server
+//! with all its processes does and holds), `verdict` judges it, [`record`] writes it down, and `run` does this for all of them. [`report`]
 //! draws the pictures from the recorded files alone.
 
 mod activity;

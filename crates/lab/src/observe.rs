@@ -1,7 +1,10 @@
 //! What the lab sees of a server while the load generator loads it, and what of it goes into the point.
 //!
-//! Nothing is read within the window. Its two edges are short: the clocks of all processes, the counters of a few, three small
-//! files; what takes longer, looking for the processes and reading their memory, is done before and behind them.
+//! Nothing is read within the window. Its two edges are short: clocks, the counters of a few processes, two
+//! small files for the whole machine. What takes longer, looking for the processes and reading their memory,
+//! is done before and behind them. How many processes are read at the edges depends on the length of the
+//! window, so that with any number of processes the lab takes less than a hundredth of a core; what it took
+//! is recorded with the point.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,16 +20,17 @@ use crate::tree::{Clock, CpuTimes, Processes, Tree, nanoseconds};
 use crate::usage::Usage;
 use crate::verdict::LoadResult;
 
-/// Part of the window after which its first edge has to be read. What the server does before that is not in its figures,
-/// while its messages are: figures that are further off are no figures. Where the lab shares a busy core it may take that long.
+/// Part of the window after which its first edge has to be read. What the server does before that is not in
+/// its figures, while its messages are: figures that are further off are no figures. Where the lab shares a
+/// busy core it may take that long.
 const LATE: f64 = 0.02;
-/// Parts of the window's time that reading at its edges may take of one core, and what one reading at both takes at
-/// most: the exact clock of a process, ...
-const EXACT: (f64, Duration) = (0.005, Duration::from_nanos(1_500));
+/// Parts of the window's time that reading at its edges may take of one core, and what reading one thing at
+/// both of them takes where thousands of processes share the caches: the exact clock of a process, ...
+const EXACT: (f64, Duration) = (0.005, Duration::from_nanos(2_000));
 /// ... its two clocks for user and system time, ...
-const TICKS: (f64, Duration) = (0.001, Duration::from_nanos(3_000));
+const TICKS: (f64, Duration) = (0.001, Duration::from_nanos(4_000));
 /// ... and the two files of a process or the one of a thread.
-const FILES: (f64, Duration) = (0.001, Duration::from_nanos(30_000));
+const FILES: (f64, Duration) = (0.001, Duration::from_nanos(40_000));
 /// More of those would not make the figures any better.
 const MOST_FILES: usize = 64;
 
@@ -56,6 +60,8 @@ pub(crate) struct Watch {
     /// What the load generator does now.
     pub(crate) doing: &'static str,
     server: Pid,
+    /// The one that the server has to itself, if nobody disturbs it.
+    core: Option<usize>,
     over_loopback: bool,
     /// As long as planned.
     duration: Duration,
@@ -88,6 +94,7 @@ struct Watched {
     /// The server, or as much of it as there is time to read the clocks of.
     clocks: Tree,
     sample: Sample,
+    core: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -103,6 +110,8 @@ struct Who {
 #[derive(Debug)]
 struct Edge {
     at: Instant,
+    /// When half of the server's clocks had been read.
+    clocks_at: Instant,
     /// CPU time of the thread that watches, before and after it read this.
     observer_ns: [u64; 2],
     processors: Option<Processors>,
@@ -126,9 +135,16 @@ struct Window {
 
 impl Watch {
     /// Begins before the load generator is started. `seed` decides which of many processes are read.
-    pub(crate) fn start(server: Pid, address: SocketAddr, duration: Duration, seed: u64) -> Watch {
+    pub(crate) fn start(
+        server: Pid,
+        core: Option<usize>,
+        address: SocketAddr,
+        duration: Duration,
+        seed: u64,
+    ) -> Watch {
         let mut random = Rng::with_seed(seed);
-        // Looking into a process makes the kernel allocate for its files: so it comes before the kernel's memory.
+        // Looking into a process makes the kernel allocate for its files: so it comes before the kernel's
+        // memory.
         let idle = Usage::of(&Processes::find().tree(server), &mut random);
         let before = Kernel {
             memory: KernelMemory::read(),
@@ -138,6 +154,7 @@ impl Watch {
         Watch {
             doing: CONNECTING,
             server,
+            core,
             over_loopback: address.ip().is_loopback(),
             duration,
             random,
@@ -154,7 +171,8 @@ impl Watch {
         }
     }
 
-    /// The load generator said `at` which phase it has begun. Behind the window it keeps its connections open for `hold`.
+    /// The load generator said `at` which phase it has begun. Behind the window it keeps its connections open
+    /// for `hold`.
     pub(crate) fn enter(&mut self, phase: &str, load: Pid, at: Instant, hold: Duration) {
         match phase {
             "connected" => {
@@ -162,13 +180,14 @@ impl Watch {
                 // All connections and processes are there, and no file of theirs in /proc has been looked at.
                 self.slab_connected = KernelMemory::read().map(|memory| memory.slab_bytes);
                 let who = Who::find(self.server, load);
-                self.watched = Some(Watched::choose(who, self.duration, &mut self.random));
+                self.watched = Some(Watched::choose(who, self.core, self.duration, &mut self.random));
             }
             "measuring" => {
                 self.doing = "measuring";
                 self.opened = self.watched.as_mut().map(Watched::read);
-                let late = at.elapsed().as_secs_f64() / self.duration.as_secs_f64();
-                self.is_late = late > LATE;
+                let late =
+                    self.opened.as_ref().map_or(Duration::ZERO, |edge| edge.clocks_at.duration_since(at));
+                self.is_late = late.as_secs_f64() > LATE * self.duration.as_secs_f64();
             }
             "measured" => {
                 self.doing = HOLDING;
@@ -232,7 +251,7 @@ impl Who {
 }
 
 impl Watched {
-    fn choose(who: Who, window: Duration, random: &mut Rng) -> Watched {
+    fn choose(who: Who, core: Option<usize>, window: Duration, random: &mut Rng) -> Watched {
         let affordable = |(share, each): (f64, Duration)| {
             (share * window.as_secs_f64() / each.as_secs_f64()).max(1.0) as usize
         };
@@ -240,6 +259,7 @@ impl Watched {
         Watched {
             clocks: who.server.thinned(affordable(EXACT), random),
             sample: Sample::of(&who.server, files, affordable(TICKS), random),
+            core,
             who,
         }
     }
@@ -247,14 +267,19 @@ impl Watched {
     fn read(&mut self) -> Edge {
         let observer_ns = observer_ns();
         let lab_ns = nanoseconds(ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap_or(0);
+        let helpers_ns: u64 = self.who.helpers.iter().filter_map(|&pid| Clock::Exact.read(pid)).sum();
+        let (processors, loopback_bytes) = (Processors::read(self.core), loopback_bytes());
+        let at = Instant::now();
+        let server = self.clocks.cpu_times();
+        let clocks_at = at + at.elapsed() / 2;
         let edge = Edge {
-            at: Instant::now(),
+            at,
+            clocks_at,
             observer_ns: [observer_ns; 2],
-            processors: Processors::read(),
-            loopback_bytes: loopback_bytes(),
-            server: self.clocks.cpu_times(),
-            helpers_ns: lab_ns
-                + self.who.helpers.iter().filter_map(|&pid| Clock::Exact.read(pid)).sum::<u64>(),
+            processors,
+            loopback_bytes,
+            server,
+            helpers_ns: lab_ns + helpers_ns,
             others: self.who.others.cpu_times(),
             sample: self.sample.read(),
         };
@@ -266,8 +291,17 @@ impl Watched {
         let newcomers = |now: &Tree, then: &Tree| now.newcomers(then).cpu_times().total();
         let server_cpu_ns = closed.server.since(&opened.server) + newcomers(&now.server, &self.who.server);
         let activity = self.sample.between(&opened.sample, &closed.sample);
-        // The share is from 0 to 1.
-        let user_cpu_ns = (server_cpu_ns as f64 * activity.user_share).round() as u64;
+        let processors = closed.processors.zip(opened.processors);
+        let on_core =
+            processors.and_then(|(now, then)| now.user_share_since(&then, server_cpu_ns as f64 / 1e9));
+        let share = match activity.user_share {
+            Some(share) if self.sample.has_all_clocks() => Some(share),
+            // A window sees some hundreds of ticks: few of them meet one of the few processes that were
+            // asked.
+            share => on_core.or(share),
+        };
+        // Where no tick met the server the kernel too takes all of its time for user time.
+        let user_cpu_ns = (server_cpu_ns as f64 * share.unwrap_or(1.0)).round() as u64;
         let loopback_bytes = closed.loopback_bytes.zip(opened.loopback_bytes);
         let costs = Costs {
             user_cpu_ns,
@@ -285,8 +319,7 @@ impl Watched {
         let elapsed_s = closed.at.duration_since(opened.at).as_secs_f64();
         let known_ns = server_cpu_ns + closed.helpers_ns.saturating_sub(opened.helpers_ns);
         let others_ns = closed.others.since(&opened.others) + newcomers(&now.others, &self.who.others);
-        let processors = closed.processors.zip(opened.processors).filter(|_| elapsed_s > 0.0);
-        let quiet = processors.map(|(now, then)| {
+        let quiet = processors.filter(|_| elapsed_s > 0.0).map(|(now, then)| {
             let unseen = now.others_since(&then, elapsed_s, known_ns as f64 / 1e9);
             let seen = others_ns as f64 / 1e9 / elapsed_s;
             (now.steal_since(&then, elapsed_s), seen.max(unseen))

@@ -1,5 +1,5 @@
-//! The files of /proc/PID, read with as little as possible: some are read beside a running measurement, and one of
-//! them for every process of the machine.
+//! The files of /proc/PID, read with as little as possible: some are read beside a running measurement, and
+//! one of them for every process of the machine.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -24,8 +24,9 @@ impl Page {
         self.read(&File::open(format!("/proc/{pid}/{name}")).ok()?)
     }
 
-    /// What `file` says now. An open file always belongs to the process that it was opened for, and reading it again
-    /// takes a third of the time. A file of one record comes whole if there is room, so one call is enough.
+    /// What `file` says now. An open file always belongs to the process that it was opened for, and reading
+    /// it again takes a third of the time. A file of one record comes whole if there is room, so one call is
+    /// enough.
     pub(crate) fn read(&mut self, file: &File) -> Option<Cow<'_, str>> {
         loop {
             let length = file.read_at(&mut self.0, 0).ok()?;

@@ -1,8 +1,9 @@
 //! Some for all: what is read of a few processes and counted for many.
 //!
-//! The children of a server are alike but not the same, so which of them are read is left to chance, and every one is as
-//! likely as any other. What they did, times the number of all and divided by the number of those that were read, is then right on
-//! average, whatever the differences among them. A parent is one of its kind and is always read.
+//! The children of a server are alike but not the same, so which of them are read is left to chance, and
+//! every one is as likely as any other. What they did, times the number of all and divided by the number of
+//! those that were read, is then right on average, whatever the differences among them. A parent is one of
+//! its kind and is always read.
 
 use fastrand::Rng;
 

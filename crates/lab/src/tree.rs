@@ -1,10 +1,11 @@
 //! A process with all its descendants, and the CPU time of all of them together.
 //!
-//! A model may be one process or sixteen thousand. What decides the comparison, CPU time, is read of every process at
-//! both edges of the window: one clock_gettime(2) a process, in nanoseconds, with all threads of the process and those that
-//! have ended. That takes a third of a microsecond, and twice as long where thousands of processes share the caches, so
-//! that in a short window a sample has to do ([`Tree::thinned`]). Everything that costs a file a process is always
-//! read of a small sample ([`crate::activity`], [`crate::usage`]).
+//! A model may be one process or sixteen thousand. What decides the comparison, CPU time, is read of every
+//! process at both edges of the window: one clock_gettime(2) a process, in nanoseconds, with all threads of
+//! the process and those that have ended. That takes a third of a microsecond, and twice as long where
+//! thousands of processes share the caches, so that in a short window a sample has to do ([`Tree::thinned`]).
+//! Everything that costs a file a process is always read of a small sample ([`crate::activity`],
+//! [`crate::usage`]).
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -43,13 +44,14 @@ pub(crate) struct CpuTimes {
 pub(crate) struct Processes {
     /// Children by parent.
     children: HashMap<i32, Vec<i32>>,
-    /// The kernel's own that go on with the work of the network stack when it gets too much: whom they work for is
-    /// not told.
+    /// The kernel's own that go on with the work of the network stack when it gets too much: whom they work
+    /// for is not told.
     pub(crate) softirq: Vec<Pid>,
 }
 
 impl Processes {
-    /// The parents stand in each process's `stat`; the kernel's list of children is an option that many builds leave out.
+    /// The parents stand in each process's `stat`; the kernel's list of children is an option that many
+    /// builds leave out.
     pub(crate) fn find() -> Processes {
         let mut processes = Processes { children: HashMap::new(), softirq: Vec::new() };
         let mut page = Page::new();
@@ -131,8 +133,8 @@ impl Tree {
 }
 
 impl CpuTimes {
-    /// CPU time in nanoseconds between `earlier`, of the same tree, and this moment. A process that ended in between
-    /// is found in its parent's account.
+    /// CPU time in nanoseconds between `earlier`, of the same tree, and this moment. A process that ended in
+    /// between is found in its parent's account.
     pub(crate) fn since(&self, earlier: &CpuTimes) -> u64 {
         let (mut lived, mut lost) = lived_and_lost(&earlier.children, &self.children);
         lived = scaled(lived, self.children.len(), self.population);
@@ -141,7 +143,8 @@ impl CpuTimes {
         // A parent that ends leaves its account to its own parent.
         let (reaped, lost_accounts) = lived_and_lost(&earlier.ended, &self.ended);
         lost += lost_parents + lost_accounts;
-        // The account of ended children holds their whole life, of which the time before the window was not in it.
+        // The account of ended children holds their whole life, of which the time before the window was not
+        // in it.
         lived + lived_parents + reaped.saturating_sub(lost)
     }
 
@@ -161,8 +164,9 @@ fn lived_and_lost(then: &[Option<u64>], now: &[Option<u64>]) -> (u64, u64) {
 
 /// A clock that counts the CPU time of a process and all its threads.
 ///
-/// clock_getcpuclockid(3) gives the exact one only, and asks the kernel whether the process exists, which reading the clock
-/// does again. The numbers are the kernel's interface all the same: that function computes them in the same way.
+/// clock_getcpuclockid(3) gives the exact one only, and asks the kernel whether the process exists, which
+/// reading the clock does again. The numbers are the kernel's interface all the same: that function computes
+/// them in the same way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Clock {
     /// User and system time by ticks: each adds its whole length to whoever it finds running.
@@ -226,7 +230,8 @@ pub(crate) mod tests {
         let mut tree = Processes::find().tree(family.pid());
         assert_eq!(tree.parents, [family.pid()]);
         let mut expected = family.1.clone();
-        (tree.children.sort(), expected.sort());
+        tree.children.sort();
+        expected.sort();
         assert_eq!(tree.children, expected);
     }
 

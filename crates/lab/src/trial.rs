@@ -74,7 +74,9 @@ impl Trial<'_> {
     fn observe(&self, job: &Job) -> Result<Observed, Failure> {
         let (mut server, address) = self.start_server(job)?;
         let window = Duration::from_millis(self.plan.window_ms);
-        let mut watch = Watch::start(server.pid(), address, window, self.plan.seed ^ job.order as u64);
+        let core = self.cores.map(|cores| cores.server);
+        let seed = self.plan.seed ^ job.order as u64;
+        let mut watch = Watch::start(server.pid(), core, address, window, seed);
 
         let mut load =
             self.start(&mut self.load_command(job, address), self.cores.map(|cores| cores.load))?;

@@ -1,5 +1,5 @@
-//! The memory, threads and processes of a tree: read before the first connection and, with all of them open, after
-//! the window.
+//! The memory, threads and processes of a tree: read before the first connection and, with all of them open,
+//! after the window.
 
 use fastrand::Rng;
 
@@ -15,8 +15,8 @@ const READ: usize = 64;
 pub(crate) struct Usage {
     /// Proportional set size; resident set size where the kernel does not offer it.
     pub(crate) memory_bytes: u64,
-    /// The part of it that belongs to no file: what the program has allocated. Without the pages of the program
-    /// itself, whose share changes with the number of others that run it.
+    /// The part of it that belongs to no file: what the program has allocated. Without the pages of the
+    /// program itself, whose share changes with the number of others that run it.
     pub(crate) memory_allocated_bytes: u64,
     /// Sum of each process's largest resident set.
     pub(crate) memory_peak_bytes: u64,
