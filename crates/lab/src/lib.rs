@@ -2,10 +2,11 @@
 //! records it, and reports.
 //!
 //! In reading order: `experiment` is what a definition can say, `plan` decides the points and their order from it,
-//! `trial` measures one point with the help of `process` (a child that cannot be left behind) and `tree` (what a server
-//! with all its processes uses), `verdict` judges it, [`record`] writes it down, and `run` does this for all of them. [`report`]
+//! `trial` measures one point with the help of `process` (a child that cannot be left behind) and `observe` (what a server
+//! with all its processes does and holds), `verdict` judges it, [`record`] writes it down, and `run` does this for all of them. [`report`]
 //! draws the pictures from the recorded files alone.
 
+mod activity;
 mod calibration;
 mod canary;
 mod compare;
@@ -19,6 +20,7 @@ mod machine;
 mod measure;
 mod observe;
 mod plan;
+mod proc;
 mod process;
 mod progress;
 pub mod record;
@@ -32,6 +34,7 @@ mod syscalls;
 mod table;
 mod tree;
 mod trial;
+mod usage;
 mod verdict;
 
 pub use compare::{

@@ -82,7 +82,7 @@ pub(crate) struct Needs {
     open_ns: u64,
     /// What each connection that is already open adds to that, in nanoseconds.
     open_more_ns: u64,
-    /// Reading what one more connection adds to the process tree, with a margin: what is read too late is lost.
+    /// Finding what one more connection adds to the process tree, with a margin: what is read too late is lost.
     observe_ns: u64,
 }
 
@@ -106,7 +106,7 @@ impl Needs {
         Duration::from_nanos(one_by_one.saturating_add(pairs.saturating_mul(2 * self.open_more_ns)))
     }
 
-    /// Reading memory, threads and context switches of the server.
+    /// Finding all processes and threads of the server, and reading some of them.
     pub(crate) fn observe(&self, connections: usize) -> Duration {
         Duration::from_nanos(self.observe_ns.saturating_mul(connections as u64))
     }

@@ -1,220 +1,355 @@
-//! Watches a server through the phases of a point: what it uses at rest, what it does in the window, what it holds
-//! while all connections are open.
+//! What the lab sees of a server while the load generator loads it, and what of it goes into the point.
+//!
+//! Nothing is read within the window. Its two edges are short: clocks, the counters of a few processes, two
+//! small files for the whole machine. What takes longer, looking for the processes and reading their memory,
+//! is done before and behind them. How many processes are read at the edges depends on the length of the
+//! window, so that with any number of processes the lab takes less than a hundredth of a core; what it took
+//! is recorded with the point.
 
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
-use crate::counters::{Counters, KernelMemory, USER_HZ};
-use crate::record::{Costs, Memory, Network, Point, Quiet};
-use crate::sample::{Progress, Sample};
-use crate::tree::{CpuTimes, Tree, Usage};
+use crate::activity::{self, Sample};
+use crate::counters::{KernelMemory, Processors, loopback_bytes, socket_buffers_bytes};
+use crate::record::{Costs, Memory, Network, Point};
+use crate::tree::{Clock, CpuTimes, Processes, Tree, nanoseconds};
+use crate::usage::Usage;
 use crate::verdict::LoadResult;
 
+/// Part of the window after which its first edge has to be read. What the server does before that is not in
+/// its figures, while its messages are: figures that are further off are no figures. Where the lab shares a
+/// busy core it may take that long.
+const LATE: f64 = 0.02;
+/// Parts of the window's time that reading at its edges may take of one core, and what reading one thing at
+/// both of them takes where thousands of processes share the caches: the exact clock of a process, ...
+const EXACT: (f64, Duration) = (0.005, Duration::from_nanos(2_000));
+/// ... its two clocks for user and system time, ...
+const TICKS: (f64, Duration) = (0.001, Duration::from_nanos(4_000));
+/// ... and the two files of a process or the one of a thread.
+const FILES: (f64, Duration) = (0.001, Duration::from_nanos(40_000));
+/// More of those would not make the figures any better.
+const MOST_FILES: usize = 64;
+
+/// The load generator opens its connections.
 pub(crate) const CONNECTING: &str = "connecting";
+/// The window is over, and the connections are still open.
 pub(crate) const HOLDING: &str = "holding its connections";
 
 /// What the lab saw of the server, and the load generator reported.
+#[derive(Debug)]
 pub(crate) struct Observed {
     pub(crate) idle: Usage,
     pub(crate) loaded: Option<Usage>,
-    /// CPU time of the whole tree in the window.
+    /// CPU time of the whole tree in the window; `None` too if it was read too late.
     pub(crate) server_cpu_ns: Option<u64>,
     pub(crate) result: LoadResult,
-    idle_kernel: KernelMemory,
-    loaded_kernel: Option<KernelMemory>,
+    /// Without the bytes that the load generator counted.
+    costs: Option<Costs>,
+    quiet: Option<(f64, f64)>,
+    memory: Option<Memory>,
     network: Option<Network>,
-    window: Option<InWindow>,
-    is_loopback: bool,
 }
 
 /// Follows the load generator's phases and reads the server's state at the right moments.
 #[derive(Debug)]
 pub(crate) struct Watch {
+    /// What the load generator does now.
     pub(crate) doing: &'static str,
     server: Pid,
+    /// The one that the server has to itself, if nobody disturbs it.
     core: Option<usize>,
-    is_loopback: bool,
+    over_loopback: bool,
+    /// As long as planned.
+    duration: Duration,
+    random: Rng,
     idle: Usage,
-    idle_kernel: KernelMemory,
-    at_start: Counters,
-    tree: Option<(Tree, Sample)>,
-    open: Option<Edge>,
-    window: Option<InWindow>,
+    before: Kernel,
+    slab_connected: Option<u64>,
+    watched: Option<Watched>,
+    opened: Option<Edge>,
+    /// The first edge was read when a good part of the window was over.
+    is_late: bool,
+    window: Option<Window>,
+    loaded: Option<Usage>,
+    memory: Option<Memory>,
     network: Option<Network>,
-    loaded: Option<(Usage, KernelMemory)>,
+}
+
+/// What the kernel had counted before the load generator started.
+#[derive(Debug)]
+struct Kernel {
+    memory: Option<KernelMemory>,
+    socket_buffers_bytes: Option<u64>,
+    network: Option<Network>,
+}
+
+/// Whom the lab looks at when the window opens and when it closes.
+#[derive(Debug)]
+struct Watched {
+    who: Who,
+    /// The server, or as much of it as there is time to read the clocks of.
+    clocks: Tree,
+    sample: Sample,
+    core: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Who {
+    server: Tree,
+    /// The load generator, and the kernel's threads for softirqs.
+    helpers: Vec<Pid>,
+    /// Everybody else on this machine, but the lab.
+    others: Tree,
 }
 
 /// One edge of the window.
 #[derive(Debug)]
 struct Edge {
-    cpu: CpuTimes,
-    progress: Progress,
-    counters: Counters,
     at: Instant,
-    /// CPU time of this thread before the edge was read.
-    own_ns: u64,
+    /// When half of the server's clocks had been read.
+    clocks_at: Instant,
+    /// CPU time of the thread that watches, before and after it read this.
+    observer_ns: [u64; 2],
+    processors: Option<Processors>,
+    loopback_bytes: Option<u64>,
+    server: CpuTimes,
+    /// CPU time of the load generator, the softirqs and the lab.
+    helpers_ns: u64,
+    others: CpuTimes,
+    sample: activity::Reading,
 }
 
-/// What happened between the edges.
+/// What happened between the two edges.
 #[derive(Debug, Clone, Copy)]
-struct InWindow {
-    cpu_ns: u64,
+struct Window {
+    server_cpu_ns: u64,
+    /// Without the bytes that the load generator counted.
     costs: Costs,
-    steal: f64,
-    /// Busy time of the whole machine, in cores.
-    busy: f64,
-    /// CPU time of the lab, in cores.
-    own: f64,
-    length_s: f64,
+    /// [`crate::record::Quiet::steal`] and `others_cpu`.
+    quiet: Option<(f64, f64)>,
 }
 
 impl Watch {
-    /// Looks at the server before anybody has connected to it.
-    pub(crate) fn start(server: Pid, core: Option<usize>, is_loopback: bool) -> Watch {
+    /// Begins before the load generator is started. `seed` decides which of many processes are read.
+    pub(crate) fn start(
+        server: Pid,
+        core: Option<usize>,
+        address: SocketAddr,
+        duration: Duration,
+        seed: u64,
+    ) -> Watch {
+        let mut random = Rng::with_seed(seed);
+        // Looking into a process makes the kernel allocate for its files: so it comes before the kernel's
+        // memory.
+        let idle = Usage::of(&Processes::find().tree(server), &mut random);
+        let before = Kernel {
+            memory: KernelMemory::read(),
+            socket_buffers_bytes: socket_buffers_bytes(),
+            network: Network::read(),
+        };
         Watch {
             doing: CONNECTING,
             server,
             core,
-            is_loopback,
-            idle: Tree::of(server).usage(),
-            idle_kernel: KernelMemory::read(),
-            at_start: Counters::read(core),
-            tree: None,
-            open: None,
+            over_loopback: address.ip().is_loopback(),
+            duration,
+            random,
+            idle,
+            before,
+            slab_connected: None,
+            watched: None,
+            opened: None,
+            is_late: false,
             window: None,
-            network: None,
             loaded: None,
+            memory: None,
+            network: None,
         }
     }
 
-    /// The connections stay open until `held_until` if this is the end of the window.
-    pub(crate) fn enter(&mut self, phase: &str, held_until: Instant) {
+    /// The load generator said `at` which phase it has begun. Behind the window it keeps its connections open
+    /// for `hold`.
+    pub(crate) fn enter(&mut self, phase: &str, load: Pid, at: Instant, hold: Duration) {
         match phase {
             "connected" => {
                 self.doing = "warming up";
-                // Looked up here, because it takes long where there are thousands of processes.
-                let tree = Tree::of(self.server);
-                let sample = tree.sample();
-                self.tree = Some((tree, sample));
+                // All connections and processes are there, and no file of theirs in /proc has been looked at.
+                self.slab_connected = KernelMemory::read().map(|memory| memory.slab_bytes);
+                let who = Who::find(self.server, load);
+                self.watched = Some(Watched::choose(who, self.core, self.duration, &mut self.random));
             }
             "measuring" => {
-                self.open = self.tree.as_ref().map(|(tree, sample)| Edge::read(tree, sample, self.core));
                 self.doing = "measuring";
+                self.opened = self.watched.as_mut().map(Watched::read);
+                let late =
+                    self.opened.as_ref().map_or(Duration::ZERO, |edge| edge.clocks_at.duration_since(at));
+                self.is_late = late.as_secs_f64() > LATE * self.duration.as_secs_f64();
             }
             "measured" => {
-                if let (Some((tree, sample)), Some(open)) = (&self.tree, &self.open) {
-                    let close = Edge::read(tree, sample, self.core);
-                    let own_ns = own_cpu_ns() - open.own_ns;
-                    self.network = Some(close.counters.network_since(&self.at_start));
-                    let now = Tree::of(self.server);
-                    let newcomers = now.newcomers(tree).cpu_times().since(&CpuTimes::default());
-                    self.window = Some(InWindow::between(open, &close, sample, newcomers, own_ns));
-                    let loaded = (now.usage(), KernelMemory::read());
-                    // Memory and threads count only if all connections were open while they were read.
-                    self.loaded = Some(loaded).filter(|_| Instant::now() <= held_until);
-                }
                 self.doing = HOLDING;
+                self.window_closed(load, at + hold);
             }
             _ => {}
         }
     }
 
+    fn window_closed(&mut self, load: Pid, held_until: Instant) {
+        let (Some(watched), Some(opened)) = (&mut self.watched, &self.opened) else { return };
+        let closed = watched.read();
+        let socket_buffers_bytes = socket_buffers_bytes();
+        let kernel = KernelMemory::read();
+        self.network = Network::read().zip(self.before.network).map(|(now, before)| now.since(&before));
+        let now = Who::find(self.server, load);
+        let mut window = watched.between(opened, &closed, &now);
+        window.costs.bytes_on_wire = window.costs.bytes_on_wire.filter(|_| self.over_loopback);
+        self.window = Some(window);
+        // Memory and threads count only if all connections were open while they were read.
+        let loaded = Usage::of(&now.server, &mut self.random);
+        self.loaded = Some(loaded).filter(|_| Instant::now() <= held_until);
+        self.memory = self.loaded.and_then(|loaded| {
+            let (kernel, before) = (kernel?, self.before.memory?);
+            Some(Memory {
+                user_bytes: grown(self.idle.memory_allocated_bytes, loaded.memory_allocated_bytes),
+                page_tables_bytes: grown(self.idle.page_tables_bytes, loaded.page_tables_bytes),
+                kernel_stacks_bytes: grown(before.stacks_bytes, kernel.stacks_bytes),
+                socket_buffers_bytes: grown(self.before.socket_buffers_bytes?, socket_buffers_bytes?),
+                slab_bytes: grown(before.slab_bytes, self.slab_connected?),
+            })
+        });
+    }
+
     /// Everything that was seen, with what the load generator reports.
     pub(crate) fn observed(self, result: LoadResult) -> Observed {
+        let in_time = self.window.filter(|_| !self.is_late);
         Observed {
             idle: self.idle,
-            loaded: self.loaded.map(|(usage, _)| usage),
-            server_cpu_ns: self.window.map(|window| window.cpu_ns),
+            loaded: self.loaded,
+            server_cpu_ns: in_time.map(|window| window.server_cpu_ns),
             result,
-            idle_kernel: self.idle_kernel,
-            loaded_kernel: self.loaded.map(|(_, kernel)| kernel),
+            costs: in_time.map(|window| window.costs),
+            quiet: self.window.and_then(|window| window.quiet),
+            memory: self.memory,
             network: self.network,
-            window: self.window,
-            is_loopback: self.is_loopback,
         }
     }
 }
 
-impl Edge {
-    /// The exact figures first, and as close to the edge as can be.
-    fn read(tree: &Tree, sample: &Sample, core: Option<usize>) -> Edge {
-        let own_ns = own_cpu_ns();
-        let cpu = tree.cpu_times();
-        let counters = Counters::read(core);
-        Edge { cpu, counters, progress: sample.progress(), at: Instant::now(), own_ns }
+impl Who {
+    /// Looks for them in all of /proc, which takes long where there are thousands of processes.
+    fn find(server: Pid, load: Pid) -> Who {
+        let processes = Processes::find();
+        let server = processes.tree(server);
+        let helpers: Vec<Pid> = processes.softirq.iter().copied().chain([load]).collect();
+        let aside: Vec<Pid> = helpers.iter().copied().chain([Pid::this()]).collect();
+        let others = processes.others(&server, &aside);
+        Who { server, helpers, others }
     }
 }
 
-impl InWindow {
-    fn between(open: &Edge, close: &Edge, sample: &Sample, newcomers_ns: u64, own_ns: u64) -> InWindow {
-        let length_s = (close.at - open.at).as_secs_f64();
-        let cores = |ticks: u64| ticks as f64 / USER_HZ as f64 / length_s;
-        let cpu_ns = close.cpu.since(&open.cpu) + newcomers_ns;
-        let done = sample.done(&open.progress, &close.progress);
-        let (user, system) = match (open.counters.core_ticks, close.counters.core_ticks) {
-            (Some(then), Some(now)) => ((now.0 - then.0) as f64, (now.1 - then.1) as f64),
-            _ => (done.user_ticks, done.system_ticks),
+impl Watched {
+    fn choose(who: Who, core: Option<usize>, window: Duration, random: &mut Rng) -> Watched {
+        let affordable = |(share, each): (f64, Duration)| {
+            (share * window.as_secs_f64() / each.as_secs_f64()).max(1.0) as usize
         };
-        let user_share = if user + system > 0.0 { user / (user + system) } else { 0.0 };
-        let user_cpu_ns = (cpu_ns as f64 * user_share).round() as u64;
+        let files = affordable(FILES).min(MOST_FILES);
+        Watched {
+            clocks: who.server.thinned(affordable(EXACT), random),
+            sample: Sample::of(&who.server, files, affordable(TICKS), random),
+            core,
+            who,
+        }
+    }
+
+    fn read(&mut self) -> Edge {
+        let observer_ns = observer_ns();
+        let lab_ns = nanoseconds(ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap_or(0);
+        let helpers_ns: u64 = self.who.helpers.iter().filter_map(|&pid| Clock::Exact.read(pid)).sum();
+        let (processors, loopback_bytes) = (Processors::read(self.core), loopback_bytes());
+        let at = Instant::now();
+        let server = self.clocks.cpu_times();
+        let clocks_at = at + at.elapsed() / 2;
+        let edge = Edge {
+            at,
+            clocks_at,
+            observer_ns: [observer_ns; 2],
+            processors,
+            loopback_bytes,
+            server,
+            helpers_ns: lab_ns + helpers_ns,
+            others: self.who.others.cpu_times(),
+            sample: self.sample.read(),
+        };
+        Edge { observer_ns: [observer_ns, self::observer_ns()], ..edge }
+    }
+
+    /// What happened from `opened` to `closed`; `now` is who was there a little later.
+    fn between(&self, opened: &Edge, closed: &Edge, now: &Who) -> Window {
+        let newcomers = |now: &Tree, then: &Tree| now.newcomers(then).cpu_times().total();
+        let server_cpu_ns = closed.server.since(&opened.server) + newcomers(&now.server, &self.who.server);
+        let activity = self.sample.between(&opened.sample, &closed.sample);
+        let processors = closed.processors.zip(opened.processors);
+        let on_core =
+            processors.and_then(|(now, then)| now.user_share_since(&then, server_cpu_ns as f64 / 1e9));
+        let share = match activity.user_share {
+            Some(share) if self.sample.has_all_clocks() => Some(share),
+            // A window sees some hundreds of ticks: few of them meet one of the few processes that were
+            // asked.
+            share => on_core.or(share),
+        };
+        // Where no tick met the server the kernel too takes all of its time for user time.
+        let user_cpu_ns = (server_cpu_ns as f64 * share.unwrap_or(1.0)).round() as u64;
+        let loopback_bytes = closed.loopback_bytes.zip(opened.loopback_bytes);
         let costs = Costs {
             user_cpu_ns,
-            system_cpu_ns: cpu_ns - user_cpu_ns,
-            switches_voluntary: done.voluntary.round() as u64,
-            switches_involuntary: done.involuntary.round() as u64,
-            faults_minor: done.faults_minor.round() as u64,
-            faults_major: done.faults_major.round() as u64,
+            system_cpu_ns: server_cpu_ns.saturating_sub(user_cpu_ns),
+            switches_voluntary: activity.switches_voluntary,
+            switches_involuntary: activity.switches_involuntary,
+            faults_minor: activity.faults_minor,
+            faults_major: activity.faults_major,
             bytes_to_server: 0,
             bytes_from_server: 0,
-            bytes_on_wire: Some(close.counters.loopback_bytes.saturating_sub(open.counters.loopback_bytes)),
-            processes_read: sample.len() as u64,
-            observer_cpu_ns: own_ns,
+            bytes_on_wire: loopback_bytes.map(|(now, then)| now.saturating_sub(then)),
+            processes_read: activity.processes_read,
+            observer_cpu_ns: closed.observer_ns[1].saturating_sub(opened.observer_ns[0]),
         };
-        InWindow {
-            cpu_ns,
-            costs,
-            steal: cores(close.counters.steal_ticks.saturating_sub(open.counters.steal_ticks)),
-            busy: cores(close.counters.busy_ticks.saturating_sub(open.counters.busy_ticks)),
-            own: own_ns as f64 / 1e9 / length_s,
-            length_s,
-        }
+        let elapsed_s = closed.at.duration_since(opened.at).as_secs_f64();
+        let known_ns = server_cpu_ns + closed.helpers_ns.saturating_sub(opened.helpers_ns);
+        let others_ns = closed.others.since(&opened.others) + newcomers(&now.others, &self.who.others);
+        let quiet = processors.filter(|_| elapsed_s > 0.0).map(|(now, then)| {
+            let unseen = now.others_since(&then, elapsed_s, known_ns as f64 / 1e9);
+            let seen = others_ns as f64 / 1e9 / elapsed_s;
+            (now.steal_since(&then, elapsed_s), seen.max(unseen))
+        });
+        Window { server_cpu_ns, costs, quiet }
     }
 }
 
 impl Observed {
-    /// Writes costs, memory and the state of the machine into the point.
+    /// Writes into the point what the server did and held beside its CPU time, and how quiet the machine was.
     pub(crate) fn fill(&self, point: &mut Point) {
+        point.costs = self.costs.map(|costs| Costs {
+            bytes_to_server: self.result.bytes_sent.unwrap_or(0),
+            bytes_from_server: self.result.bytes_received.unwrap_or(0),
+            ..costs
+        });
+        point.memory = self.memory;
         point.network = self.network;
-        if let Some(window) = self.window {
-            point.costs = Some(Costs {
-                bytes_to_server: self.result.bytes_sent.unwrap_or(0),
-                bytes_from_server: self.result.bytes_received.unwrap_or(0),
-                bytes_on_wire: window.costs.bytes_on_wire.filter(|_| self.is_loopback),
-                ..window.costs
-            });
-            let server = window.cpu_ns as f64 / 1e9 / window.length_s;
-            let client = self.result.client_cpu_ns.unwrap_or(0) as f64 / 1e9 / window.length_s;
-            // The kernel counts the whole machine in ticks: less than nothing is nothing.
-            let others_cpu = (window.busy - server - client - window.own).max(0.0);
-            point.quiet = Some(Quiet { steal: window.steal, others_cpu, ..Quiet::default() });
-        }
-        if let (Some(loaded), Some(kernel)) = (self.loaded, self.loaded_kernel) {
-            let grown = |now: u64, then: u64| now as i64 - then as i64;
-            point.memory = Some(Memory {
-                user_bytes: grown(loaded.memory_allocated_bytes, self.idle.memory_allocated_bytes),
-                page_tables_bytes: grown(loaded.page_tables_bytes, self.idle.page_tables_bytes),
-                kernel_stacks_bytes: kernel.stacks - self.idle_kernel.stacks,
-                socket_buffers_bytes: kernel.socket_buffers - self.idle_kernel.socket_buffers,
-                slab_bytes: kernel.slab - self.idle_kernel.slab,
-            });
+        if let Some((steal, others_cpu)) = self.quiet {
+            let quiet = point.quiet.get_or_insert_default();
+            (quiet.steal, quiet.others_cpu) = (steal, others_cpu);
         }
     }
 }
 
-/// CPU time of this thread: the lab's own share of the load.
-fn own_cpu_ns() -> u64 {
-    let time = ClockId::CLOCK_THREAD_CPUTIME_ID.now().expect("every Linux has this clock");
-    time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs()
+/// CPU time of the thread that watches.
+fn observer_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap_or(0)
+}
+
+fn grown(before: u64, now: u64) -> i64 {
+    now as i64 - before as i64
 }

@@ -180,7 +180,7 @@ impl Plan {
         if job.limit.is_some() {
             return Duration::ZERO;
         }
-        overhead(job) + Duration::from_millis(self.warmup_ms + self.window_ms)
+        overhead(job) + warmup(self, job) + Duration::from_millis(self.window_ms)
     }
 
     /// What opening and closing a point's connections takes.
@@ -231,17 +231,21 @@ impl Plan {
 
     fn window_that_fits(&self, budget: Duration, shortest: Duration, longest: Duration) -> u64 {
         let run: Vec<&Job> = self.jobs.iter().filter(|job| job.limit.is_none()).collect();
-        let fixed: Duration =
-            run.iter().map(|job| overhead(job) + Duration::from_millis(self.warmup_ms)).sum();
+        let fixed: Duration = run.iter().map(|job| overhead(job) + warmup(self, job)).sum();
         let points = u32::try_from(run.len().max(1)).unwrap_or(u32::MAX);
         let share = budget.saturating_sub(fixed) / points;
         milliseconds(share.min(longest).max(shortest))
     }
 }
 
+/// Load before the window of this point: never less than the lab needs to find the server's processes.
+pub(crate) fn warmup(plan: &Plan, job: &Job) -> Duration {
+    Duration::from_millis(plan.warmup_ms).max(needs(&job.model).observe(job.connections))
+}
+
 /// How long the load generator may take until the rate is steady.
-pub(crate) fn warmup_limit(plan: &Plan) -> Duration {
-    Duration::from_millis(plan.warmup_ms.saturating_mul(WARMUP_LIMIT))
+pub(crate) fn warmup_limit(plan: &Plan, job: &Job) -> Duration {
+    Duration::from_millis(plan.warmup_ms.saturating_mul(WARMUP_LIMIT)).max(warmup(plan, job))
 }
 
 /// How long the load generator is to hold its connections open after the window.

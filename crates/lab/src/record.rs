@@ -158,8 +158,8 @@ pub struct Point {
 /// measured on a random sample of the processes and scaled up; see `processes_read`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Costs {
-    /// CPU time in user mode. The kernel knows the sum to the nanosecond and the parts by what it saw at its ticks: on the
-    /// server's own core where it has one, else in the processes that were read.
+    /// CPU time in user mode. The kernel knows the sum to the nanosecond and the parts by what it saw at its ticks: in all of
+    /// the server's processes, or, where they are too many, on the server's core if it was alone there, else in some of them.
     pub user_cpu_ns: u64,
     /// CPU time in the kernel.
     pub system_cpu_ns: u64,

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::error::LabError;
 use crate::machine::{Cores, needs};
 use crate::observe::{CONNECTING, HOLDING, Observed, Watch};
-use crate::plan::{Job, Plan, hold, warmup_limit};
+use crate::plan::{Job, Plan, hold, warmup, warmup_limit};
 use crate::process::{Line, Next, Process};
 use crate::record::{Point, Status};
 use crate::verdict::{LoadResult, blank, fill};
@@ -118,8 +118,10 @@ impl Trial<'_> {
     ) -> Result<Observed, Failure> {
         let (mut server, address) = self.start_server(job, prefix)?;
         spectator.server_started(server.pid());
-        let mut watch =
-            Watch::start(server.pid(), self.cores.map(|cores| cores.server), address.ip().is_loopback());
+        let window = Duration::from_millis(self.plan.window_ms);
+        let core = self.cores.map(|cores| cores.server);
+        let seed = self.plan.seed ^ job.order as u64;
+        let mut watch = Watch::start(server.pid(), core, address, window, seed);
 
         let mut load =
             self.start(&mut self.load_command(job, address), self.cores.map(|cores| cores.load))?;
@@ -129,7 +131,7 @@ impl Trial<'_> {
             match Said::parse(&line.text) {
                 Ok(Said::Phase(phase)) => {
                     spectator.phase(&phase);
-                    watch.enter(&phase, line.at + hold(job));
+                    watch.enter(&phase, load.pid(), line.at, hold(job));
                 }
                 Ok(Said::Result(result)) => break *result,
                 Err(reason) => return Err(broken("load generator", &reason)),
@@ -203,8 +205,8 @@ impl Trial<'_> {
         command.args(["load", &url, "--json", "--phases"]);
         command.args(["--connections", &job.connections.to_string()]);
         command.args(["--duration", &ms(self.plan.window_ms.into())]);
-        command.args(["--warmup", &ms(self.plan.warmup_ms.into())]);
-        command.args(["--warmup-limit", &ms(warmup_limit(self.plan).as_millis())]);
+        command.args(["--warmup", &ms(warmup(self.plan, job).as_millis())]);
+        command.args(["--warmup-limit", &ms(warmup_limit(self.plan, job).as_millis())]);
         command.args(["--hold", &ms(hold(job).as_millis())]);
         command.args(["--payload", &self.plan.payload_bytes.to_string()]);
         match self.plan.rate_per_s {
@@ -251,7 +253,7 @@ impl Trial<'_> {
             // What a slower machine than the one that the estimate is from may need.
             CONNECTING => needs(&job.model).open_and_close(job.connections) * 5,
             HOLDING => hold(job),
-            _ => warmup_limit(self.plan) + Duration::from_millis(self.plan.window_ms),
+            _ => warmup_limit(self.plan, job) + Duration::from_millis(self.plan.window_ms),
         };
         self.patience + work
     }
