@@ -46,6 +46,8 @@ pub(crate) fn judge(point: &mut Point, server_cores: f64) {
             check.holds == Some(false) && matches!(check.name, CheckName::Steady | CheckName::Quiet)
         });
         let is_broken = failed.name == CheckName::LittlesLaw && !is_disturbed;
+        let because = |check: &&Check| check.holds == Some(false) && check.name != CheckName::LittlesLaw;
+        let failed = point.checks.iter().find(because).unwrap_or(failed);
         point.status = if is_broken { Status::Invalid } else { Status::Doubtful };
         point.reason = Some(failed.evidence.clone());
     }

@@ -53,7 +53,9 @@ impl Bench {
 
     fn server_is_gone(&self, model: &str) -> bool {
         let pid = fs::read_to_string(self.path(&format!("server-{model}.pid"))).unwrap();
-        !Path::new("/proc").join(pid.trim()).exists()
+        // What was killed is nobody's any more, and init may take its time to bury it.
+        let stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
+        stat.map_or(true, |stat| stat.contains(") Z "))
     }
 }
 

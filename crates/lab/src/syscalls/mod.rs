@@ -176,15 +176,11 @@ fn line(trial: &Trial, job: &Job, means: &Means) -> Result<Option<CensusLine>, L
             let on =
                 counting.on_for.zip(point.window_s).map_or(0.0, |(on, window)| on.as_secs_f64() / window);
             line.messages = (point.messages.unwrap_or(0) as f64 * on) as u64;
-            line.note = counting.error.or(point.reason);
+            line.note = counting.error.or_else(|| point.reason.filter(|_| point.messages.is_none()));
             counting.counts
         }
         Means::Strace => {
             line.how = "strace".to_owned();
-            line.note = Some(
-                "Counted by strace over the server's whole life, the opening of its connections included."
-                    .to_owned(),
-            );
             let table =
                 tempfile::NamedTempFile::new().map_err(LabError::file(Path::new("a temporary file")))?;
             let Some((point, _)) =
@@ -192,6 +188,9 @@ fn line(trial: &Trial, job: &Job, means: &Means) -> Result<Option<CensusLine>, L
             else {
                 return Ok(None);
             };
+            let whole_life =
+                "Counted by strace over the server's whole life, the opening of its connections included.";
+            line.note = Some(point.reason.unwrap_or_else(|| whole_life.to_owned()));
             // The warm-up is as much a part of its life as the window.
             let warm = point.warmup_s.zip(point.window_s).map_or(0.0, |(warmup, window)| warmup / window);
             line.messages = (point.messages.unwrap_or(0) as f64 * (1.0 + warm)) as u64;

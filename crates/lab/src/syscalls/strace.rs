@@ -7,16 +7,16 @@ use std::process::{Command, Stdio};
 /// Whether there is a strace that may trace.
 pub(super) fn is_usable() -> bool {
     let attempt = Command::new("strace")
-        .args(["-f", "-c", "-o", "/dev/null", "true"])
+        .args(["-I", "waiting", "-f", "-c", "-o", "/dev/null", "true"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
     attempt.is_ok_and(|status| status.success())
 }
 
-/// What is put before the server's command.
+/// What is put before the server's command. By default a strace that writes to a file holds back the signal that ends the server.
 pub(super) fn prefix(table: &Path) -> Vec<String> {
-    let words = ["strace", "-f", "-qq", "-c", "-o"].map(str::to_owned);
+    let words = ["strace", "-I", "waiting", "-f", "-qq", "-c", "-o"].map(str::to_owned);
     words.into_iter().chain([table.display().to_string()]).collect()
 }
 
