@@ -9,6 +9,7 @@
 mod activity;
 mod calibration;
 mod canary;
+mod checksums;
 mod compare;
 mod counters;
 mod environment;
@@ -36,6 +37,7 @@ mod tree;
 mod trial;
 mod usage;
 mod verdict;
+mod verify;
 
 pub use compare::{
     CompareError, CompareOptions, CompareRow, Comparison, Figure, Gate, GateOutcome, RowVerdict, compare,
@@ -48,6 +50,7 @@ pub use run::{Interrupt, RunOptions, run};
 pub use stats::{Estimate, Method, Ratio};
 pub use summary::{ExperimentSummary, PerConnection, PerMessage, Row, RowLimiter, RunSummary};
 pub use syscalls::CensusLine;
+pub use verify::{Examined, Verification, verify};
 
 /// This moment in UTC, to the second, as in `2026-11-20T22:31:43Z`.
 fn now() -> String {

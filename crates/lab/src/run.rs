@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::checksums;
 use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{Effort, Experiment, find};
@@ -198,6 +199,9 @@ impl Lab<'_> {
             }
         };
         summary.interrupted = self.interrupt.triggered();
+        if let Err(error) = checksums::write(dir) {
+            summary.report_error.get_or_insert(format!("{}: {error}", checksums::CHECKSUMS));
+        }
         summary.elapsed_s = begun.elapsed().as_secs_f64();
         Ok(summary)
     }

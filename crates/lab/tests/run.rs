@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use switchboard_lab::record::{Point, Status, read_histograms, read_points};
-use switchboard_lab::{Interrupt, LabError, Progress, RunOptions, run};
+use switchboard_lab::{Interrupt, LabError, Progress, RunOptions, run, verify};
 use tempfile::TempDir;
 
 /// A folder with the program in it and the options to run it.
@@ -226,4 +226,143 @@ fn a_program_that_is_not_there_stops_the_run() {
     let error = run(&bench.options, &Interrupt::new()).unwrap_err();
     assert_eq!(error.exit_status(), 1);
     assert!(error.to_string().contains("nothing: No such file"), "{error}");
+}
+
+/// A folder that a run has left, to be damaged.
+fn verified() -> (Bench, PathBuf) {
+    let bench = Bench::new(&["epoll", "udp"]);
+    bench.run();
+    let dir = bench.path("results");
+    (bench, dir)
+}
+
+/// The problems that verifying finds, by what was examined.
+fn problems(dir: &Path) -> Vec<(&'static str, String)> {
+    let examined = verify(dir).examined;
+    examined.iter().flat_map(|one| one.problems.iter().map(|problem| (one.what, problem.clone()))).collect()
+}
+
+/// Writes the checksums again, as somebody would who covers his tracks.
+fn cover_tracks(dir: &Path) {
+    let sums = std::process::Command::new("sh")
+        .args(["-c", "sha256sum $(ls | grep -v SHA256SUMS) > SHA256SUMS"])
+        .current_dir(dir)
+        .status()
+        .unwrap();
+    assert!(sums.success());
+}
+
+#[test]
+fn a_folder_that_a_run_left_verifies_and_its_checksums_are_those_of_sha256sum() {
+    let (_bench, dir) = verified();
+    // The stand-in's histogram is no histogram, and its other figures are no measurements.
+    let found: Vec<_> = problems(&dir)
+        .into_iter()
+        .filter(|(what, _)| ["checksums", "plan", "report", "verdicts"].contains(what))
+        .collect();
+    assert_eq!(found, []);
+    let check = std::process::Command::new("sha256sum")
+        .args(["--check", "--quiet", "SHA256SUMS"])
+        .current_dir(&dir)
+        .status();
+    assert!(check.unwrap().success());
+}
+
+#[test]
+fn every_file_that_was_changed_or_removed_is_named() {
+    let (_bench, dir) = verified();
+    let names: Vec<String> =
+        fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names.iter().filter(|name| *name != "SHA256SUMS") {
+        let path = dir.join(name);
+        let whole = fs::read(&path).unwrap();
+        let mut changed = whole.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        for damaged in [Some(changed), None] {
+            match damaged {
+                Some(bytes) => fs::write(&path, bytes).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            let found = problems(&dir);
+            let named = found
+                .iter()
+                .any(|(what, problem)| *what == "checksums" && problem.starts_with(name.as_str()));
+            assert!(named, "{name}: {found:?}");
+            fs::write(&path, &whole).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_edited_figure_is_found_though_the_checksums_were_written_again() {
+    let (_bench, dir) = verified();
+    let file = dir.join("points.jsonl");
+    let whole = fs::read_to_string(&file).unwrap();
+    for (from, to, what) in [
+        (r#""messages_per_s":1000.0"#, r#""messages_per_s":2000.0"#, "figures"),
+        (r#""share_of_ceiling":null"#, r#""share_of_ceiling":0.5"#, "verdicts"),
+        (r#""lost":12"#, r#""lost":0"#, "verdicts"),
+    ] {
+        assert!(whole.contains(from), "{from}");
+        fs::write(&file, whole.replacen(from, to, 1)).unwrap();
+        cover_tracks(&dir);
+        let found = problems(&dir);
+        assert!(found.iter().any(|(which, _)| *which == what), "{from}: {found:?}");
+        assert!(!found.iter().any(|(which, _)| *which == "checksums"), "{found:?}");
+    }
+    fs::write(&file, &whole).unwrap();
+    fs::write(dir.join("throughput.svg"), "<svg/>").unwrap();
+    cover_tracks(&dir);
+    let found = problems(&dir);
+    assert!(
+        found.iter().any(|(what, problem)| *what == "report" && problem.starts_with("throughput.svg")),
+        "{found:?}"
+    );
+    let lines = whole.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>();
+    fs::write(&file, lines).unwrap();
+    cover_tracks(&dir);
+    let found = problems(&dir);
+    assert!(found.iter().any(|(what, problem)| *what == "plan" && problem.contains("missing")), "{found:?}");
+}
+
+#[test]
+fn what_is_no_results_folder_is_told_and_newer_results_are_refused_by_version() {
+    let empty = tempfile::tempdir().unwrap();
+    let found = problems(empty.path());
+    assert!(
+        found.iter().any(|(_, problem)| problem.contains("is this a folder that `switchboard run` made?")),
+        "{found:?}"
+    );
+    let (_bench, dir) = verified();
+    let file = dir.join("points.jsonl");
+    let newer = fs::read_to_string(&file).unwrap().replacen(r#""schema":2"#, r#""schema":3"#, 1);
+    fs::write(&file, newer.replacen(r#""messages":1000"#, r#""messages":"many""#, 2)).unwrap();
+    let found = problems(&dir);
+    assert!(
+        found.iter().any(|(what, problem)| *what == "raw data" && problem.contains("schema 3")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_said_and_nothing_half_written_is_taken_for_whole() {
+    let bench = Bench::new(&["epoll"]);
+    let dir = bench.path("results");
+    fs::create_dir(&dir).unwrap();
+    bench.run();
+    // Everything that is appended from now on meets a device that is always full.
+    let resumed = bench.path("resumed");
+    fs::create_dir(&resumed).unwrap();
+    for name in ["run.json", "environment.json", "calibration.json"] {
+        fs::copy(dir.join(name), resumed.join(name)).unwrap();
+    }
+    symlink("/dev/full", resumed.join("histograms.jsonl")).unwrap();
+    let options = RunOptions { resume: Some(resumed.clone()), out: None, ..bench.options.clone() };
+    let error = run(&options, &Interrupt::new()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("No space left on device") && text.contains("--resume"), "{text}");
+    fs::remove_file(resumed.join("histograms.jsonl")).unwrap();
+    assert_eq!(run(&options, &Interrupt::new()).unwrap().experiments[0].invalid, 0);
 }

@@ -6,6 +6,7 @@ mod load;
 mod models;
 mod run;
 mod serve;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Command {
     Run(run::Args),
     /// Compare two results folders, or two models of one: ratios with intervals, and what really differs
     Compare(compare::Args),
+    /// Derive every figure, verdict and picture of results folders again, and check that nothing was changed
+    Verify(verify::Args),
     /// Make the report and the pictures of a results folder again, from its raw data alone
     Report(run::ReportArgs),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Load(args) => load::load(&args),
         Command::Run(args) => run::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Verify(args) => verify::run(&args),
         Command::Report(args) => run::report(&args),
     };
     result.unwrap_or_else(|failure| {

@@ -16,6 +16,7 @@ mod timeline;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::checksums;
 use crate::error::LabError;
 use crate::plan::Plan;
 use crate::record::{POINTS, write_whole};
@@ -58,6 +59,8 @@ pub fn write(dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let findings = Findings::read(dir)?;
     findings.summary.damaged.iter().for_each(|line| eprintln!("{line}"));
     let names: Vec<String> = findings.draw_into(dir, dir)?;
+    let path = dir.join(checksums::CHECKSUMS);
+    checksums::renew(dir, &names).map_err(|source| ReportError::File { path, source })?;
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 

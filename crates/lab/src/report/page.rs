@@ -69,7 +69,9 @@ pub(super) fn render(
         Ok(Drawn { svg, title: &picture.title, how_to_read: picture.how_to_read, is_over_rounds })
     });
     let environment = fs::read_to_string(dir.join(ENVIRONMENT)).unwrap_or_default();
-    let folder = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // Also where the folder was called `.`.
+    let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let folder = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let page = Page {
         experiment: &plan.experiment,
         question: &plan.question,

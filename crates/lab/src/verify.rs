@@ -1,0 +1,308 @@
+//! Whether a results folder says what was measured: every figure, verdict and picture is derived again from the raw data and must
+//! agree, and nothing may have changed since the run wrote its checksums.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::calibration::{CALIBRATION, Calibration};
+use crate::checksums;
+use crate::judge::judge;
+use crate::plan::Plan;
+use crate::record::{ENVIRONMENT, Point, SCHEMA, Status};
+use crate::report::Findings;
+use crate::rounds::{self, Round};
+use crate::syscalls;
+
+/// Figures that were computed in another order differ in their last digits.
+const TOLERANCE: f64 = 1e-9;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verification {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The folder.
+    pub dir: PathBuf,
+    /// What was examined, in order.
+    pub examined: Vec<Examined>,
+}
+
+/// One thing that was examined.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Examined {
+    /// What.
+    pub what: &'static str,
+    /// What was looked at, or why nothing could be.
+    pub note: String,
+    /// Whether anything could be examined at all.
+    pub could_be_examined: bool,
+    /// What does not agree, each with its file.
+    pub problems: Vec<String>,
+}
+
+impl Verification {
+    /// Whether nothing disagrees.
+    pub fn agrees(&self) -> bool {
+        self.examined.iter().all(|examined| examined.problems.is_empty())
+    }
+}
+
+/// Examines a results folder. Whatever is wrong with it is in the outcome; nothing is changed.
+pub fn verify(dir: &Path) -> Verification {
+    let mut examined = vec![sums(dir)];
+    match rounds::read(dir) {
+        Err(error) => {
+            let problems =
+                vec![format!("points.jsonl: {error}; is this a folder that `switchboard run` made?")];
+            examined.push(Examined {
+                what: "raw data",
+                note: String::new(),
+                could_be_examined: true,
+                problems,
+            });
+        }
+        Ok((rounds, damaged)) => {
+            let damaged =
+                damaged.iter().map(|line| line.to_string().replace(&format!("{}/", dir.display()), ""));
+            examined.push(raw(dir, &rounds, damaged.collect()));
+            examined.push(planned(dir, &rounds));
+            examined.push(figures(&rounds));
+            examined.push(verdicts(dir, &rounds));
+            examined.push(pictures(dir));
+        }
+    }
+    Verification { schema: SCHEMA, dir: dir.to_owned(), examined }
+}
+
+fn sums(dir: &Path) -> Examined {
+    let what = "checksums";
+    match checksums::problems(dir) {
+        Ok(Some(problems)) => {
+            Examined { what, note: "every file is as it was".into(), could_be_examined: true, problems }
+        }
+        Ok(None) => Examined {
+            what,
+            note: "there are none: the folder is older than they are, or the run did not end".into(),
+            could_be_examined: false,
+            problems: Vec::new(),
+        },
+        Err(error) => {
+            let problems = vec![format!("{}: {error}", checksums::CHECKSUMS)];
+            Examined { what, note: String::new(), could_be_examined: true, problems }
+        }
+    }
+}
+
+/// Every line can be read, every file is whole.
+fn raw(dir: &Path, rounds: &[Round], mut problems: Vec<String>) -> Examined {
+    match syscalls::read(dir) {
+        Ok((_, damaged)) => problems.extend(damaged.iter().map(ToString::to_string)),
+        Err(error) => problems.push(format!("{}: {error}", syscalls::SYSCALLS)),
+    }
+    if let Err(error) = Calibration::read(dir) {
+        problems.push(format!("{CALIBRATION}: {error}"));
+    }
+    let environment = fs::read(dir.join(ENVIRONMENT)).map_err(|error| error.to_string());
+    let environment = environment
+        .and_then(|text| serde_json::from_slice::<Value>(&text).map_err(|error| error.to_string()));
+    if let Err(error) = environment {
+        problems.push(format!("{ENVIRONMENT}: {error}"));
+    }
+    let note = format!("{} points, every line can be read", rounds.len());
+    Examined { what: "raw data", note, could_be_examined: true, problems }
+}
+
+/// Every planned point is there, once, and no other.
+fn planned(dir: &Path, rounds: &[Round]) -> Examined {
+    let what = "plan";
+    let plan = match Plan::read(dir) {
+        Ok(plan) => plan,
+        Err(error) => {
+            let problems = vec![error.to_string()];
+            return Examined { what, note: String::new(), could_be_examined: true, problems };
+        }
+    };
+    let name = |(model, connections, round): &(&str, usize, u32)| {
+        format!("{model} at {connections}, round {}", round + 1)
+    };
+    let place = |point: &'_ Point| (point.model.clone(), point.connections, point.round);
+    let wanted: HashSet<(&str, usize, u32)> =
+        plan.jobs.iter().map(|job| (job.model.as_str(), job.connections, job.round)).collect();
+    let mut seen: HashMap<(String, usize, u32), Vec<u32>> = HashMap::new();
+    for round in rounds {
+        seen.entry(place(&round.point)).or_default().push(round.point.attempt);
+    }
+    let mut problems = Vec::new();
+    for ((model, connections, round), attempts) in &seen {
+        let key = (model.as_str(), *connections, *round);
+        if !wanted.contains(&key) {
+            problems.push(format!("points.jsonl: {} is not in the plan", name(&key)));
+        }
+        if attempts.iter().collect::<HashSet<_>>().len() < attempts.len() {
+            problems.push(format!("points.jsonl: {} is there twice", name(&key)));
+        }
+    }
+    let missing = wanted.iter().filter(|(model, connections, round)| {
+        !seen.contains_key(&((*model).to_owned(), *connections, *round))
+    });
+    problems
+        .extend(missing.map(|key| format!("points.jsonl: {} is missing; go on with --resume", name(key))));
+    problems.sort();
+    let note = format!("all {} planned points are there", plan.jobs.len());
+    Examined { what, note, could_be_examined: true, problems }
+}
+
+/// The figures of every point follow from its counts and its histogram.
+fn figures(rounds: &[Round]) -> Examined {
+    let mut problems = Vec::new();
+    let mut count = 0;
+    for Round { point, latency } in rounds {
+        let mut expect = |field: &str, recorded: Option<f64>, derived: Option<f64>| {
+            let (Some(recorded), Some(derived)) = (recorded, derived) else { return };
+            count += 1;
+            if (recorded - derived).abs() > TOLERANCE * derived.abs().max(TOLERANCE) {
+                problems.push(format!(
+                    "points.jsonl: {}: {field} is {recorded}, derived again {derived}",
+                    title(point)
+                ));
+            }
+        };
+        let messages = point.messages.map(|messages| messages as f64);
+        let per = |whole: Option<f64>, part: Option<f64>| Some(whole? / part.filter(|part| *part > 0.0)?);
+        let nanoseconds = |ns: Option<u64>| ns.map(|ns| ns as f64);
+        let window_ns = point.window_s.map(|seconds| seconds * 1e9);
+        expect("messages_per_s", point.messages_per_s, per(messages, point.window_s));
+        let (server, client) = (nanoseconds(point.server_cpu_ns), nanoseconds(point.client_cpu_ns));
+        expect("server_cpu_ns_per_message", point.server_cpu_ns_per_message, per(server, messages));
+        expect("server_cpu", point.server_cpu, per(server, window_ns));
+        expect("client_cpu_ns_per_message", point.client_cpu_ns_per_message, per(client, messages));
+        expect("client_cpu", point.client_cpu, per(client, window_ns));
+        if !point.slices.is_empty() {
+            expect("the sum of slices", Some(point.slices.iter().sum::<u64>() as f64), messages);
+        }
+        match latency {
+            Some(latency) => {
+                expect("the number of latencies in histograms.jsonl", Some(latency.len() as f64), messages);
+                let recorded = point.latency_ns;
+                let quantile =
+                    |q: f64| Some(latency.value_at_quantile(q) as f64).filter(|_| !latency.is_empty());
+                expect("latency_ns.p50", recorded.map(|times| times.p50 as f64), quantile(0.5));
+                expect("latency_ns.p90", recorded.map(|times| times.p90 as f64), quantile(0.9));
+                expect("latency_ns.p99", recorded.map(|times| times.p99 as f64), quantile(0.99));
+                expect("latency_ns.p99_9", recorded.map(|times| times.p99_9 as f64), quantile(0.999));
+                expect("latency_ns.min", recorded.map(|times| times.min as f64), Some(latency.min() as f64));
+                expect("latency_ns.max", recorded.map(|times| times.max as f64), Some(latency.max() as f64));
+                expect("latency_ns.mean", recorded.map(|times| times.mean), Some(latency.mean()));
+            }
+            None if point.status == Status::Ok => {
+                problems.push(format!("histograms.jsonl: {}: there is no histogram", title(point)));
+            }
+            None => {}
+        }
+    }
+    Examined { what: "figures", note: format!("{count} derived again"), could_be_examined: true, problems }
+}
+
+/// Every verdict follows from its point.
+fn verdicts(dir: &Path, rounds: &[Round]) -> Examined {
+    let environment: Value = fs::read(dir.join(ENVIRONMENT))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
+    let server_cores = match environment.get("pinning") {
+        Some(Value::Object(_)) => 1.0,
+        _ => environment.pointer("/cpu/cores").and_then(Value::as_f64).unwrap_or(1.0),
+    };
+    let calibration = Calibration::read(dir).ok().flatten().unwrap_or_default();
+    let judged: Vec<&Round> = rounds.iter().filter(|round| round.point.schema == SCHEMA).collect();
+    let mut problems = Vec::new();
+    for Round { point, .. } in &judged {
+        let mut again = point.clone();
+        again.share_of_ceiling = calibration.share(point);
+        judge(&mut again, server_cores);
+        if again != *point {
+            let (was, is) = (outcome(point), outcome(&again));
+            problems
+                .push(format!("points.jsonl: {}: the verdict is {was}, reached again {is}", title(point)));
+        }
+    }
+    let note = match judged.len() {
+        0 => "these points are older than verdicts are".to_owned(),
+        count => format!("{count} reached again"),
+    };
+    Examined { what: "verdicts", note, could_be_examined: !judged.is_empty(), problems }
+}
+
+/// Page, pictures and summary are what this program makes of the raw data.
+fn pictures(dir: &Path) -> Examined {
+    let what = "report";
+    let again = |problem: String| Examined {
+        what,
+        note: String::new(),
+        could_be_examined: true,
+        problems: vec![problem],
+    };
+    let folder = match tempfile::tempdir() {
+        Ok(folder) => folder,
+        Err(error) => return again(format!("cannot make a temporary folder: {error}")),
+    };
+    let drawn = Findings::read(dir).and_then(|findings| findings.draw_into(dir, folder.path()));
+    let names = match drawn {
+        Ok(names) => names,
+        Err(error) => return again(error.to_string()),
+    };
+    let differs = |name: &&String| fs::read(dir.join(name)).ok() != fs::read(folder.path().join(name)).ok();
+    let problem = |name: &String| {
+        let what = if dir.join(name).exists() { "is not what the raw data give" } else { "is missing" };
+        format!(
+            "{name}: {what}; if another version of switchboard drew it, `switchboard report` draws it again"
+        )
+    };
+    let problems = names.iter().filter(differs).map(problem).collect();
+    Examined {
+        what,
+        note: format!("{} files drawn again, byte for byte", names.len()),
+        could_be_examined: true,
+        problems,
+    }
+}
+
+fn title(point: &Point) -> String {
+    format!("{} at {}, round {}, try {}", point.model, point.connections, point.round + 1, point.attempt)
+}
+
+fn outcome(point: &Point) -> String {
+    let status = serde_json::to_value(point.status).unwrap_or_default();
+    let reason = point.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("{}{reason}", status.as_str().unwrap_or_default())
+}
+
+impl fmt::Display for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        writeln!(f, "{}", self.dir.display())?;
+        for Examined { what, note, could_be_examined, problems } in &self.examined {
+            match (could_be_examined, problems.len()) {
+                (false, _) => writeln!(f, "  – {what}: {note}")?,
+                (true, 0) => writeln!(f, "  ✓ {what}: {note}")?,
+                (true, count) => {
+                    writeln!(
+                        f,
+                        "  ✗ {what}: {count} {}",
+                        if count == 1 { "disagreement" } else { "disagreements" }
+                    )?;
+                    problems.iter().take(SHOWN).try_for_each(|problem| writeln!(f, "      {problem}"))?;
+                    if count > SHOWN {
+                        writeln!(f, "      and {} more (--json has them all)", count - SHOWN)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

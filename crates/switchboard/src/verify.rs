@@ -1,0 +1,28 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use switchboard_lab::{Verification, verify};
+
+use crate::Failure;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Folders that `switchboard run` made
+    #[arg(required = true)]
+    dirs: Vec<PathBuf>,
+    /// Print an array of objects
+    #[arg(long)]
+    json: bool,
+}
+
+/// Status 0: all agrees; 1: something does not.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let all: Vec<Verification> = args.dirs.iter().map(|dir| verify(dir)).collect();
+    if args.json {
+        let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(1, error))?;
+        println!("{text}");
+    } else {
+        all.iter().for_each(|verification| print!("{verification}"));
+    }
+    Ok(ExitCode::from(u8::from(!all.iter().all(Verification::agrees))))
+}
