@@ -353,3 +353,81 @@ fn observer_ns() -> u64 {
 fn grown(before: u64, now: u64) -> i64 {
     now as i64 - before as i64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::tests::Family;
+    use crate::verdict::blank_for_tests;
+    use std::process::Command;
+
+    const WINDOW: Duration = Duration::from_secs(100);
+    const HOLD: Duration = Duration::from_secs(600);
+
+    /// Watches a family that does nothing while this process, in the place of the load generator, does `work`. The window is
+    /// told of so long after it has begun.
+    fn watched(late: Duration, address: &str, work: impl FnOnce()) -> Point {
+        let (family, load) = (Family::start(), Pid::this());
+        let mut watch = Watch::start(family.pid(), None, address.parse().unwrap(), WINDOW, 1);
+        watch.enter("connected", load, Instant::now(), HOLD);
+        watch.enter("measuring", load, Instant::now() - late, HOLD);
+        work();
+        watch.enter("measured", load, Instant::now(), HOLD);
+        let result = r#"{"connections_open":4,"window_ns":1000,"messages":10,"messages_per_s":1.0,"lost":0,
+            "duplicated":0,"reordered":0,"corrupted":0,"latency_ns":null,"last_receiver_ns":null,"connect_ns":null,
+            "upgrade_ns":null,"client_cpu_ns":5,"client_cpu":0.5,"latency_histogram":null,"bytes_sent":700,
+            "bytes_received":660}"#;
+        let observed = watch.observed(serde_json::from_str(result).unwrap());
+        let mut point = blank_for_tests(&crate::plan::Job {
+            order: 0,
+            round: 0,
+            model: "m".into(),
+            mechanism: "echo".into(),
+            connections: 4,
+            limit: None,
+        });
+        point.server_cpu_ns = observed.server_cpu_ns;
+        observed.fill(&mut point);
+        point
+    }
+
+    #[test]
+    fn everything_that_was_watched_is_in_the_point() {
+        let point = watched(Duration::ZERO, "127.0.0.1:1", || {});
+        let costs = point.costs.unwrap();
+        assert_eq!((costs.bytes_to_server, costs.bytes_from_server, costs.processes_read), (700, 660, 3));
+        assert!(costs.bytes_on_wire.is_some() && costs.observer_cpu_ns > 0, "{costs:?}");
+        assert_eq!(Some(costs.user_cpu_ns + costs.system_cpu_ns), point.server_cpu_ns);
+        assert!(point.memory.is_some() && point.network.is_some() && point.quiet.is_some());
+    }
+
+    #[test]
+    fn what_crosses_another_interface_is_not_counted_on_loopback() {
+        let point = watched(Duration::ZERO, "192.0.2.1:1", || {});
+        assert_eq!(point.costs.unwrap().bytes_on_wire, None);
+    }
+
+    #[test]
+    fn an_edge_that_was_read_too_late_gives_no_figures() {
+        let point = watched(WINDOW / 10, "127.0.0.1:1", || {});
+        assert_eq!((point.costs, point.server_cpu_ns), (None, None));
+        assert!(point.quiet.is_some(), "what explains it is kept");
+    }
+
+    #[test]
+    fn a_neighbour_is_seen() {
+        let mut neighbour = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let pid = Pid::from_raw(neighbour.id().cast_signed());
+        let begun = Instant::now();
+        let point = watched(Duration::ZERO, "127.0.0.1:1", || {
+            let before = Clock::Exact.read(pid).unwrap();
+            while Clock::Exact.read(pid).unwrap() < before + 20_000_000 {
+                std::thread::yield_now();
+            }
+        });
+        let others = point.quiet.unwrap().others_cpu;
+        let _ = neighbour.kill();
+        let _ = neighbour.wait();
+        assert!(others * begun.elapsed().as_secs_f64() >= 0.02, "{others}");
+    }
+}

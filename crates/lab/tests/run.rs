@@ -80,7 +80,9 @@ fn a_good_point_has_every_figure() {
     assert_eq!(point.messages_per_s, Some(1000.0));
     assert_eq!(point.latency_ns.unwrap().p99, 4);
     assert_eq!((point.client_cpu, point.client_cpu_ns_per_message), (Some(0.5), Some(500.0)));
-    assert!(point.server_cpu_ns_per_message.is_some() && point.server_memory_idle_bytes > Some(0));
+    assert!(point.server_memory_idle_bytes > Some(0));
+    // A lab that a busy machine lets come to the window too late says nothing about the server's CPU time.
+    assert_eq!(point.server_cpu_ns_per_message.is_some(), point.costs.is_some());
 }
 
 #[test]
