@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::error::LabError;
 use crate::machine::{Cores, core_count, read};
-use crate::record::{ENVIRONMENT, SCHEMA};
+use crate::record::{ENVIRONMENT, SCHEMA, write_whole};
 
 /// Settings of the kernel that change what a socket benchmark measures.
 const SYSCTLS: &[&str] = &[
@@ -56,7 +56,7 @@ pub(crate) fn write(
     let path = dir.join(ENVIRONMENT);
     let text =
         serde_json::to_vec_pretty(&gather(host, cores, busy_share)).expect("a JSON value is valid JSON");
-    fs::write(&path, text).map_err(LabError::file(&path))
+    write_whole(&path, &text).map_err(LabError::file(&path))
 }
 
 /// Why the points of `dir` and those of this machine do not belong into one picture.

@@ -52,7 +52,7 @@ pub enum LabError {
         reason: String,
     },
     /// A file of the results, or of the machine, could not be read or written.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}{}", .path.display(), way_out(.source))]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -99,6 +99,16 @@ pub(crate) fn nearest(name: &str, known: &[String]) -> Option<String> {
     let likeness = |candidate: &String| strsim::jaro_winkler(name, candidate);
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) > 0.8).then(|| best.clone())
+}
+
+/// What to do about an error of the file system that a run may meet after minutes.
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "; what was measured until now is whole: make room, then go on with switchboard run --resume and this folder"
+        }
+        _ => "",
+    }
 }
 
 fn suggestion(nearest: &Option<String>) -> String {

@@ -11,7 +11,7 @@ use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{Effort, Experiment, Subject};
 use crate::machine::{Machine, needs};
-use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA};
+use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA, write_whole};
 use crate::syscalls;
 
 /// Starting and stopping the two processes of a point and reading their state, without any connection.
@@ -172,7 +172,7 @@ impl Plan {
     pub(crate) fn write(&self, dir: &Path) -> Result<(), LabError> {
         let path = dir.join(RUN);
         let text = serde_json::to_vec_pretty(self).expect("a plan has no keys but strings");
-        std::fs::write(&path, text).map_err(LabError::file(&path))
+        write_whole(&path, &text).map_err(LabError::file(&path))
     }
 
     /// What a point is expected to take.
