@@ -76,18 +76,20 @@ impl Processors {
         (self.all.steal - before.all.steal).max(0.0) / elapsed_s
     }
 
-    /// Cores that were busy with something else than `known_s` seconds of work in the `elapsed_s` seconds
-    /// since `before`, and never more than that: processes that are seen only in what the processors had no
-    /// time for, since they belong to another container.
+    /// Cores that others kept busy in the `elapsed_s` seconds since `before`: `seen_s` is their CPU time as far as it was seen
+    /// process by process, `known_s` that of server, load generator and lab.
     ///
-    /// There are two accounts, and each may say too much. What was not idle holds the way into sleep and out
-    /// of it, a tenth of a core where somebody wakes up fifty thousand times a second. Ticks may meet one who
-    /// wakes up in step with them each time. The smaller one counts. Both are in steps of 10 ms.
-    pub(crate) fn others_since(&self, before: &Processors, elapsed_s: f64, known_s: f64) -> f64 {
+    /// Whoever is in another container shows only in what the processors had no time for, and who began shortly before
+    /// is seen with more than belongs here, so that the processors' own accounts are the bounds. There are two of them, in
+    /// steps of 10 ms. What was not idle is the upper bound: it holds the way into sleep and out of it too, a tenth of a core
+    /// where somebody wakes up fifty thousand times a second. Ticks often miss whoever wakes up for a moment, so
+    /// that what they met, or the upper bound if that is smaller, is the lower one.
+    pub(crate) fn others_since(&self, before: &Processors, elapsed_s: f64, known_s: f64, seen_s: f64) -> f64 {
         let (now, then) = (&self.all, &before.all);
         let unused_s = now.idle + now.steal + now.apart - then.idle - then.steal - then.apart;
-        let used_s = (self.count * elapsed_s - unused_s).min(now.busy - then.busy);
-        (used_s - known_s).max(0.0) / elapsed_s
+        let most_s = (self.count * elapsed_s - unused_s - known_s).max(0.0);
+        let least_s = (now.busy - then.busy - known_s).clamp(0.0, most_s);
+        seen_s.clamp(least_s, most_s) / elapsed_s
     }
 }
 
@@ -201,11 +203,14 @@ mod tests {
         // In two seconds 0.5 s of idle time, 0.1 s of steal, and the rest by ticks.
         let all = after("cpu  471235 47 350862 1654846 5198 0 162987 1801 0 0");
         close(all.steal_since(&before, 2.0), 0.05);
-        close(all.others_since(&before, 2.0, 3.0), 0.2);
-        close(all.others_since(&before, 2.0, 3.5), 0.0);
+        close(all.others_since(&before, 2.0, 3.0, 0.0), 0.2);
+        close(all.others_since(&before, 2.0, 3.5, 0.0), 0.0);
         // The ticks met less: the rest was the way into sleep and out of it.
         let less = after("cpu  471235 47 350862 1654846 5198 0 162957 1801 0 0");
-        close(less.others_since(&before, 2.0, 3.0), 0.05);
+        close(less.others_since(&before, 2.0, 3.0, 0.0), 0.05);
+        close(less.others_since(&before, 2.0, 3.0, 0.3), 0.15);
+        // Nobody can have used more than there was.
+        close(less.others_since(&before, 2.0, 3.0, 9.0), 0.2);
     }
 
     #[test]
@@ -215,8 +220,8 @@ mod tests {
             Processors::parse(&stat, None).unwrap()
         };
         // A second of which the process was charged 0.6 s, and 0.3 s were softirqs.
-        let apart = at(160, 110, 5, 130).others_since(&at(100, 100, 5, 100), 1.0, 0.6);
-        let charged = at(160, 110, 0, 130).others_since(&at(100, 100, 0, 100), 1.0, 0.9);
+        let apart = at(160, 110, 5, 130).others_since(&at(100, 100, 5, 100), 1.0, 0.6, 0.0);
+        let charged = at(160, 110, 0, 130).others_since(&at(100, 100, 0, 100), 1.0, 0.9, 0.0);
         assert!(apart < 1e-9 && charged < 1e-9, "{apart} {charged}");
     }
 
