@@ -76,14 +76,15 @@ impl Processors {
         (self.all.steal - before.all.steal).max(0.0) / elapsed_s
     }
 
-    /// Cores that others kept busy in the `elapsed_s` seconds since `before`: `seen_s` is their CPU time as far as it was seen
-    /// process by process, `known_s` that of server, load generator and lab.
+    /// Cores that others kept busy in the `elapsed_s` seconds since `before`: `seen_s` is their CPU time as
+    /// far as it was seen process by process, `known_s` that of server, load generator and lab.
     ///
-    /// Whoever is in another container shows only in what the processors had no time for, and who began shortly before
-    /// is seen with more than belongs here, so that the processors' own accounts are the bounds. There are two of them, in
-    /// steps of 10 ms. What was not idle is the upper bound: it holds the way into sleep and out of it too, a tenth of a core
-    /// where somebody wakes up fifty thousand times a second. Ticks often miss whoever wakes up for a moment, so
-    /// that what they met, or the upper bound if that is smaller, is the lower one.
+    /// Whoever is in another container shows only in what the processors had no time for, and who began
+    /// shortly before is seen with more than belongs here, so that the processors' own accounts are the
+    /// bounds. There are two of them, in steps of 10 ms. What was not idle is the upper bound: it holds the
+    /// way into sleep and out of it too, a tenth of a core where somebody wakes up fifty thousand times a
+    /// second. Ticks often miss whoever wakes up for a moment, so that what they met, or the upper bound if
+    /// that is smaller, is the lower one.
     pub(crate) fn others_since(&self, before: &Processors, elapsed_s: f64, known_s: f64, seen_s: f64) -> f64 {
         let (now, then) = (&self.all, &before.all);
         let unused_s = now.idle + now.steal + now.apart - then.idle - then.steal - then.apart;

@@ -364,8 +364,8 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(100);
     const HOLD: Duration = Duration::from_secs(600);
 
-    /// Watches a family that does nothing, one of whom is taken for the load generator, while this process does `work`.
-    /// The window is told of so long after it has begun.
+    /// Watches a family that does nothing, one of whom is taken for the load generator, while this process
+    /// does `work`. The window is told of so long after it has begun.
     fn watched(late: Duration, address: &str, work: impl FnOnce()) -> Point {
         let family = Family::start();
         let load = family.1[0];
