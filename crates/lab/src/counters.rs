@@ -293,4 +293,22 @@ mod tests {
         assert!(Network::read().is_some() && KernelMemory::read().is_some());
         assert!(socket_buffers_bytes().is_some() && loopback_bytes().is_some());
     }
+
+    #[test]
+    fn a_full_accept_queue_is_counted() {
+        let before = Network::read().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let patience = std::time::Duration::from_millis(200);
+        // Nobody accepts: some connections fit into the queue, and then none does any more.
+        let mut open = Vec::new();
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, patience) {
+            open.push(stream);
+            if open.len() > 10_000 {
+                return println!("not examined: this machine's accept queues are too long");
+            }
+        }
+        let after = Network::read().unwrap();
+        assert!(after.listen_overflows > before.listen_overflows, "{} fitted", open.len());
+    }
 }

@@ -15,6 +15,10 @@ use crate::record::{Canary, Check, CheckName, Limiter, LimiterName, Point, Quiet
 const LITTLE: f64 = 0.02;
 /// The part of an open loop's schedule that has to be sent within the window.
 const OFFERED: f64 = 0.99;
+/// A slice with less than this part of the usual number of messages has stood still for most of its time.
+const STALL: f64 = 0.2;
+/// Of fewer messages in a slice chance alone can leave out many.
+const ENOUGH_IN_A_SLICE: u64 = 50;
 /// How far the fixed workload may be from its usual time. Undisturbed it repeats to 2 %.
 const CANARY: f64 = 0.1;
 /// Cores that others may keep busy, or the hypervisor may keep back: the kernel counts in steps of 10 ms, which in a
@@ -160,11 +164,24 @@ fn offered(due: u64, sent: u64) -> Check {
 fn steady(point: &Point) -> Option<Check> {
     let trend = trend(&point.slices)?;
     let percent = 100.0 * trend.change;
-    let evidence = match trend.is_trend() {
-        true => format!("the rate changed by {percent:+.0} % within the window (p {:.4})", trend.p),
-        false => format!("no trend within the window (p {:.2})", trend.p),
+    let stalls = stalls(&point.slices);
+    let evidence = match (trend.is_trend(), stalls) {
+        (true, _) => format!("the rate changed by {percent:+.0} % within the window (p {:.4})", trend.p),
+        (false, 0) => format!("no trend within the window (p {:.2})", trend.p),
+        (false, _) => format!("{stalls} of {} slices of the window nearly stood still", point.slices.len()),
     };
-    Some(Check { name: CheckName::Steady, holds: Some(!trend.is_trend()), evidence })
+    Some(Check { name: CheckName::Steady, holds: Some(!trend.is_trend() && stalls == 0), evidence })
+}
+
+/// Slices in which hardly anything came back, where in the others enough did to be sure.
+fn stalls(slices: &[u64]) -> usize {
+    let mut sorted = slices.to_vec();
+    sorted.sort_unstable();
+    let usual = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
+    if usual < ENOUGH_IN_A_SLICE {
+        return 0;
+    }
+    slices.iter().filter(|slice| (**slice as f64) < STALL * usual as f64).count()
 }
 
 fn quiet(quiet: &Quiet) -> Check {
@@ -409,6 +426,16 @@ pub(crate) mod tests {
         point.attempt = 2;
         assert!(!is_worth_another_try(&point));
         assert!(!is_worth_another_try(&judged(|p| (p.due, p.sent) = (Some(1000), Some(610)))));
+    }
+
+    #[test]
+    fn a_stall_in_the_window_is_doubtful_however_short() {
+        let (status, reason) = verdict(|p| p.slices[7] = 3);
+        assert_eq!(
+            (status, reason.as_deref()),
+            (Status::Doubtful, Some("1 of 20 slices of the window nearly stood still"))
+        );
+        assert_eq!(verdict(|p| p.slices = [vec![20; 19], vec![2]].concat()).0, Status::Ok, "chance");
     }
 
     #[test]

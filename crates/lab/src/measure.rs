@@ -17,6 +17,8 @@ use crate::trial::Trial;
 /// Disturbed points are tried again for at most this part of the planned time; on a machine that is never quiet a run would
 /// else take twice as long and be no better.
 const REPEATS: f64 = 0.25;
+/// A short run may take longer.
+const SHORTEST_REPEATS: Duration = Duration::from_secs(10);
 
 /// One experiment on its way.
 pub(crate) struct Measurement<'a> {
@@ -129,7 +131,7 @@ pub(crate) fn missing<'a>(plan: &'a Plan, points: &[Point]) -> Vec<&'a Job> {
 /// The jobs whose last point was disturbed and has not been tried again, as far as there is time for them.
 fn repeats<'a>(plan: &'a Plan, points: &[Point]) -> Vec<&'a Job> {
     let last: HashMap<_, &Point> = points.iter().map(|point| (place(point), point)).collect();
-    let mut left = Duration::from_secs_f64(plan.expected_s * REPEATS);
+    let mut left = Duration::from_secs_f64(plan.expected_s * REPEATS).max(SHORTEST_REPEATS);
     let disturbed = plan.jobs.iter().filter(|job| {
         let point = last.get(&(job.model.as_str(), job.connections, job.round));
         point.is_some_and(|point| is_worth_another_try(point))
