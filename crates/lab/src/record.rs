@@ -74,8 +74,8 @@ pub struct Point {
     /// Messages in each of the equal slices of the window.
     #[serde(default)]
     pub slices: Vec<u64>,
-    /// Mean number of messages under way in the window: the time that each of them took, added up, divided by the
-    /// length of the window. By Little's law that is connections × depth in a closed loop.
+    /// Mean number of messages under way in the window: the time that each of them was under way in it, added up, divided
+    /// by its length. By Little's law that is throughput × mean latency, and in a closed loop connections × depth.
     #[serde(default)]
     pub in_flight: Option<f64>,
     /// Messages that were due in the window of an open loop.

@@ -182,18 +182,14 @@ impl Line {
         }
     }
 
-    /// Gives up on datagrams that are under way for longer than `patience_ns`. Returns how many, and for how long
-    /// they have been waited for in all.
-    pub(crate) fn give_up(&mut self, now_ns: u64, patience_ns: u64) -> (usize, u64) {
-        let (mut given_up, mut waited_ns) = (0, 0);
-        while let Some((_, sent_ns)) = self.under_way.front()
-            && now_ns.saturating_sub(*sent_ns) > patience_ns
-        {
-            waited_ns += now_ns - sent_ns;
-            self.under_way.pop_front();
-            self.answered += 1;
-            given_up += 1;
+    /// Gives up on the oldest datagram if it is under way for longer than `patience_ns`, and returns when it was sent.
+    pub(crate) fn give_up(&mut self, now_ns: u64, patience_ns: u64) -> Option<u64> {
+        let (_, sent_ns) = *self.under_way.front()?;
+        if now_ns.saturating_sub(sent_ns) <= patience_ns {
+            return None;
         }
-        (given_up, waited_ns)
+        self.under_way.pop_front();
+        self.answered += 1;
+        Some(sent_ns)
     }
 }

@@ -17,8 +17,8 @@ pub(crate) struct Recorder {
     pub(crate) messages: u64,
     /// The same, in equal slices of the window.
     pub(crate) slices: [u64; SLICES],
-    /// For how long messages were under way, added up: those counted in `messages` (of a broadcast, in
-    /// `last_receiver`), and datagrams that were given up in the window.
+    /// For how much of the window messages were under way, added up; of a broadcast until the last receiver had them.
+    /// Those that were sent before the window or came back after it count with their part in it.
     pub(crate) in_flight_ns: u64,
     /// Messages of an open loop that were due in the window, and those of them that were sent in it.
     pub(crate) due: u64,

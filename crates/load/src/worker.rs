@@ -53,6 +53,11 @@ impl Window {
         (self.open_ns..self.close_ns).contains(&ns)
     }
 
+    /// How much of the time between two moments lies in the window.
+    fn overlap(&self, from_ns: u64, to_ns: u64) -> u64 {
+        to_ns.min(self.close_ns).saturating_sub(from_ns.max(self.open_ns))
+    }
+
     /// The slice that a time within the window falls into.
     fn slice(&self, ns: u64) -> usize {
         let length = (self.close_ns - self.open_ns).max(1);

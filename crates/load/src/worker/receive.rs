@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use switchboard_proto::ClientEvent;
 
-use super::{Shared, Worker};
+use super::{Shared, Window, Worker};
 use crate::connect;
 use crate::line::{Line, Stage, Transport};
 use crate::recorder::Recorder;
@@ -69,6 +69,7 @@ impl Worker {
             shared: &self.shared,
             recorder: &mut self.recorder,
             now,
+            window: self.window,
             is_measured,
             is_counted,
             completed: false,
@@ -194,6 +195,7 @@ struct Receipt<'a> {
     recorder: &'a mut Recorder,
     /// When they were read.
     now: u64,
+    window: Option<Window>,
     is_measured: bool,
     is_counted: bool,
     /// Everybody has a published message now.
@@ -229,16 +231,23 @@ impl Receipt<'_> {
         if self.is_measured {
             self.recorder.messages += 1;
             self.recorder.latency.record(elapsed);
-            self.recorder.in_flight_ns += if mechanism.is_broadcast() { 0 } else { elapsed };
+        }
+        if !mechanism.is_broadcast() {
+            self.recorder.in_flight_ns += self.within_window(stamp.sent_ns);
         }
         if mechanism.is_broadcast() && self.shared.board.received(stamp.sequence) {
             self.completed = true;
+            self.recorder.in_flight_ns += self.within_window(stamp.sent_ns);
             if self.is_measured {
                 self.recorder.last_receiver.record(elapsed);
-                self.recorder.in_flight_ns += elapsed;
             }
         }
         Some(stamp.sequence)
+    }
+
+    /// For how long of the window a message was under way that was sent at `sent_ns` and has come now.
+    fn within_window(&self, sent_ns: u64) -> u64 {
+        self.window.map_or(0, |window| window.overlap(sent_ns, self.now))
     }
 
     /// In an open loop the time of sending may be later than the due time that the message carries.

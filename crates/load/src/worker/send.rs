@@ -149,9 +149,11 @@ impl Worker {
         } else if mechanism.is_datagram() {
             self.now = now;
             for index in 0..self.lines.len() {
-                let (given_up, waited_ns) = self.lines[index].give_up(now, datagram_patience);
-                if self.is_measured() {
-                    self.recorder.in_flight_ns += waited_ns;
+                let mut given_up = 0;
+                while let Some(sent_ns) = self.lines[index].give_up(now, datagram_patience) {
+                    given_up += 1;
+                    self.recorder.in_flight_ns +=
+                        self.window.map_or(0, |window| window.overlap(sent_ns, now));
                 }
                 if given_up > 0 {
                     self.refill(index);
@@ -216,8 +218,13 @@ impl Worker {
             let line = &mut self.lines[index];
             line.under_way.push_back((line.sent, self.now));
         }
-        if let Err(error) = self.lines[index].send(payload_bytes, sent_ns, &mut self.datagram) {
-            self.gone(index, connect::kind(&error));
+        match self.lines[index].send(payload_bytes, sent_ns, &mut self.datagram) {
+            // What goes over a connection is counted when it is written.
+            Ok(()) if mechanism.is_datagram() && self.is_measured() => {
+                self.recorder.bytes_sent += payload_bytes as u64;
+            }
+            Ok(()) => {}
+            Err(error) => self.gone(index, connect::kind(&error)),
         }
     }
 
