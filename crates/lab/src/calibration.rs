@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canary::Drift;
 use crate::error::LabError;
+use crate::judge::judge;
 use crate::plan::{Job, Plan};
 use crate::record::{Canary, OLDEST_SCHEMA, Point, SCHEMA, Status, write_whole};
 use crate::trial::Trial;
@@ -127,8 +128,10 @@ pub(crate) fn plan(plan: &Plan) -> Plan {
 pub(crate) fn measure(trial: &Trial, job: &Job, drift: &mut Drift) -> Result<Option<Ceiling>, LabError> {
     let Some((mut point, _)) = trial.run(job, None)? else { return Ok(None) };
     let quiet = drift.after_point();
-    let all_open = point.connected == job.connections && point.status != Status::Invalid;
-    let figures = point.messages_per_s.take().zip(point.client_cpu).filter(|_| all_open);
+    judge(&mut point, 1.0);
+    // A ceiling that was measured in a disturbed moment is a ceiling all the same, only a low one.
+    let is_whole = matches!(point.status, Status::Ok | Status::Doubtful);
+    let figures = point.messages_per_s.zip(point.client_cpu).filter(|_| is_whole);
     Ok(figures.map(|(messages_per_s, client_cpu)| Ceiling {
         connections: job.connections,
         messages_per_s,

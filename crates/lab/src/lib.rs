@@ -3,8 +3,9 @@
 //!
 //! In reading order: `experiment` is what a definition can say, `plan` decides the points and their order from it,
 //! `trial` measures one point with the help of `process` (a child that cannot be left behind) and `observe` (what a server
-//! with all its processes does and holds), `verdict` judges it, [`record`] writes it down, and `run` does this for all of them. [`report`]
-//! draws the pictures from the recorded files alone.
+//! with all its processes does and holds), `canary` tells how fast the machine was, `judge` says whether it counts, [`record`] writes it down,
+//! and `measure` does this for all of them. `stats` knows what a handful of rounds can tell; [`report`], `compare` and
+//! `verify` work from the recorded files alone.
 
 mod activity;
 mod calibration;

@@ -133,9 +133,20 @@ impl Plan {
             plan.window_ms = plan.window_that_fits(left, budget.shortest_window, budget.window);
             plan.expected_s = (plan.cost_of(&plan.jobs) + aside).as_secs_f64();
             if plan.expected_s <= budget.budget.as_secs_f64() || plan.rounds <= 1 || !rounds_can_shrink {
-                return Ok(plan);
+                return plan.with_a_message_in_the_window();
             }
             plan.rounds -= 1;
+        }
+    }
+
+    /// An open loop has to have something to send.
+    fn with_a_message_in_the_window(self) -> Result<Plan, LabError> {
+        match self.rate_per_s {
+            Some(rate) if rate * (self.window_ms as f64) < 1000.0 => Err(LabError::Usage(format!(
+                "--rate {rate}: puts no message into a window of {} ms; ask for more per second",
+                self.window_ms
+            ))),
+            _ => Ok(self),
         }
     }
 
@@ -368,6 +379,12 @@ mod tests {
         let options = RunOptions { connections: Some(vec![0]), ..RunOptions::default() };
         let error = Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap_err();
         assert_eq!(error.exit_status(), 2);
+        for rate in [0.0, -5.0, f64::NAN, f64::INFINITY, 2e9, 0.001] {
+            let options = RunOptions { rate_per_s: Some(rate), ..RunOptions::default() };
+            let error = Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap_err();
+            assert_eq!(error.exit_status(), 2, "{rate}: {error}");
+            assert!(error.to_string().contains("--rate"), "{error}");
+        }
     }
 
     #[test]

@@ -102,6 +102,8 @@ fn why_not_double_is_answered_for_a_busy_server_and_for_an_idle_one() {
     let names = |connections: usize| -> Vec<String> {
         let dir = folder.path().join(connections.to_string());
         let points = points(Path::new(SWITCHBOARD), connections, &dir);
+        // Whatever the client can do was measured first.
+        assert!(points[0]["share_of_ceiling"].as_f64().is_some_and(|share| share > 0.0), "{}", points[0]);
         let limiters = points.last().unwrap()["limiters"].as_array().unwrap().clone();
         limiters.iter().map(|limiter| limiter["name"].as_str().unwrap().to_owned()).collect()
     };

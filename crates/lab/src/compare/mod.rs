@@ -34,8 +34,11 @@ const FALSE_DISCOVERIES: f64 = 0.05;
 /// the CPU time per message of five models went down to between 0.72 and 0.80.
 const DOUBT: f64 = 0.12;
 
-/// Below so many rounds on either side nothing is called different.
-const FEWEST_ROUNDS: usize = 2;
+/// Below so many rounds on either side nothing is called different: two may agree by chance.
+const FEWEST_ROUNDS: usize = 3;
+
+/// Memory is taken in pages, so that all rounds may agree to the byte and be a page or two off.
+const PAGES_BYTES: f64 = 8192.0;
 
 /// What is to be compared with what.
 #[derive(Debug, Clone, Default)]
@@ -320,8 +323,15 @@ impl Pair<'_> {
             rounds.iter().filter_map(|round| at_one_pace(round, figure, normalised)).collect()
         };
         let (first, second) = (figures(self.a), figures(self.b));
+        if first.len() < FEWEST_ROUNDS || second.len() < FEWEST_ROUNDS {
+            return None;
+        }
         let drift = self.drift().filter(|_| normalised).unwrap_or(0.0) * figure.grows_with_time();
-        let doubt = DOUBT * drift.abs();
+        let pages = match figure {
+            Figure::Memory => PAGES_BYTES / (self.connections as f64 * first[0]),
+            _ => 0.0,
+        };
+        let doubt = DOUBT * drift.abs() + pages;
         match merged {
             Some(merged) => independent_around(merged / drift.exp(), &first, &second, doubt),
             None => independent(&first, &second, doubt),
