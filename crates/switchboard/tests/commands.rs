@@ -23,7 +23,7 @@ fn a_slip_is_answered_with_status_2_and_the_way_out() {
         (&["load", "ws://127.0.0.1:1/echo", "--duration", "0s"], "longer than nothing"),
         (&["load", "ws://127.0.0.1:1/echo", "--warmup-limit", "1ms"], "--warmup-limit"),
         (&["run", "--rate", "1e12"], "--rate"),
-        (&["run", "--work-us", "-1"], "--work-us"),
+        (&["run", "--work-us=-1"], "--work-us"),
         (&["serve", "epoll", "--work-us", "NaN"], "0 to 1000000"),
         (&["run", "conections"], "did you mean `connections`?"),
         (&["verify"], "Usage"),
