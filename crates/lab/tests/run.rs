@@ -322,7 +322,9 @@ fn an_edited_figure_is_found_though_the_checksums_were_written_again() {
         found.iter().any(|(what, problem)| *what == "report" && problem.starts_with("throughput.svg")),
         "{found:?}"
     );
-    let lines = whole.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>();
+    // A point may be there twice, if the machine was not quiet.
+    let others = whole.lines().filter(|line| !line.contains(r#""model":"udp""#));
+    let lines = others.map(|line| format!("{line}\n")).collect::<String>();
     fs::write(&file, lines).unwrap();
     cover_tracks(&dir);
     let found = problems(&dir);
