@@ -34,8 +34,13 @@ const FALSE_DISCOVERIES: f64 = 0.05;
 /// the CPU time per message of five models went down to between 0.72 and 0.80.
 const DOUBT: f64 = 0.12;
 
-/// Below so many rounds on either side nothing is called different: two may agree by chance.
-const FEWEST_ROUNDS: usize = 3;
+/// How far two runs of the same server may be apart when the machine's speed has not changed, as a standard error: every run has its own
+/// minutes. Seen: ten pooled lines of two runs of the same build were up to 2.4 % apart where their rounds promised 1 %.
+const BETWEEN_RUNS: f64 = 0.008;
+
+/// Below so many rounds on either side nothing is called different. Latencies at few connections come in two or three levels, and
+/// three rounds of one run may well have met another level than three of the next.
+const FEWEST_ROUNDS: usize = 4;
 
 /// Memory is taken in pages, so that all rounds may agree to the byte and be a page or two off.
 const PAGES_BYTES: f64 = 8192.0;
@@ -331,12 +336,17 @@ impl Pair<'_> {
             Figure::Memory => PAGES_BYTES / (self.connections as f64 * first[0]),
             _ => 0.0,
         };
-        let doubt = DOUBT * drift.abs() + pages;
+        let doubt = between_runs(drift) + pages;
         match merged {
             Some(merged) => independent_around(merged / drift.exp(), &first, &second, doubt),
             None => independent(&first, &second, doubt),
         }
     }
+}
+
+/// The error of a ratio's logarithm that no number of rounds makes smaller.
+fn between_runs(drift: f64) -> f64 {
+    BETWEEN_RUNS + DOUBT * drift.abs()
 }
 
 /// The figure as it would be if the fixed workload took one unit of time.
@@ -394,7 +404,7 @@ fn pool(pairs: &[Pair<'_>], is_paired: bool, normalised: bool) -> Vec<CompareRow
             } else {
                 let drifts: Vec<f64> = usable.iter().filter_map(|pair| pair.drift()).collect();
                 let drift = drifts.iter().sum::<f64>() / drifts.len().max(1) as f64;
-                let doubt = if normalised { DOUBT * drift.abs() } else { 0.0 };
+                let doubt = between_runs(if normalised { drift } else { 0.0 });
                 let values = |side: BTreeMap<u32, f64>| side.into_values().collect::<Vec<_>>();
                 independent(&values(first), &values(second), doubt)
             };
