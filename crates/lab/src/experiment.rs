@@ -9,12 +9,30 @@ use serde::{Deserialize, Deserializer, Serialize};
 use switchboard_models::{MODELS, Model};
 
 use crate::error::{LabError, nearest};
+use crate::quantity::Quantity;
+use crate::report::PictureName;
+use crate::setting::{Axis, Setting};
+use crate::stats::LawKind;
 
-/// The definitions that are compiled in, the default one first.
+/// The definitions that are compiled in, the default one first and then in reading order.
 const BUILT_IN: &[(&str, &str)] = &[
     ("connections", include_str!("../../../experiments/connections.toml")),
+    ("idle", include_str!("../../../experiments/idle.toml")),
+    ("active", include_str!("../../../experiments/active.toml")),
+    ("latency", include_str!("../../../experiments/latency.toml")),
+    ("payload", include_str!("../../../experiments/payload.toml")),
+    ("depth", include_str!("../../../experiments/depth.toml")),
     ("broadcast", include_str!("../../../experiments/broadcast.toml")),
+    ("churn", include_str!("../../../experiments/churn.toml")),
+    ("memory", include_str!("../../../experiments/memory.toml")),
+    ("slow", include_str!("../../../experiments/slow.toml")),
+    ("pause", include_str!("../../../experiments/pause.toml")),
+    ("udp", include_str!("../../../experiments/udp.toml")),
+    ("work", include_str!("../../../experiments/work.toml")),
 ];
+
+/// What stands for all of them on the command line.
+const ALL: &str = "all";
 
 /// How much time a run may take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +47,7 @@ pub enum Effort {
     Full,
 }
 
-/// The definition of an experiment, as its .toml file has it.
+/// The definition of an experiment, as its .toml file has it. What is not varied has the value that stands in `setting`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Experiment {
@@ -42,25 +60,101 @@ pub struct Experiment {
     pub analysis: String,
     /// Every visible model that serves one of these takes part. The first is what models are compared on; the others stand beside.
     pub mechanisms: Vec<MechanismName>,
+    /// Only these of them, where the question is not about all.
+    #[serde(default)]
+    pub models: Option<Vec<String>>,
+    /// Models of all these mechanisms are compared with each other, where the question is about that.
+    #[serde(default)]
+    pub compare_mechanisms: bool,
     /// Hidden models that serve this take part as well, as a line that nobody can be above.
     #[serde(default)]
     pub ceiling: Option<MechanismName>,
-    /// Bytes of payload a message.
-    pub payload_bytes: NonZeroUsize,
-    /// Messages in flight per connection.
-    pub depth: NonZeroUsize,
-    /// The numbers of connections.
-    pub connections: Counts,
+    /// What is the same at every point.
+    #[serde(default)]
+    pub setting: Constants,
+    /// What figures are drawn against.
+    pub x: AxisDefinition,
+    /// A second axis: the rows of a map.
+    #[serde(default)]
+    pub by: Option<AxisDefinition>,
+    /// What is drawn, the main picture first.
+    pub pictures: Vec<PictureName>,
+    /// The laws that the figures should follow.
+    #[serde(default)]
+    pub fit: Vec<Fit>,
+    /// Count the system calls of a message, in short runs of their own.
+    #[serde(default)]
+    pub system_calls: bool,
     /// Windows, rounds and time for each [`Effort`].
     pub effort: Efforts,
 }
 
-/// Which numbers of connections are measured: powers of `factor` from 1 up.
+/// The part of a [`Setting`] that a definition can give; what it does not give is [`Setting::default`].
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // The names are those of [`Setting`].
+pub struct Constants {
+    pub connections: Option<NonZeroUsize>,
+    pub active: Option<usize>,
+    pub payload_bytes: Option<NonZeroUsize>,
+    pub depth: Option<NonZeroUsize>,
+    pub rate_per_s: Option<f64>,
+    pub load: Option<f64>,
+    pub work_us: Option<f64>,
+    pub slow: Option<usize>,
+    pub pause_ms: Option<u64>,
+    pub churn: Option<bool>,
+}
+
+impl Constants {
+    /// Everything that a point needs.
+    pub(crate) fn setting(self) -> Setting {
+        let usual = Setting::default();
+        Setting {
+            connections: self.connections.map_or(usual.connections, usize::from),
+            active: self.active,
+            payload_bytes: self.payload_bytes.map_or(usual.payload_bytes, usize::from),
+            depth: self.depth.map_or(usual.depth, usize::from),
+            rate_per_s: self.rate_per_s,
+            load: self.load,
+            work_us: self.work_us.unwrap_or(usual.work_us),
+            slow: self.slow.unwrap_or(usual.slow),
+            pause_ms: self.pause_ms.unwrap_or(usual.pause_ms),
+            churn: self.churn.unwrap_or(usual.churn),
+        }
+    }
+}
+
+/// What is varied, and its values: either listed, or from `from` on, each `factor` times the one before, up to `to`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Counts {
-    /// The step from one number to the next.
-    pub factor: NonZeroUsize,
+pub struct AxisDefinition {
+    /// The name of a field of [`Setting`].
+    pub vary: Axis,
+    /// The values.
+    #[serde(default)]
+    pub values: Option<Vec<f64>>,
+    /// The first value; 1 if it is not given.
+    #[serde(default)]
+    pub from: Option<f64>,
+    /// The last value is at most this; without it the machine's limits and the effort's decide.
+    #[serde(default)]
+    pub to: Option<f64>,
+    /// The step from one value to the next.
+    #[serde(default)]
+    pub factor: Option<f64>,
+}
+
+/// A law that a figure should follow along the x-axis, fitted for each model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fit {
+    /// Which law.
+    pub law: LawKind,
+    /// Of what.
+    pub figure: Quantity,
+    /// What one step on the x-axis is, in words: `silent connection`.
+    pub per: String,
 }
 
 /// One [`Budget`] for each [`Effort`].
@@ -96,6 +190,15 @@ pub struct Budget {
     /// No more connections than this, whatever the machine allows.
     #[serde(default)]
     pub most_connections: Option<NonZeroUsize>,
+    /// These values of the x-axis instead.
+    #[serde(default)]
+    pub x: Option<Vec<f64>>,
+    /// These values of the second axis instead.
+    #[serde(default)]
+    pub by: Option<Vec<f64>>,
+    /// Only these models.
+    #[serde(default)]
+    pub models: Option<Vec<String>>,
 }
 
 /// The name of a mechanism that some model serves, such as `udp-echo`.
@@ -144,11 +247,29 @@ pub fn experiments() -> Vec<Experiment> {
     BUILT_IN.iter().map(|(name, text)| parse(name, text).expect("a test parses every one")).collect()
 }
 
+/// The text of a built-in definition, as its file has it: what one's own begins with.
+pub fn definition(name: &str) -> Option<&'static str> {
+    BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// The experiments that names and paths stand for; `all` are all built-in ones.
+pub(crate) fn find_all(names: &[String]) -> Result<Vec<Experiment>, LabError> {
+    let mut found = Vec::new();
+    for name in names {
+        if name == ALL {
+            found.extend(experiments());
+        } else {
+            found.push(find(name)?);
+        }
+    }
+    Ok(found)
+}
+
 /// Finds an experiment by its name, or reads it from a file: a name with a slash or with `.toml` at its end is a path.
 pub(crate) fn find(name: &str) -> Result<Experiment, LabError> {
-    if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+    if let Some(text) = definition(name) {
         return parse(name, text)
-            .map_err(|reason| LabError::Definition { file: PathBuf::from(*name), reason });
+            .map_err(|reason| LabError::Definition { file: PathBuf::from(name), reason });
     }
     if name.contains('/') || name.ends_with(".toml") {
         let path = Path::new(name);
@@ -156,21 +277,161 @@ pub(crate) fn find(name: &str) -> Result<Experiment, LabError> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         return parse(&stem, &text).map_err(|reason| LabError::Definition { file: path.to_owned(), reason });
     }
-    let known: Vec<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let known: Vec<String> =
+        BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).chain([ALL.to_owned()]).collect();
     Err(LabError::UnknownExperiment { nearest: nearest(name, &known), name: name.to_owned(), known })
 }
 
 fn parse(name: &str, text: &str) -> Result<Experiment, String> {
-    let mut experiment: Experiment =
-        toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
-    if experiment.connections.factor.get() < 2 {
-        return Err("connections.factor: must be at least 2".to_owned());
-    }
-    if experiment.mechanisms.is_empty() {
-        return Err("mechanisms: must name at least one".to_owned());
-    }
+    let mut experiment: Experiment = toml::from_str(text).map_err(|error| with_hint(&error))?;
     experiment.name = name.to_owned();
+    experiment.check().map_err(|(key, reason)| match line_of(text, key) {
+        Some(line) => format!("line {line}, {key}: {reason}"),
+        None => format!("{key}: {reason}"),
+    })?;
     Ok(experiment)
+}
+
+/// The parser's own words, with line and key, and the valid key that is most like the one that is not.
+fn with_hint(error: &toml::de::Error) -> String {
+    let message = error.to_string().trim().to_owned();
+    let quoted =
+        |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let unknown =
+        error.message().strip_prefix("unknown field ").or(error.message().strip_prefix("unknown variant "));
+    let Some((wrong, known)) = unknown.map(quoted).and_then(|names| {
+        let (wrong, known) = names.split_first()?;
+        Some((wrong.clone(), known.to_vec()))
+    }) else {
+        return message;
+    };
+    nearest(&wrong, &known).map_or(message.clone(), |near| format!("{message} (did you mean `{near}`?)"))
+}
+
+/// The line on which a key is given, by its last part: `x.values` is the first `values` behind `[x]`.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+    let lines: Vec<&str> = text.lines().collect();
+    let start = if table.is_empty() {
+        0
+    } else {
+        lines.iter().position(|line| line.trim().trim_matches(['[', ']']) == table)?
+    };
+    let is_key = |line: &&str| line.split('=').next().is_some_and(|left| left.trim() == name);
+    let place = lines[start..].iter().position(is_key);
+    place.map(|place| start + place + 1).or((start > 0).then_some(start + 1))
+}
+
+/// The key that is wrong, and why.
+type Mistake = (&'static str, String);
+
+impl Experiment {
+    fn check(&self) -> Result<(), Mistake> {
+        if self.mechanisms.is_empty() {
+            return Err(("mechanisms", "must name at least one".to_owned()));
+        }
+        if self.pictures.is_empty() {
+            return Err(("pictures", "must name at least one".to_owned()));
+        }
+        let known: Vec<String> = MODELS.iter().map(|model| model.name.to_owned()).collect();
+        let efforts = [&self.effort.quick, &self.effort.default, &self.effort.full];
+        for name in
+            self.models.iter().chain(efforts.iter().filter_map(|budget| budget.models.as_ref())).flatten()
+        {
+            if !known.contains(name) {
+                let hint = nearest(name, &known)
+                    .map(|near| format!(" (did you mean `{near}`?)"))
+                    .unwrap_or_default();
+                return Err(("models", format!("unknown model `{name}`{hint}; one of {}", known.join(", "))));
+            }
+        }
+        self.x.check("x")?;
+        self.by.as_ref().map_or(Ok(()), |by| by.check("by"))?;
+        if self.by.as_ref().is_some_and(|by| by.vary == self.x.vary) {
+            return Err(("by.vary", "is what x varies already".to_owned()));
+        }
+        let setting = self.setting.setting();
+        let lists = [
+            ("effort.quick.x", "effort.quick.by", &self.effort.quick),
+            ("effort.default.x", "effort.default.by", &self.effort.default),
+            ("effort.full.x", "effort.full.by", &self.effort.full),
+        ];
+        for (x, by, budget) in lists {
+            budget.x.as_ref().map_or(Ok(()), |values| self.x.vary.check(x, values))?;
+            match (&self.by, &budget.by) {
+                (Some(axis), Some(values)) => axis.vary.check(by, values)?,
+                (None, Some(_)) => return Err((by, "there is no second axis".to_owned())),
+                _ => {}
+            }
+        }
+        if setting.payload_bytes < switchboard_load::LEAST_PAYLOAD_BYTES {
+            let least = switchboard_load::LEAST_PAYLOAD_BYTES;
+            return Err(("setting.payload_bytes", format!("must be at least {least}")));
+        }
+        for (key, value) in [("setting.rate_per_s", setting.rate_per_s), ("setting.load", setting.load)] {
+            if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
+                return Err((key, "must be above 0".to_owned()));
+            }
+        }
+        if !(0.0..=1e6).contains(&setting.work_us) {
+            return Err(("setting.work_us", "must be from 0 to 1000000 (a second)".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl AxisDefinition {
+    fn check(&self, table: &'static str) -> Result<(), Mistake> {
+        let key = |name: &'static str| match (table, name) {
+            ("x", "values") => "x.values",
+            ("x", _) => "x.factor",
+            (_, "values") => "by.values",
+            _ => "by.factor",
+        };
+        match (&self.values, self.factor) {
+            (Some(values), None) => self.vary.check(key("values"), values),
+            (None, Some(factor)) if factor > 1.0 && factor.is_finite() => Ok(()),
+            (None, Some(_)) => Err((key("factor"), "must be more than 1".to_owned())),
+            (Some(_), Some(_)) => Err((key("values"), "either values or a factor, not both".to_owned())),
+            (None, None) => Err((key("values"), "needs values = [...] or factor = ...".to_owned())),
+        }
+    }
+
+    /// The values, up to what the machine and the effort allow.
+    pub(crate) fn range(&self, listed: Option<&Vec<f64>>, most: f64) -> Vec<f64> {
+        let most = self.to.map_or(most, |to| to.min(most));
+        let mut values: Vec<f64> = match (listed.or(self.values.as_ref()), self.factor) {
+            (Some(values), _) => values.iter().copied().filter(|value| *value <= most).collect(),
+            (None, factor) => {
+                let factor = factor.unwrap_or(2.0);
+                let powers =
+                    std::iter::successors(Some(self.from.unwrap_or(1.0)), |value| Some(value * factor));
+                // No axis has more values than a number has bits.
+                powers.take(64).take_while(|value| *value <= most).collect()
+            }
+        };
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        values
+    }
+}
+
+impl Axis {
+    fn check(self, key: &'static str, values: &[f64]) -> Result<(), Mistake> {
+        if values.is_empty() {
+            return Err((key, "needs at least one value".to_owned()));
+        }
+        let is_wrong = |value: &&f64| {
+            !value.is_finite() || **value < self.least() || self.is_whole() && value.fract() != 0.0
+        };
+        match values.iter().find(is_wrong) {
+            Some(value) => {
+                let whole = if self.is_whole() { "whole numbers " } else { "" };
+                Err((key, format!("{value}: needs {whole}from {} up", self.least())))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Experiment {
@@ -183,9 +444,18 @@ impl Experiment {
         }
     }
 
-    /// Who takes part, in the order of the registry.
+    /// Who can take part, in the order of the registry.
     pub fn subjects(&self) -> Vec<Subject> {
         MODELS.iter().filter_map(|model| self.subject(model)).collect()
+    }
+
+    /// Who takes part if nobody is named.
+    pub(crate) fn subjects_for(&self, effort: Effort) -> Vec<Subject> {
+        let wanted = self.budget(effort).models.as_ref().or(self.models.as_ref());
+        let is_wanted = |subject: &Subject| {
+            subject.ceiling || wanted.is_none_or(|wanted| wanted.contains(&subject.model))
+        };
+        self.subjects().into_iter().filter(is_wanted).collect()
     }
 
     /// Those of [`Experiment::subjects`] that were asked for by name.
@@ -207,7 +477,7 @@ impl Experiment {
         Some(Subject {
             model: model.name.to_owned(),
             mechanism: wanted[place].0.clone(),
-            compared: !model.hidden && place == 0,
+            compared: !model.hidden && (place == 0 || self.compare_mechanisms),
             ceiling: model.hidden,
         })
     }
@@ -230,7 +500,7 @@ mod tests {
     #[test]
     fn every_built_in_definition_can_be_read_and_tells_what_it_is_for() {
         let all = experiments();
-        assert_eq!(all.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["connections", "broadcast"]);
+        assert_eq!((all.len(), all[0].name.as_str()), (13, "connections"));
         for experiment in all {
             assert!(experiment.question.ends_with('?'), "{}", experiment.name);
             for word in ["What to expect.", "What would surprise."] {
@@ -267,8 +537,15 @@ mod tests {
     fn an_unknown_name_brings_the_list_and_the_nearest() {
         let error = find("conections").unwrap_err();
         assert_eq!(error.exit_status(), 2);
-        let expected = "unknown experiment `conections` (did you mean `connections`?); experiments: connections, broadcast, or the path of a .toml file";
-        assert_eq!(error.to_string(), expected);
+        let message = error.to_string();
+        assert!(
+            message.starts_with("unknown experiment `conections` (did you mean `connections`?)"),
+            "{message}"
+        );
+        assert!(
+            message.contains("broadcast") && message.ends_with("or the path of a .toml file"),
+            "{message}"
+        );
         let error = find("connections").unwrap().subjects_named(&["epol".to_owned()]).unwrap_err();
         assert_eq!(error.exit_status(), 2);
         assert!(error.to_string().starts_with("unknown model `epol` (did you mean `epoll`?)"), "{error}");
@@ -280,23 +557,58 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.toml");
         for (from, to, words) in [
-            ("depth = 1", "dephts = 1", ["dephts", "unknown field"]),
+            ("depth = 1", "dephts = 1", ["dephts", "did you mean `depth`?"]),
             ("\"udp-echo\"]", "\"udp-ecko\"]", ["mechanisms", "did you mean `udp-echo`?"]),
+            (
+                "vary = \"connections\"",
+                "vary = \"conections\"",
+                ["conections", "did you mean `connections`?"],
+            ),
+            ("\"throughput\", \"latency\"", "\"througput\"", ["througput", "did you mean `throughput`?"]),
             ("rounds = 1", "rounds = 0", ["rounds", "nonzero"]),
             ("budget = \"42s\"", "budget = \"-1s\"", ["budget", "longer than nothing"]),
+            ("factor = 4", "factor = 1", ["x.factor", "more than 1"]),
+            ("factor = 4", "values = [0, 1]", ["x.values", "from 1 up"]),
+            ("factor = 4", "values = [1.5]", ["x.values", "whole numbers"]),
+            ("payload_bytes = 64", "payload_bytes = 15", ["setting.payload_bytes", "at least 16"]),
+            ("system_calls = true", "models = [\"epol\"]", ["models", "did you mean `epoll`?"]),
         ] {
             assert!(good.contains(from), "{from}");
-            let text = good.replace(from, to);
+            let text = good.replacen(from, to, 1);
             let line = text.lines().position(|line| line.contains(to)).unwrap() + 1;
             std::fs::write(&path, text).unwrap();
             let message = find(path.to_str().unwrap()).unwrap_err().to_string();
             assert!(message.starts_with(path.to_str().unwrap()), "{message}");
-            assert!(message.contains(&format!("line {line},")), "{message}");
+            assert!(message.contains(&format!("line {line},")), "{to}: {message}");
             for word in words {
                 assert!(message.contains(word), "{word}: {message}");
             }
         }
         std::fs::write(&path, good).unwrap();
         assert_eq!(find(path.to_str().unwrap()).unwrap().name, "mine");
+    }
+
+    #[test]
+    fn all_stands_for_every_one_and_a_definition_can_be_shown() {
+        assert_eq!(find_all(&["all".to_owned()]).unwrap().len(), BUILT_IN.len());
+        assert!(definition("idle").unwrap().contains("question ="));
+        assert_eq!(definition("all"), None);
+    }
+
+    #[test]
+    fn who_is_compared_follows_the_question() {
+        let compared = |name: &str| {
+            let subjects = find(name).unwrap().subjects_for(Effort::Default);
+            subjects
+                .into_iter()
+                .filter(|subject| subject.compared)
+                .map(|subject| subject.model)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(compared("udp"), ["epoll", "udp"]);
+        assert_eq!(compared("active"), ["select", "poll", "epoll"]);
+        assert!(!compared("connections").contains(&"udp".to_owned()));
+        let quick = find("idle").unwrap().subjects_for(Effort::Quick);
+        assert!(quick.iter().any(|subject| subject.ceiling), "the ceiling stays");
     }
 }

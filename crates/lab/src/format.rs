@@ -28,6 +28,25 @@ pub(crate) fn nanoseconds(ns: f64) -> String {
     }
 }
 
+/// `150k`, `1.2M`
+pub(crate) fn thousands(value: f64) -> String {
+    match value {
+        value if value >= 1e6 => format!("{}M", value / 1e6),
+        value if value >= 1e3 => format!("{}k", value / 1e3),
+        value => format!("{value}"),
+    }
+}
+
+/// `512 B`, `1.5 KiB`, `2 MiB`
+pub(crate) fn bytes(value: f64) -> String {
+    let rounded = |value: f64| (value * 10.0).round() / 10.0;
+    match value.abs() {
+        size if size < 1024.0 => format!("{value:.0} B"),
+        size if size < 1_048_576.0 => format!("{} KiB", rounded(value / 1024.0)),
+        _ => format!("{} MiB", rounded(value / 1_048_576.0)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -64,7 +64,7 @@ fn outcome(point: &Point) -> (Status, Option<String>) {
         kinds.iter().max_by_key(|&(_, &count)| count).map(|(kind, _)| kind.clone())
     };
     let invalid = |reason: String| (Status::Invalid, Some(reason));
-    let (open, wanted) = (point.connected, point.connections);
+    let (open, wanted) = (point.connected, point.setting.connections);
     if let Some(damage) = damage(point) {
         invalid(damage)
     } else if open < wanted {
@@ -79,7 +79,7 @@ fn outcome(point: &Point) -> (Status, Option<String>) {
         }
     } else if let Some(error) = most(&point.errors) {
         invalid(format!("{} × {error}", point.errors[&error]))
-    } else if point.messages.unwrap_or(0) == 0 {
+    } else if point.messages.unwrap_or(0) == 0 && point.setting.talking() > 0 {
         invalid("not one message came back in the window".to_owned())
     } else {
         (Status::Ok, None)
@@ -107,7 +107,8 @@ fn damage(point: &Point) -> Option<String> {
 /// messages from flowing as they should. A machine that stands still for a moment can break Little's law, too.
 pub(crate) fn is_worth_another_try(point: &Point) -> bool {
     let disturbed = |check: &Check| check.holds == Some(false) && check.name != CheckName::Offered;
-    let is_whole = point.connected == point.connections && point.errors.is_empty() && damage(point).is_none();
+    let is_whole =
+        point.connected == point.setting.connections && point.errors.is_empty() && damage(point).is_none();
     let is_bad = matches!(point.status, Status::Doubtful | Status::Invalid);
     point.attempt == 1 && is_bad && is_whole && point.checks.iter().any(disturbed)
 }
@@ -141,15 +142,20 @@ fn verified(point: &Point) -> Check {
 
 /// Little (1961): what is in a system is what comes in per second, times how long it stays.
 fn littles_law(point: &Point, in_flight: f64) -> Check {
+    let setting = &point.setting;
     let is_broadcast = point.mechanism.ends_with("broadcast");
-    let asked = point.depth * if is_broadcast { 1 } else { point.connected };
-    let (holds, evidence) = match point.rate_per_s {
+    let asked = setting.depth * if is_broadcast { 1 } else { setting.talking().min(point.connected) };
+    let (holds, evidence) = if setting.is_open_loop() {
         // In an open loop as many are under way as it takes.
-        Some(_) => (None, format!("{in_flight:.2} under way on average")),
-        None => {
-            let holds = (in_flight / asked as f64 - 1.0).abs() <= LITTLE;
-            (Some(holds), format!("throughput × mean latency = {in_flight:.2}, asked for {asked} under way"))
-        }
+        (None, format!("{in_flight:.2} under way on average"))
+    } else if setting.churn {
+        // Between the echo and the next connect(2) a connection is closed, which counts for neither.
+        (None, format!("{in_flight:.2} of {asked} connections between connect and echo on average"))
+    } else if asked == 0 {
+        (None, "nobody talks".to_owned())
+    } else {
+        let holds = (in_flight / asked as f64 - 1.0).abs() <= LITTLE;
+        (Some(holds), format!("throughput × mean latency = {in_flight:.2}, asked for {asked} under way"))
     };
     Check { name: CheckName::LittlesLaw, holds, evidence }
 }
@@ -162,6 +168,10 @@ fn offered(due: u64, sent: u64) -> Check {
 }
 
 fn steady(point: &Point) -> Option<Check> {
+    if point.setting.pause_ms > 0 {
+        let evidence = format!("the server was stopped for {} ms on purpose", point.setting.pause_ms);
+        return Some(Check { name: CheckName::Steady, holds: None, evidence });
+    }
     let trend = trend(&point.slices)?;
     let percent = 100.0 * trend.change;
     let stalls = stalls(&point.slices);
@@ -263,13 +273,13 @@ fn limiters(point: &Point, server_cores: f64) -> Vec<Limiter> {
     }
     busy.sort_by(|one, other| other.0.total_cmp(&one.0));
     let busiest = busy.first().map_or(0.0, |(share, _)| *share);
-    match point.rate_per_s {
+    match point.setting.rate_per_s {
         Some(rate) => {
             let evidence = format!("{} messages per second were asked for", grouped(rate));
             found.insert(0, limiter(LimiterName::Schedule, evidence));
         }
-        None if point.messages_per_s.is_some() && busiest < BUSY => {
-            let (connected, depth) = (point.connected, point.depth);
+        None if point.messages.unwrap_or(0) > 0 && busiest < BUSY => {
+            let (connected, depth) = (point.setting.talking().min(point.connected), point.setting.depth);
             let enough = connected * depth >= ENOUGH_IN_FLIGHT;
             let name = if enough { LimiterName::WakeUps } else { LimiterName::InFlight };
             let evidence = format!("nobody is busy with {connected} × {depth} messages under way");
@@ -287,18 +297,14 @@ pub(crate) mod tests {
     use crate::canary::tests::canary;
     use crate::plan::Job;
     use crate::record::Network;
+    use crate::setting::Setting;
     use crate::verdict::blank_for_tests;
 
     /// A good point of `echo` with 4 connections, changed.
     pub(crate) fn point(change: impl FnOnce(&mut Point)) -> Point {
-        let job = Job {
-            order: 0,
-            round: 0,
-            model: "m".into(),
-            mechanism: "echo".into(),
-            connections: 4,
-            limit: None,
-        };
+        let setting = Setting { connections: 4, ..Setting::default() };
+        let job =
+            Job { order: 0, round: 0, model: "m".into(), mechanism: "echo".into(), setting, limit: None };
         let mut point = Point {
             connected: 4,
             window_s: Some(1.0),
@@ -395,7 +401,7 @@ pub(crate) mod tests {
         assert_eq!(verdict(stalled).0, Status::Doubtful, "the machine stood still");
         let broadcast = |p: &mut Point| (p.mechanism, p.in_flight) = ("broadcast".into(), Some(1.0));
         assert_eq!(verdict(broadcast).0, Status::Ok, "one message is under way, to however many");
-        assert_eq!(verdict(|p| (p.rate_per_s, p.in_flight) = (Some(9.0), Some(2.0))).0, Status::Ok);
+        assert_eq!(verdict(|p| (p.setting.rate_per_s, p.in_flight) = (Some(9.0), Some(2.0))).0, Status::Ok);
     }
 
     #[test]
@@ -462,10 +468,11 @@ pub(crate) mod tests {
         assert_eq!(limiters(|p| p.client_cpu = Some(0.3)), [ServerCpu]);
         let idle = |p: &mut Point| (p.server_cpu, p.client_cpu) = (Some(0.4), Some(0.45));
         assert_eq!(limiters(idle), [InFlight], "everybody waits for somebody else");
-        let asleep = |p: &mut Point| (p.server_cpu, p.client_cpu, p.depth) = (Some(0.4), Some(0.45), 4);
+        let asleep =
+            |p: &mut Point| (p.server_cpu, p.client_cpu, p.setting.depth) = (Some(0.4), Some(0.45), 4);
         assert_eq!(limiters(asleep), [WakeUps]);
         assert_eq!(limiters(|p| p.server_cpu = None), [InFlight, ClientCpu]);
-        assert_eq!(limiters(|p| p.rate_per_s = Some(500.0))[0], Schedule);
+        assert_eq!(limiters(|p| p.setting.rate_per_s = Some(500.0))[0], Schedule);
         let network = |change: fn(&mut Network)| {
             let mut network = Network::default();
             change(&mut network);

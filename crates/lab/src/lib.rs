@@ -11,6 +11,7 @@ mod activity;
 mod calibration;
 mod canary;
 mod checksums;
+mod collection;
 mod compare;
 mod counters;
 mod environment;
@@ -25,15 +26,18 @@ mod plan;
 mod proc;
 mod process;
 mod progress;
+mod quantity;
 pub mod record;
 pub mod report;
 mod rounds;
 mod run;
 mod sample;
+mod setting;
 mod stats;
 mod summary;
 mod syscalls;
 mod table;
+mod terminal;
 mod tree;
 mod trial;
 mod usage;
@@ -44,14 +48,19 @@ pub use compare::{
     CompareError, CompareOptions, CompareRow, Comparison, Figure, Gate, GateOutcome, RowVerdict, compare,
 };
 pub use error::LabError;
-pub use experiment::{Budget, Counts, Effort, Efforts, Experiment, MechanismName, Subject, experiments};
+pub use experiment::{
+    AxisDefinition, Budget, Constants, Effort, Efforts, Experiment, Fit, MechanismName, Subject, definition,
+    experiments,
+};
 pub use plan::{Job, Plan};
 pub use progress::Progress;
+pub use quantity::{Quantity, Unit};
 pub use run::{Interrupt, RunOptions, run};
-pub use stats::{Estimate, Method, Ratio};
-pub use summary::{ExperimentSummary, PerConnection, PerMessage, Row, RowLimiter, RunSummary};
-pub use syscalls::CensusLine;
-pub use verify::{Examined, Verification, verify};
+pub use setting::{Axes, Axis, Place, Range, Setting, Spread};
+pub use stats::{Estimate, Law, LawKind, Method, Parameter, Ratio};
+pub use summary::{ExperimentSummary, FittedLaw, PerConnection, PerMessage, Row, RowLimiter, RunSummary};
+pub use syscalls::{CensusLine, CensusSetting};
+pub use verify::{Examined, Verification, verify, verify_all};
 
 /// This moment in UTC, to the second, as in `2026-11-20T22:31:43Z`.
 fn now() -> String {

@@ -11,7 +11,8 @@ use crate::judge::{is_worth_another_try, judge};
 use crate::machine::{Cores, core_count};
 use crate::plan::{Job, Plan};
 use crate::progress::Meter;
-use crate::record::{HISTOGRAMS, POINTS, Point, Recorder, Status};
+use crate::record::{HISTOGRAMS, Histograms, POINTS, Point, Recorder, Status};
+use crate::setting::Place;
 use crate::trial::Trial;
 
 /// Disturbed points are tried again for at most this part of the planned time; on a machine that is never quiet a run would
@@ -36,23 +37,24 @@ impl Measurement<'_> {
             |source| LabError::System { what: "start the threads that watch the machine's speed", source };
         let mut drift = Drift::start(self.cores, points).map_err(start)?;
         let Some(calibration) = self.calibrate(&mut drift, meter)? else { return Ok(()) };
-        let mut reached = limits_of(points);
+        let mut reached = limits_of(self.plan, points);
         for job in missing(self.plan, points) {
-            let known = reached.get(&(job.model.clone(), job.connections));
-            let Some((point, histogram)) = self.point(job, known, 1, &calibration, &mut drift, meter)? else {
+            let known = reached.get(&(job.model.clone(), self.plan.axes.place(&job.setting)));
+            let Some((point, histograms)) = self.point(job, known, 1, &calibration, &mut drift, meter)?
+            else {
                 return Ok(());
             };
-            self.record(&mut recorder, &point, histogram.as_deref())?;
-            reached.extend(limits_of(std::slice::from_ref(&point)));
+            self.record(&mut recorder, &point, &histograms)?;
+            reached.extend(limits_of(self.plan, std::slice::from_ref(&point)));
             points.push(point);
         }
         let repeats = repeats(self.plan, points);
         meter.repeats(&repeats);
         for job in repeats {
-            let Some((point, histogram)) = self.point(job, None, 2, &calibration, &mut drift, meter)? else {
+            let Some((point, histograms)) = self.point(job, None, 2, &calibration, &mut drift, meter)? else {
                 return Ok(());
             };
-            self.record(&mut recorder, &point, histogram.as_deref())?;
+            self.record(&mut recorder, &point, &histograms)?;
             points.push(point);
         }
         Ok(())
@@ -66,14 +68,25 @@ impl Measurement<'_> {
         }
         let plan = calibration::plan(self.plan);
         let trial = Trial { plan: &plan, ..*self.trial };
-        let mut calibration = Calibration { schema: crate::record::SCHEMA, ceilings: Vec::new() };
-        for job in calibration::jobs(self.plan) {
+        let mut calibration = Calibration { schema: crate::record::SCHEMA, ..Calibration::default() };
+        for job in calibration::ceilings(self.plan) {
             if self.trial.is_stopped() {
                 return Ok(None);
             }
-            meter.ceiling_begins(&job);
+            meter.aside(&format!("the load generator's own ceiling: {}", meter.name(&job)));
             calibration.ceilings.extend(calibration::measure(&trial, &job, drift)?);
         }
+        let mut tries = Vec::new();
+        for job in calibration::capacities(self.plan) {
+            if self.trial.is_stopped() {
+                return Ok(None);
+            }
+            meter.aside(&format!("what {} can do", job.model));
+            if let Some(found) = calibration::measure(&trial, &job, drift)? {
+                tries.push((job.model, found.messages_per_s));
+            }
+        }
+        calibration.capacities = calibration::medians(&tries);
         if self.trial.is_stopped() {
             return Ok(None);
         }
@@ -89,12 +102,14 @@ impl Measurement<'_> {
         calibration: &Calibration,
         drift: &mut Drift,
         meter: &mut Meter,
-    ) -> Result<Option<(Point, Option<String>)>, LabError> {
+    ) -> Result<Option<(Point, Histograms)>, LabError> {
         if self.trial.is_stopped() {
             return Ok(None);
         }
         meter.point_begins(job);
-        let Some((mut point, histogram)) = self.trial.run(job, known)? else { return Ok(None) };
+        let setting = calibration.with_rate(job.setting, &job.model);
+        let job = &Job { setting, ..job.clone() };
+        let Some((mut point, histograms)) = self.trial.run(job, known)? else { return Ok(None) };
         point.attempt = attempt;
         if point.window_s.is_some() {
             let seen = drift.after_point();
@@ -104,16 +119,16 @@ impl Measurement<'_> {
         point.share_of_ceiling = calibration.share(&point);
         judge(&mut point, server_cores(self.cores));
         meter.point_ends(job, &point);
-        Ok(Some((point, histogram)))
+        Ok(Some((point, histograms)))
     }
 
     fn record(
         &self,
         recorder: &mut Recorder,
         point: &Point,
-        histogram: Option<&str>,
+        histograms: &Histograms,
     ) -> Result<(), LabError> {
-        recorder.append(point, histogram).map_err(LabError::file(&self.dir.join(POINTS)))
+        recorder.append(point, histograms).map_err(LabError::file(&self.dir.join(POINTS)))
     }
 }
 
@@ -124,18 +139,16 @@ pub(crate) fn server_cores(cores: Option<Cores>) -> f64 {
 
 /// The jobs of the plan that no point was recorded for, in their order.
 pub(crate) fn missing<'a>(plan: &'a Plan, points: &[Point]) -> Vec<&'a Job> {
-    let done: HashSet<_> = points.iter().map(place).collect();
-    plan.jobs.iter().filter(|job| !done.contains(&(job.model.as_str(), job.connections, job.round))).collect()
+    let done: HashSet<usize> = points.iter().map(|point| point.order).collect();
+    plan.jobs.iter().filter(|job| !done.contains(&job.order)).collect()
 }
 
 /// The jobs whose last point was disturbed and has not been tried again, as far as there is time for them.
 fn repeats<'a>(plan: &'a Plan, points: &[Point]) -> Vec<&'a Job> {
-    let last: HashMap<_, &Point> = points.iter().map(|point| (place(point), point)).collect();
+    let last: HashMap<usize, &Point> = points.iter().map(|point| (point.order, point)).collect();
     let mut left = Duration::from_secs_f64(plan.expected_s * REPEATS).max(SHORTEST_REPEATS);
-    let disturbed = plan.jobs.iter().filter(|job| {
-        let point = last.get(&(job.model.as_str(), job.connections, job.round));
-        point.is_some_and(|point| is_worth_another_try(point))
-    });
+    let disturbed =
+        plan.jobs.iter().filter(|job| last.get(&job.order).is_some_and(|point| is_worth_another_try(point)));
     let fits = |job: &&Job| {
         left = left.saturating_sub(plan.cost(job));
         !left.is_zero()
@@ -143,14 +156,10 @@ fn repeats<'a>(plan: &'a Plan, points: &[Point]) -> Vec<&'a Job> {
     disturbed.take_while(fits).collect()
 }
 
-fn place(point: &Point) -> (&str, usize, u32) {
-    (point.model.as_str(), point.connections, point.round)
-}
-
-/// The limits that were met, by model and connections wanted: they do not move from round to round.
-fn limits_of(points: &[Point]) -> HashMap<(String, usize), Point> {
+/// The limits that were met, by model and place: they do not move from round to round.
+fn limits_of(plan: &Plan, points: &[Point]) -> HashMap<(String, Place), Point> {
     let met = points.iter().filter(|point| point.status == Status::Limit);
-    met.map(|point| ((point.model.clone(), point.connections), point.clone())).collect()
+    met.map(|point| ((point.model.clone(), plan.axes.place(&point.setting)), point.clone())).collect()
 }
 
 #[cfg(test)]
@@ -187,7 +196,7 @@ mod tests {
         let plan = plan();
         let disturbed = |job: &Job, attempt| Point {
             attempt,
-            connected: job.connections,
+            connected: job.setting.connections,
             status: Status::Doubtful,
             checks: vec![Check { name: CheckName::Quiet, holds: Some(false), evidence: String::new() }],
             ..blank(&plan, job)

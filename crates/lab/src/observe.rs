@@ -379,12 +379,13 @@ mod tests {
             "upgrade_ns":null,"client_cpu_ns":5,"client_cpu":0.5,"latency_histogram":null,"bytes_sent":700,
             "bytes_received":660}"#;
         let observed = watch.observed(serde_json::from_str(result).unwrap());
+        let setting = crate::setting::Setting { connections: 4, ..Default::default() };
         let mut point = blank_for_tests(&crate::plan::Job {
             order: 0,
             round: 0,
             model: "m".into(),
             mechanism: "echo".into(),
-            connections: 4,
+            setting,
             limit: None,
         });
         point.server_cpu_ns = observed.server_cpu_ns;

@@ -4,14 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::RunOptions;
 use crate::calibration;
 use crate::environment;
 use crate::error::LabError;
-use crate::experiment::{Effort, Experiment, Subject};
+use crate::experiment::{AxisDefinition, Effort, Experiment, Fit, Subject};
 use crate::machine::{Machine, needs};
 use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA, write_whole};
+use crate::report::PictureName;
+use crate::setting::{Axes, Axis, Range, Setting};
 use crate::syscalls;
 
 /// Starting and stopping the two processes of a point and reading their state, without any connection.
@@ -42,24 +45,24 @@ pub struct Plan {
     pub effort: Effort,
     /// The seed of the order.
     pub seed: u64,
-    /// Bytes of payload a message.
-    pub payload_bytes: usize,
-    /// Messages in flight per connection.
-    pub depth: usize,
-    /// Messages to be sent per second, over all connections, in an open loop; `null` in a closed one.
+    /// What is the same at every point, unless it is varied.
+    pub setting: Setting,
+    /// What is varied.
+    pub axes: Axes,
+    /// What is drawn, the main picture first.
+    pub pictures: Vec<PictureName>,
+    /// The laws that are fitted.
     #[serde(default)]
-    pub rate_per_s: Option<f64>,
-    /// Simulated work per message in every server, in microseconds.
+    pub fit: Vec<Fit>,
+    /// Whether the system calls of a message are counted.
     #[serde(default)]
-    pub work_us: f64,
+    pub system_calls: bool,
     /// How often every point is measured; some heavy ones only once, see `jobs`.
     pub rounds: u32,
     /// Load before each window, in milliseconds.
     pub warmup_ms: u64,
     /// Length of each window, in milliseconds.
     pub window_ms: u64,
-    /// The numbers of connections, ascending.
-    pub connections: Vec<usize>,
     /// Who takes part, in reading order.
     pub subjects: Vec<Subject>,
     /// Every point in the order in which it is run.
@@ -73,7 +76,7 @@ pub struct Plan {
 }
 
 /// A point that is to be measured.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// The place in the order of the whole run, from 0.
     pub order: usize,
@@ -83,8 +86,9 @@ pub struct Job {
     pub model: String,
     /// The mechanism's name.
     pub mechanism: String,
-    /// Connections wanted.
-    pub connections: usize,
+    /// What is done to the server.
+    #[serde(flatten)]
+    pub setting: Setting,
     /// The short name of the machine's limit that makes it pointless to try, or `too slow`.
     pub limit: Option<String>,
 }
@@ -99,8 +103,9 @@ impl Plan {
         let budget = experiment.budget(options.effort);
         let subjects = match &options.models {
             Some(names) => experiment.subjects_named(names)?,
-            None => experiment.subjects(),
+            None => experiment.subjects_for(options.effort),
         };
+        let (setting, axes) = settings(experiment, options, machine)?;
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
         let mut plan = Plan {
             schema: SCHEMA,
@@ -109,14 +114,14 @@ impl Plan {
             analysis: experiment.analysis.trim().to_owned(),
             effort: options.effort,
             seed,
-            payload_bytes: options.payload.unwrap_or(experiment.payload_bytes.get()),
-            depth: experiment.depth.get(),
-            rate_per_s: options.rate_per_s,
-            work_us: options.work_us,
+            setting,
+            axes,
+            pictures: experiment.pictures.clone(),
+            fit: experiment.fit.clone(),
+            system_calls: experiment.system_calls,
             rounds: options.rounds.unwrap_or(budget.rounds.get()),
             warmup_ms: milliseconds(budget.warmup),
             window_ms: milliseconds(budget.window),
-            connections: counts(experiment, options, machine)?,
             subjects,
             jobs: Vec::new(),
             expected_s: 0.0,
@@ -141,7 +146,8 @@ impl Plan {
 
     /// An open loop has to have something to send.
     fn with_a_message_in_the_window(self) -> Result<Plan, LabError> {
-        match self.rate_per_s {
+        let rates = self.jobs.iter().filter_map(|job| job.setting.rate_per_s);
+        match rates.min_by(f64::total_cmp) {
             Some(rate) if rate * (self.window_ms as f64) < 1000.0 => Err(LabError::Usage(format!(
                 "--rate {rate}: puts no message into a window of {} ms; ask for more per second",
                 self.window_ms
@@ -153,17 +159,19 @@ impl Plan {
     /// Whether server and load generator can do what the user wishes.
     fn check(&self) -> Result<(), LabError> {
         let usage = |text: String| Err(LabError::Usage(text));
-        if let Some(rate) = self.rate_per_s
-            && !(rate > 0.0 && rate <= 1e9)
-        {
-            return usage(format!("--rate {rate}: must be above 0 and at most 1e9 messages per second"));
-        }
-        if !(0.0..=1e6).contains(&self.work_us) {
-            return usage(format!("--work-us {}: must be from 0 to 1000000 (a second)", self.work_us));
-        }
-        if self.payload_bytes < switchboard_load::STAMP_BYTES {
-            let least = switchboard_load::STAMP_BYTES;
-            return usage(format!("--payload {}: must be at least {least} bytes", self.payload_bytes));
+        for setting in self.axes.settings(self.setting) {
+            if let Some(rate) = setting.rate_per_s
+                && !(rate > 0.0 && rate <= 1e9)
+            {
+                return usage(format!("--rate {rate}: must be above 0 and at most 1e9 messages per second"));
+            }
+            if !(0.0..=1e6).contains(&setting.work_us) {
+                return usage(format!("--work-us {}: must be from 0 to 1000000 (a second)", setting.work_us));
+            }
+            if setting.payload_bytes < switchboard_load::LEAST_PAYLOAD_BYTES {
+                let least = switchboard_load::LEAST_PAYLOAD_BYTES;
+                return usage(format!("--payload {}: must be at least {least} bytes", setting.payload_bytes));
+            }
         }
         Ok(())
     }
@@ -172,12 +180,15 @@ impl Plan {
     pub fn read(dir: &Path) -> Result<Plan, LabError> {
         let resume = |reason: String| LabError::Resume { dir: dir.to_owned(), reason };
         let text = std::fs::read(dir.join(RUN)).map_err(|error| resume(format!("{RUN}: {error}")))?;
-        let plan: Plan = serde_json::from_slice(&text).map_err(|error| resume(format!("{RUN}: {error}")))?;
-        if !(OLDEST_SCHEMA..=SCHEMA).contains(&plan.schema) {
+        let broken = |error: serde_json::Error| resume(format!("{RUN}: {error}"));
+        let value: Value = serde_json::from_slice(&text).map_err(broken)?;
+        let schema = value["schema"].as_u64().unwrap_or(0);
+        if !(u64::from(OLDEST_SCHEMA)..=u64::from(SCHEMA)).contains(&schema) {
             let reads = format!("this switchboard reads {OLDEST_SCHEMA} to {SCHEMA}");
-            return Err(resume(format!("{RUN}: schema {}, {reads}", plan.schema)));
+            return Err(resume(format!("{RUN}: schema {schema}, {reads}")));
         }
-        Ok(plan)
+        let value = if schema < AXES_SINCE { with_axes(value) } else { value };
+        serde_json::from_value(value).map_err(broken)
     }
 
     pub(crate) fn write(&self, dir: &Path) -> Result<(), LabError> {
@@ -203,15 +214,15 @@ impl Plan {
         jobs.into_iter().map(|job| self.cost(job)).sum()
     }
 
-    /// All rounds. Each has its blocks, one for each number of connections, in random order, and each block has its
+    /// All rounds. Each has its blocks, one for each setting, in random order, and each block has its
     /// models in random order: a slow minute of the machine hits all models alike, and what is compared was measured side by side.
     fn shuffled(&self, machine: &Machine, budget: Duration, counts_are_wished: bool) -> Vec<Job> {
         let mut random = fastrand::Rng::with_seed(self.seed);
         let mut jobs = Vec::new();
         for round in 0..self.rounds {
-            let mut counts = self.connections.clone();
-            random.shuffle(&mut counts);
-            for connections in counts {
+            let mut settings = self.axes.settings(self.setting);
+            random.shuffle(&mut settings);
+            for setting in settings {
                 let mut block = Vec::new();
                 for subject in &self.subjects {
                     let mut job = Job {
@@ -219,8 +230,8 @@ impl Plan {
                         round,
                         model: subject.model.clone(),
                         mechanism: subject.mechanism.clone(),
-                        connections,
-                        limit: machine.limit(&subject.model, connections).map(str::to_owned),
+                        setting,
+                        limit: machine.limit(&subject.model, setting.connections).map(str::to_owned),
                     };
                     let overhead = overhead(&job);
                     if job.limit.is_none() && overhead > budget / TOO_SLOW && !counts_are_wished {
@@ -251,7 +262,7 @@ impl Plan {
 
 /// Load before the window of this point: never less than the lab needs to find the server's processes.
 pub(crate) fn warmup(plan: &Plan, job: &Job) -> Duration {
-    Duration::from_millis(plan.warmup_ms).max(needs(&job.model).observe(job.connections))
+    Duration::from_millis(plan.warmup_ms).max(needs(&job.model).observe(job.setting.connections))
 }
 
 /// How long the load generator may take until the rate is steady.
@@ -261,33 +272,112 @@ pub(crate) fn warmup_limit(plan: &Plan, job: &Job) -> Duration {
 
 /// How long the load generator is to hold its connections open after the window.
 pub(crate) fn hold(job: &Job) -> Duration {
-    SHORTEST_HOLD + needs(&job.model).observe(job.connections)
+    SHORTEST_HOLD + needs(&job.model).observe(job.setting.connections)
 }
 
 fn overhead(job: &Job) -> Duration {
-    START_AND_STOP + needs(&job.model).open_and_close(job.connections) + hold(job)
+    START_AND_STOP + needs(&job.model).open_and_close(job.setting.connections) + hold(job)
 }
 
-/// The powers of the factor up to what the machine allows, or what the user names.
-fn counts(experiment: &Experiment, options: &RunOptions, machine: &Machine) -> Result<Vec<usize>, LabError> {
+/// What is the same everywhere and what is varied, as the definition says, the machine allows and the user wishes.
+fn settings(
+    experiment: &Experiment,
+    options: &RunOptions,
+    machine: &Machine,
+) -> Result<(Setting, Axes), LabError> {
+    let usage = LabError::Usage;
     let budget = experiment.budget(options.effort);
-    let mut counts: Vec<usize> = match &options.connections {
-        Some(wanted) => wanted.clone(),
-        None => {
-            let most =
-                budget.most_connections.map_or(usize::MAX, usize::from).min(machine.descriptors).max(1);
-            let factor = experiment.connections.factor.get();
-            std::iter::successors(Some(1usize), |count| count.checked_mul(factor))
-                .take_while(|&count| count <= most)
-                .collect()
-        }
+    let most = budget.most_connections.map_or(usize::MAX, usize::from).min(machine.descriptors).max(1);
+    let range = |axis: &AxisDefinition, listed: Option<&Vec<f64>>| {
+        let most = if axis.vary == Axis::Connections { most as f64 } else { f64::INFINITY };
+        Range { axis: axis.vary, values: axis.range(listed, most) }
     };
-    if counts.is_empty() || counts.contains(&0) {
-        return Err(LabError::Usage("--connections: needs numbers from 1 up".to_owned()));
+    let mut axes = Axes {
+        x: range(&experiment.x, budget.x.as_ref()),
+        by: experiment.by.as_ref().map(|by| range(by, budget.by.as_ref())),
+    };
+    let mut setting = experiment.setting.setting();
+    let mut wish = |axis: Axis, flag: &str, values: Vec<f64>| {
+        if values.is_empty() || values.iter().any(|value| *value < axis.least()) {
+            return Err(usage(format!("{flag}: needs numbers from {} up", axis.least())));
+        }
+        let mut values = values;
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        match (&mut axes, values.as_slice()) {
+            (Axes { x, .. }, _) if x.axis == axis => x.values = values,
+            (Axes { by: Some(by), .. }, _) if by.axis == axis => by.values = values,
+            (_, [value]) => setting = axis.set(setting, *value),
+            _ => {
+                let (name, varies) = (&experiment.name, axes.label());
+                return Err(usage(format!(
+                    "{flag}: the experiment {name} varies {varies}, so this needs one number"
+                )));
+            }
+        }
+        Ok(())
+    };
+    if let Some(counts) = &options.connections {
+        wish(Axis::Connections, "--connections", counts.iter().map(|count| *count as f64).collect())?;
     }
-    counts.sort_unstable();
-    counts.dedup();
-    Ok(counts)
+    if let Some(payload) = options.payload {
+        wish(Axis::PayloadBytes, "--payload", vec![payload as f64])?;
+    }
+    if let Some(rate) = options.rate_per_s {
+        if !(rate > 0.0 && rate.is_finite()) {
+            return Err(usage(format!("--rate {rate}: must be above 0 and at most 1e9 messages per second")));
+        }
+        if experiment.x.vary == Axis::Load || setting.load.is_some() {
+            return Err(usage("--rate: this experiment finds its rates by itself".to_owned()));
+        }
+        setting.rate_per_s = Some(rate);
+    }
+    if options.work_us > 0.0 {
+        match &mut axes.x {
+            Range { axis: Axis::WorkUs, values } => *values = vec![options.work_us],
+            _ => setting.work_us = options.work_us,
+        }
+    }
+    let empty = std::iter::once(&axes.x).chain(&axes.by).find(|range| range.values.is_empty());
+    if let Some(range) = empty {
+        return Err(usage(format!(
+            "{}: no value of {} is left on this machine",
+            experiment.name,
+            range.axis.label()
+        )));
+    }
+    Ok((setting, axes))
+}
+
+/// The first version that knows of axes; before it, connections alone were varied.
+const AXES_SINCE: u64 = 3;
+
+/// A plan of an older version in the words of today.
+fn with_axes(mut plan: Value) -> Value {
+    let of = |name: &str| plan.get(name).cloned().unwrap_or_default();
+    let (payload, depth, rate) = (of("payload_bytes"), of("depth"), of("rate_per_s"));
+    let setting = json!({
+        "connections": 1, "payload_bytes": payload, "depth": depth, "rate_per_s": rate,
+        "work_us": plan.get("work_us").and_then(Value::as_f64).unwrap_or(0.0)
+    });
+    let pictures = match of("experiment").as_str() {
+        Some("broadcast") => json!(["throughput", "cpu", "receivers", "latency", "memory"]),
+        _ => json!(["throughput", "cpu", "latency", "memory"]),
+    };
+    let counts: Vec<f64> =
+        of("connections").as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+    let jobs = plan.get_mut("jobs").and_then(Value::as_array_mut);
+    for job in jobs.into_iter().flatten().filter_map(Value::as_object_mut) {
+        // The points of those days do not say how much work was simulated.
+        for (name, value) in [("payload_bytes", &payload), ("depth", &depth), ("rate_per_s", &rate)] {
+            job.insert(name.to_owned(), value.clone());
+        }
+    }
+    plan["setting"] = setting;
+    plan["axes"] = json!({"x": {"axis": "connections", "values": counts}});
+    plan["pictures"] = pictures;
+    plan["system_calls"] = json!(true);
+    plan
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -310,12 +400,13 @@ mod tests {
 
     #[test]
     fn the_powers_of_four_end_where_the_descriptors_do() {
-        assert_eq!(plan(Effort::Default, &HERE).connections, [1, 4, 16, 64, 256, 1024, 4096, 16384]);
+        let counts = |plan: Plan| plan.axes.x.values.iter().map(|count| *count as usize).collect::<Vec<_>>();
+        assert_eq!(counts(plan(Effort::Default, &HERE)), [1, 4, 16, 64, 256, 1024, 4096, 16384]);
         let laptop = Machine { descriptors: 1024 - 64, ..HERE };
-        assert_eq!(plan(Effort::Default, &laptop).connections, [1, 4, 16, 64, 256]);
+        assert_eq!(counts(plan(Effort::Default, &laptop)), [1, 4, 16, 64, 256]);
         let large = Machine { descriptors: 1 << 20, tasks: 1 << 22, memory_bytes: 1 << 38, maps: 1 << 30 };
-        assert_eq!(*plan(Effort::Default, &large).connections.last().unwrap(), 16384);
-        assert_eq!(*plan(Effort::Full, &large).connections.last().unwrap(), 1 << 20);
+        assert_eq!(*counts(plan(Effort::Default, &large)).last().unwrap(), 16384);
+        assert_eq!(*counts(plan(Effort::Full, &large)).last().unwrap(), 1 << 20);
     }
 
     #[test]
@@ -324,11 +415,12 @@ mod tests {
             let plan = plan(effort, &HERE);
             assert!(plan.expected_s < most_s, "{effort:?}: {}", plan.expected_s);
             for subject in &plan.subjects {
-                for &connections in &plan.connections {
-                    let found = plan.jobs.iter().any(|job| {
-                        job.model == subject.model && job.connections == connections && job.round == 0
-                    });
-                    assert!(found, "{} at {connections}", subject.model);
+                for setting in plan.axes.settings(plan.setting) {
+                    let found = plan
+                        .jobs
+                        .iter()
+                        .any(|job| job.model == subject.model && job.setting == setting && job.round == 0);
+                    assert!(found, "{} at {setting:?}", subject.model);
                 }
             }
         }
@@ -337,7 +429,7 @@ mod tests {
     #[test]
     fn what_alone_would_eat_the_budget_is_marked_unless_it_is_asked_for() {
         let limit = |plan: &Plan| {
-            let job = plan.jobs.iter().find(|job| job.model == "fork" && job.connections == 16384);
+            let job = plan.jobs.iter().find(|job| job.model == "fork" && job.setting.connections == 16384);
             job.unwrap().limit.clone()
         };
         assert_eq!(limit(&plan(Effort::Default, &HERE)).as_deref(), Some(TOO_SLOW_REASON));
@@ -374,8 +466,8 @@ mod tests {
             ..RunOptions::default()
         };
         let plan = Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap();
-        assert_eq!(plan.connections, [3, 64]);
-        assert_eq!((plan.payload_bytes, plan.rounds, plan.jobs.len()), (1000, 2, 8));
+        assert_eq!(plan.axes.x.values, [3.0, 64.0]);
+        assert_eq!((plan.setting.payload_bytes, plan.rounds, plan.jobs.len()), (1000, 2, 8));
         let options = RunOptions { connections: Some(vec![0]), ..RunOptions::default() };
         let error = Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap_err();
         assert_eq!(error.exit_status(), 2);
@@ -390,7 +482,8 @@ mod tests {
     #[test]
     fn a_limit_that_is_known_in_advance_costs_no_time() {
         let plan = plan(Effort::Quick, &Machine { tasks: 500, ..HERE });
-        let job = plan.jobs.iter().find(|job| job.model == "fork" && job.connections == 1024).unwrap();
+        let job =
+            plan.jobs.iter().find(|job| job.model == "fork" && job.setting.connections == 1024).unwrap();
         assert_eq!((job.limit.as_deref(), plan.cost(job)), (Some("processes"), Duration::ZERO));
     }
 

@@ -67,19 +67,23 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// The load generator's own ceiling is measured before all points.
-    pub(crate) fn ceiling_begins(&self, job: &Job) {
-        let what = format!("the load generator's own ceiling at {} connections", count(job.connections));
+    /// Something is measured before all points.
+    pub(crate) fn aside(&self, what: &str) {
         match &self.style {
-            Style::Bar(bar) => bar.set_message(what),
+            Style::Bar(bar) => bar.set_message(what.to_owned()),
             Style::Lines => eprintln!("{what}"),
             Style::Silent => {}
         }
     }
 
+    /// The model and its place: `poll × 1,024`.
+    pub(crate) fn name(&self, job: &Job) -> String {
+        format!("{} × {}", job.model, self.plan.axes.show(self.plan.axes.place(&job.setting)))
+    }
+
     /// System calls are counted behind all points.
     pub(crate) fn counting(&self, number: usize, all: usize, job: &Job) {
-        let what = format!("counting system calls: {number}/{all}  {}", name(job));
+        let what = format!("counting system calls: {number}/{all}  {}", self.name(job));
         match &self.style {
             Style::Bar(bar) => bar.set_message(what),
             Style::Lines => eprintln!("{what}"),
@@ -106,14 +110,14 @@ impl<'a> Meter<'a> {
     pub(crate) fn point_begins(&self, job: &Job) {
         if let Style::Bar(bar) = &self.style {
             let (number, left) = (self.points_done + 1, self.left());
-            bar.set_message(format!("{number}/{}  {left} left  {}", self.points, name(job)));
+            bar.set_message(format!("{number}/{}  {left} left  {}", self.points, self.name(job)));
         }
     }
 
     pub(crate) fn point_ends(&mut self, job: &Job, point: &Point) {
         self.done += self.plan.cost(job);
         self.points_done += 1;
-        let line = format!("{:<24} {}", name(job), figures(point));
+        let line = format!("{:<24} {}", self.name(job), figures(point));
         match &self.style {
             Style::Bar(bar) => {
                 bar.set_position(milliseconds(self.done));
@@ -147,10 +151,11 @@ impl<'a> Meter<'a> {
 pub(crate) fn announcement(plan: &Plan, points: usize, expected: Duration) -> String {
     let rounds = if plan.rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", plan.rounds) };
     format!(
-        "{}: {points} points ({} models, {} counts of connections, {rounds}), windows of {} ms, seed {}, about {}",
+        "{}: {points} points ({} models, {} × {}, {rounds}), windows of {} ms, seed {}, about {}",
         plan.experiment,
         plan.subjects.len(),
-        plan.connections.len(),
+        plan.axes.settings(plan.setting).len(),
+        plan.axes.label(),
         plan.window_ms,
         plan.seed,
         seconds(expected.as_secs_f64())
@@ -162,10 +167,6 @@ fn bar(all: Duration) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("the template is constant");
     let target = ProgressDrawTarget::stderr_with_hz(4);
     ProgressBar::with_draw_target(Some(milliseconds(all)), target).with_style(style)
-}
-
-fn name(job: &Job) -> String {
-    format!("{} × {}", job.model, count(job.connections))
 }
 
 fn figures(point: &Point) -> String {

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::setting::Setting;
+
 /// The version of the line format, written into every line.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 /// The oldest version that can still be read; what it does not have is `null`.
 pub const OLDEST_SCHEMA: u32 = 1;
 /// The file of points in a results folder.
@@ -34,8 +36,9 @@ pub struct Point {
     pub model: String,
     /// What the model was asked to do: `echo`, `broadcast`, `udp-echo`, `udp-broadcast`, `tcp-echo`.
     pub mechanism: String,
-    /// Connections that were wanted.
-    pub connections: usize,
+    /// What was done to the server.
+    #[serde(flatten)]
+    pub setting: Setting,
     /// Connections that were open during the window.
     pub connected: usize,
     /// The round, counted from 0.
@@ -45,13 +48,6 @@ pub struct Point {
     /// Which try this is: 1, or 2 where the first was disturbed. The last try of a round counts.
     #[serde(default = "first_try")]
     pub attempt: u32,
-    /// Bytes of payload a message.
-    pub payload_bytes: usize,
-    /// Messages in flight per connection.
-    pub depth: usize,
-    /// Messages that were to be sent per second in an open loop; `null` in a closed one.
-    #[serde(default)]
-    pub rate_per_s: Option<f64>,
     /// Whether the figures can be used.
     pub status: Status,
     /// Why the status is not `ok`: a short name such as `FD_SETSIZE`, or words such as `3 messages lost`.
@@ -90,6 +86,19 @@ pub struct Point {
     pub messages_per_s: Option<f64>,
     /// From sending a message to its echo or delivery.
     pub latency_ns: Option<Quantiles>,
+    /// In an open loop, the latency as a client sees it that waits when the server does: from the time at which a message was due, or, if
+    /// that is later, the return of the one before it on the same connection.
+    #[serde(default)]
+    pub uncorrected_ns: Option<Quantiles>,
+    /// From publishing a broadcast until its first receiver has it.
+    #[serde(default)]
+    pub first_receiver_ns: Option<Quantiles>,
+    /// Jain's index of the receivers' mean delivery times: 1 if all wait equally long.
+    #[serde(default)]
+    pub fairness: Option<f64>,
+    /// Receivers of `slow` that the server has closed.
+    #[serde(default)]
+    pub slow_closed: Option<u64>,
     /// From publishing a broadcast until its last receiver has it.
     pub last_receiver_ns: Option<Quantiles>,
     /// From connect(2) to an open TCP connection.
@@ -193,7 +202,7 @@ pub struct Memory {
     pub page_tables_bytes: i64,
     /// Kernel stacks: one for every thread and process.
     pub kernel_stacks_bytes: i64,
-    /// Buffers of TCP sockets, of both ends (proc_net_sockstat, `mem`).
+    /// Buffers of TCP and UDP sockets, of both ends (proc_net_sockstat, `mem`).
     pub socket_buffers_bytes: i64,
     /// Objects of the kernel, such as sockets and file structures: of both ends, and of everything else on this machine.
     pub slab_bytes: i64,
@@ -258,7 +267,7 @@ pub struct Check {
 pub enum CheckName {
     /// Every message is accounted for.
     Verified,
-    /// Connections × depth = throughput × mean latency.
+    /// Connections that talk × depth = throughput × mean latency.
     LittlesLaw,
     /// The rate of an open loop was offered.
     Offered,
@@ -357,11 +366,26 @@ pub struct HistogramLine {
     pub connections: usize,
     /// The round, counted from 0.
     pub round: u32,
+    /// The point's place in the order of the run; `null` in older files, which vary nothing but the connections.
+    #[serde(default)]
+    pub order: Option<usize>,
     /// The try of the point that it belongs to.
     #[serde(default = "first_try")]
     pub attempt: u32,
     /// An hdrhistogram of nanoseconds, V2 with deflate, in base64.
     pub latency_histogram: String,
+    /// The same of [`Point::uncorrected_ns`].
+    #[serde(default)]
+    pub uncorrected_histogram: Option<String>,
+}
+
+/// The histograms that belong to a point, as the load generator wrote them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histograms {
+    /// See [`HistogramLine::latency_histogram`].
+    pub latency: Option<String>,
+    /// See [`HistogramLine::uncorrected_histogram`].
+    pub uncorrected: Option<String>,
 }
 
 /// A line that could not be used, named so that a reader can look at it.
@@ -440,16 +464,18 @@ impl Recorder {
         })
     }
 
-    /// Appends one point, and its histogram where there is one, and hands both to the kernel.
-    pub fn append(&mut self, point: &Point, latency_histogram: Option<&str>) -> io::Result<()> {
-        if let Some(histogram) = latency_histogram {
+    /// Appends one point, and its histograms where there are such, and hands both to the kernel.
+    pub fn append(&mut self, point: &Point, histograms: &Histograms) -> io::Result<()> {
+        if let Some(latency) = &histograms.latency {
             let line = HistogramLine {
                 schema: SCHEMA,
                 model: point.model.clone(),
-                connections: point.connections,
+                connections: point.setting.connections,
                 round: point.round,
+                order: Some(point.order),
                 attempt: point.attempt,
-                latency_histogram: histogram.to_owned(),
+                latency_histogram: latency.clone(),
+                uncorrected_histogram: histograms.uncorrected.clone(),
             };
             append_line(&mut self.histograms, &line)?;
         }

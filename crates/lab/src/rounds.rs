@@ -14,6 +14,8 @@ use crate::stats::histogram;
 pub(crate) struct Round {
     pub(crate) point: Point,
     pub(crate) latency: Option<Histogram<u64>>,
+    /// See [`Point::uncorrected_ns`].
+    pub(crate) uncorrected: Option<Histogram<u64>>,
 }
 
 /// Reads all points of a folder. What is damaged is named and left out.
@@ -28,32 +30,55 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<Round>, Vec<Damaged>)> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    let mut latencies = HashMap::new();
+    let mut found = HashMap::new();
     for (number, line) in lines.iter().enumerate() {
-        match histogram(&line.latency_histogram) {
-            Ok(latency) => drop(latencies.insert(key(line), latency)),
+        let uncorrected = line.uncorrected_histogram.as_deref().map(histogram).transpose();
+        match histogram(&line.latency_histogram).and_then(|latency| Ok((latency, uncorrected?))) {
+            Ok(histograms) => drop(found.insert(Key::of_line(line), histograms)),
             Err(reason) => damaged.push(Damaged { file: dir.join(HISTOGRAMS), line: number + 1, reason }),
         }
     }
-    let of = |point: &Point| {
-        latencies.remove(&(point.model.clone(), point.connections, point.round, point.attempt))
+    let round = |point: Point| {
+        let (latency, uncorrected) =
+            found.remove(&Key::of(&point)).or_else(|| found.remove(&Key::old(&point))).unzip();
+        Round { latency, uncorrected: uncorrected.flatten(), point }
     };
-    let mut of = of;
-    let rounds = points.into_iter().map(|point| Round { latency: of(&point), point }).collect();
+    let rounds = points.into_iter().map(round).collect();
     Ok((rounds, damaged))
 }
 
 /// Of every point the last try.
 pub(crate) fn rounds(all: &[Round]) -> Vec<&Round> {
-    let place = |point: &Point| (point.model.clone(), point.connections, point.round);
-    let last: HashMap<_, u32> = all.iter().fold(HashMap::new(), |mut last, round| {
-        let attempt = last.entry(place(&round.point)).or_insert(0);
+    let mut last: HashMap<usize, u32> = HashMap::new();
+    for round in all {
+        let attempt = last.entry(round.point.order).or_insert(0);
         *attempt = round.point.attempt.max(*attempt);
-        last
-    });
-    all.iter().filter(|round| last[&place(&round.point)] == round.point.attempt).collect()
+    }
+    all.iter().filter(|round| last[&round.point.order] == round.point.attempt).collect()
 }
 
-fn key(line: &HistogramLine) -> (String, usize, u32, u32) {
-    (line.model.clone(), line.connections, line.round, line.attempt)
+/// What a histogram and its point have in common.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    /// The place in the order of the run, and the try.
+    Order(usize, u32),
+    /// In older files: model, connections, round and try.
+    Old(String, usize, u32, u32),
+}
+
+impl Key {
+    fn of_line(line: &HistogramLine) -> Key {
+        match line.order {
+            Some(order) => Key::Order(order, line.attempt),
+            None => Key::Old(line.model.clone(), line.connections, line.round, line.attempt),
+        }
+    }
+
+    fn of(point: &Point) -> Key {
+        Key::Order(point.order, point.attempt)
+    }
+
+    fn old(point: &Point) -> Key {
+        Key::Old(point.model.clone(), point.setting.connections, point.round, point.attempt)
+    }
 }

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::checksums;
+use crate::collection::Collection;
 use crate::environment;
 use crate::error::LabError;
-use crate::experiment::{Effort, Experiment, find};
+use crate::experiment::{Effort, Experiment, find_all};
+use crate::format::seconds;
 use crate::machine::{Cores, Machine, Pinned};
 use crate::measure::{Measurement, missing};
 use crate::plan::{Job, Plan};
@@ -113,26 +115,81 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
     };
     let _pinned = lab.cores.map(|cores| Pinned::to(cores.lab));
     let mut experiments = Vec::new();
+    let mut collection = None;
     if let Some(dir) = &options.resume {
-        experiments.push(lab.resume(dir)?);
+        match Collection::read(dir)? {
+            Some(found) => {
+                for folder in found.folders(dir).iter().take_while(|_| !interrupt.triggered()) {
+                    experiments.push(lab.resume(folder)?);
+                }
+                collection = Some(dir.clone());
+            }
+            None => experiments.push(lab.resume(dir)?),
+        }
     } else {
         let names =
             if options.experiments.is_empty() { &["connections".to_owned()] } else { &*options.experiments };
-        // Mistakes in the second one are found before the first has run for minutes.
-        let found = names.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
+        // Mistakes in the last one are found before the first has run for minutes.
+        let found = find_all(names)?;
         let plans =
             found.iter().map(|one| Plan::make(one, options, &lab.machine)).collect::<Result<Vec<_>, _>>()?;
-        for (experiment, plan) in found.iter().zip(&plans) {
+        let dir = lab.folder(&found)?;
+        let dirs: Vec<PathBuf> = match found.as_slice() {
+            [_] => vec![dir],
+            several => {
+                let names = several.iter().map(|experiment| experiment.name.clone());
+                let list = Collection { schema: SCHEMA, experiments: names.collect() };
+                list.check()?;
+                list.write(&dir)?;
+                let folders = list.folders(&dir);
+                folders
+                    .iter()
+                    .try_for_each(|folder| fs::create_dir_all(folder).map_err(LabError::file(folder)))?;
+                collection = Some(dir);
+                folders
+            }
+        };
+        // All plans are written before the first point, so that --resume knows of all of them.
+        for (plan, dir) in plans.iter().zip(&dirs) {
+            plan.write(dir)?;
+            environment::write(dir, &lab.host(), lab.cores, lab.busy_share)?;
+        }
+        let all: f64 = plans.iter().map(|plan| plan.expected_s).sum();
+        if plans.len() > 1 && options.progress != Progress::Silent {
+            eprintln!("{} experiments, about {} in all", plans.len(), seconds(all));
+        }
+        let mut left = all;
+        for (number, (plan, dir)) in plans.iter().zip(&dirs).enumerate() {
             if interrupt.triggered() {
                 break;
             }
-            let dir = lab.folder(experiment, plans.len())?;
-            plan.write(&dir)?;
-            environment::write(&dir, &lab.host(), lab.cores, lab.busy_share)?;
-            experiments.push(lab.carry_out(plan, &dir)?);
+            if plans.len() > 1 && options.progress != Progress::Silent {
+                let name = &plan.experiment;
+                eprintln!(
+                    "\n{name}: experiment {} of {}, about {} left in all",
+                    number + 1,
+                    plans.len(),
+                    seconds(left)
+                );
+            }
+            left -= plan.expected_s;
+            experiments.push(lab.carry_out(plan, dir)?);
         }
     }
-    Ok(RunSummary { schema: SCHEMA, interrupted: interrupt.triggered(), experiments })
+    let report = collection.as_ref().and_then(|dir| match report::write_collection(dir) {
+        Ok(page) => Some(page),
+        Err(error) => {
+            eprintln!("no report of all experiments: {error}");
+            None
+        }
+    });
+    Ok(RunSummary {
+        schema: SCHEMA,
+        interrupted: interrupt.triggered(),
+        dir: collection,
+        report,
+        experiments,
+    })
 }
 
 struct Lab<'a> {
@@ -186,7 +243,7 @@ impl Lab<'_> {
         let mut summary = match Findings::read(dir) {
             Ok(findings) => {
                 let mut summary = findings.summary;
-                match report::write(dir) {
+                match report::write(dir, &report::Format::USUAL) {
                     Ok(files) => summary.report = files,
                     Err(error) => summary.report_error = Some(error.to_string()),
                 }
@@ -228,16 +285,23 @@ impl Lab<'_> {
         self.options.host.as_deref().map_or_else(environment::host_name, environment::label)
     }
 
-    /// A new folder for the results of `experiment`.
-    fn folder(&self, experiment: &Experiment, experiments: usize) -> Result<PathBuf, LabError> {
-        if let Some(out) = &self.options.out {
-            let dir = if experiments > 1 { out.join(&experiment.name) } else { out.clone() };
-            fs::create_dir_all(&dir).map_err(LabError::file(&dir))?;
-            let mut entries = fs::read_dir(&dir).map_err(LabError::file(&dir))?;
-            return if entries.next().is_none() { Ok(dir) } else { Err(LabError::FolderExists(dir)) };
+    /// A new folder for the results of one experiment, or of several.
+    fn folder(&self, experiments: &[Experiment]) -> Result<PathBuf, LabError> {
+        if let Some(dir) = &self.options.out {
+            fs::create_dir_all(dir).map_err(LabError::file(dir))?;
+            let mut entries = fs::read_dir(dir).map_err(LabError::file(dir))?;
+            return if entries.next().is_none() {
+                Ok(dir.clone())
+            } else {
+                Err(LabError::FolderExists(dir.clone()))
+            };
         }
         let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-        new_folder(Path::new("results"), &format!("{date}-{}-{}", self.host(), experiment.name))
+        let what = match experiments {
+            [one] => one.name.as_str(),
+            _ => "all",
+        };
+        new_folder(Path::new("results"), &format!("{date}-{}-{what}", self.host()))
     }
 }
 

@@ -1,16 +1,19 @@
 //! What came out of a run: medians over the rounds with their intervals, verdicts, and what each figure rests on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::experiment::Subject;
+use crate::experiment::{Fit, Subject};
 use crate::judge::ABOUT_CLIENT;
 use crate::plan::Plan;
+use crate::quantity::{Quantity, Words};
 use crate::record::{LimiterName, Point, Status};
+use crate::report;
 use crate::rounds::{Round, rounds};
-use crate::stats::{Estimate, Ratio, paired, quantile};
+use crate::setting::{Axes, Place, Setting};
+use crate::stats::{Estimate, Law, Points, Ratio, fit, paired, quantile};
 use crate::syscalls::CensusLine;
 
 /// The outcome of [`run`](crate::run); as JSON the answer to `switchboard run --json`, as text the tables.
@@ -20,6 +23,10 @@ pub struct RunSummary {
     pub schema: u32,
     /// Whether the user stopped the run before its end.
     pub interrupted: bool,
+    /// The folder of several experiments.
+    pub dir: Option<PathBuf>,
+    /// The page of several experiments.
+    pub report: Option<PathBuf>,
     /// One for each experiment that was begun.
     pub experiments: Vec<ExperimentSummary>,
 }
@@ -59,23 +66,46 @@ pub struct ExperimentSummary {
     pub repeated: usize,
     /// Lines of the results that could not be read, each with file and number.
     pub damaged: Vec<String>,
-    /// The numbers of connections, ascending.
-    pub connections: Vec<usize>,
+    /// What was varied, and its values.
+    pub axes: Axes,
+    /// What is drawn and tabled, the main figure first.
+    pub figures: Vec<Quantity>,
     /// Who took part, in reading order.
     pub subjects: Vec<Subject>,
-    /// One for every model and number of connections that was measured.
+    /// One for every model and place that was measured.
     pub rows: Vec<Row>,
+    /// The laws that were fitted to them.
+    pub laws: Vec<FittedLaw>,
 }
 
-/// A model at a number of connections, over all rounds.
+/// A law in the figures of one model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FittedLaw {
+    /// The model's name.
+    pub model: String,
+    /// What follows the law.
+    pub figure: Quantity,
+    /// What one step on the x-axis is, in words.
+    pub per: String,
+    /// The law.
+    #[serde(flatten)]
+    pub law: Law,
+}
+
+/// A model at one place, over all rounds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// The model's name.
     pub model: String,
     /// The mechanism's name.
     pub mechanism: String,
+    /// Where it stands on the axes.
+    #[serde(flatten)]
+    pub place: Place,
     /// Connections wanted.
     pub connections: usize,
+    /// Messages per second that were to be sent, in an open loop; the median of the rounds.
+    pub rate_per_s: Option<f64>,
     /// `invalid` if a round is, else `limit` if one is; else `ok` if a round is good, and `doubtful` if none is.
     pub status: Status,
     /// The reason of the first round with that status.
@@ -86,6 +116,8 @@ pub struct Row {
     pub left_out: usize,
     /// Messages or deliveries a second.
     pub messages_per_s: Option<Estimate>,
+    /// Bytes of payload a second, each counted once.
+    pub payload_bytes_per_s: Option<Estimate>,
     /// Server CPU time per message.
     pub server_cpu_ns_per_message: Option<Estimate>,
     /// Cores that the server kept busy.
@@ -100,6 +132,20 @@ pub struct Row {
     pub latency_p99_ns: Option<Estimate>,
     /// See `latency_p50_ns`.
     pub latency_p99_9_ns: Option<Estimate>,
+    /// Percentiles of the latency as a client sees it that waits when the server does.
+    pub uncorrected_p50_ns: Option<Estimate>,
+    /// See `uncorrected_p50_ns`.
+    pub uncorrected_p99_ns: Option<Estimate>,
+    /// See `uncorrected_p50_ns`.
+    pub uncorrected_p99_9_ns: Option<Estimate>,
+    /// Each round's median time until the first receiver had a broadcast.
+    pub first_receiver_p50_ns: Option<Estimate>,
+    /// Jain's index of the receivers' mean delivery times.
+    pub fairness: Option<Estimate>,
+    /// Datagrams that never came back, of those sent.
+    pub lost_share: Option<Estimate>,
+    /// Datagrams that came back behind a later one, of those that came back.
+    pub reordered_share: Option<Estimate>,
     /// Each round's median time until the last receiver had a broadcast.
     pub last_receiver_p50_ns: Option<Estimate>,
     /// Memory of the server per open connection.
@@ -118,7 +164,7 @@ pub struct Row {
     pub system_calls: Option<CensusLine>,
     /// The rounds themselves, to compare rows that were measured side by side.
     #[serde(skip)]
-    pub(crate) each: BTreeMap<u32, Each>,
+    pub(crate) each: BTreeMap<u32, Point>,
 }
 
 /// Why a row's throughput is not twice as high.
@@ -157,13 +203,6 @@ pub struct PerConnection {
     pub slab_bytes: Option<f64>,
 }
 
-/// The two figures of one round that rows are compared by.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Each {
-    pub(crate) messages_per_s: Option<f64>,
-    pub(crate) server_cpu_ns_per_message: Option<f64>,
-}
-
 impl RunSummary {
     /// The exit status for the command: 130 after Ctrl-C, 1 if a point or a report broke, otherwise 0.
     pub fn exit_status(&self) -> u8 {
@@ -181,22 +220,24 @@ impl ExperimentSummary {
     pub(crate) fn of(plan: &Plan, dir: PathBuf, all: &[Round], census: &[CensusLine]) -> ExperimentSummary {
         let last = rounds(all);
         let count = |status| last.iter().filter(|round| round.point.status == status).count();
-        let pairs =
-            plan.subjects.iter().flat_map(|subject| plan.connections.iter().map(move |&n| (subject, n)));
-        let row = |(subject, connections): (&Subject, usize)| {
+        let settings = plan.axes.settings(plan.setting);
+        let mut places: Vec<(Place, Setting)> =
+            settings.iter().map(|setting| (plan.axes.place(setting), *setting)).collect();
+        places.sort_by_key(|(place, _)| *place);
+        let row = |subject: &Subject, place: Place, setting: &Setting| {
             let mine = |round: &&&Round| {
-                round.point.model == subject.model && round.point.connections == connections
+                round.point.model == subject.model && plan.axes.place(&round.point.setting) == place
             };
             let calls = census.iter().find(|line| {
-                line.model == subject.model && line.connections == connections && !line.calls.is_empty()
+                line.model == subject.model && line.setting.is(setting) && !line.calls.is_empty()
             });
-            Row::of(
-                subject,
-                connections,
-                &last.iter().copied().filter(|round| mine(&round)).collect::<Vec<_>>(),
-                calls,
-            )
+            let rounds: Vec<&Round> = last.iter().copied().filter(|round| mine(&round)).collect();
+            Row::of(subject, place, setting, &rounds, calls)
         };
+        let of_subject = |subject: &'_ Subject| -> Vec<Row> {
+            places.iter().filter_map(|(place, setting)| row(subject, *place, setting)).collect()
+        };
+        let rows: Vec<Row> = plan.subjects.iter().flat_map(of_subject).collect();
         ExperimentSummary {
             experiment: plan.experiment.clone(),
             question: plan.question.clone(),
@@ -214,15 +255,38 @@ impl ExperimentSummary {
             invalid: count(Status::Invalid),
             repeated: all.iter().filter(|round| round.point.attempt > 1).count(),
             damaged: Vec::new(),
-            connections: plan.connections.clone(),
+            axes: plan.axes.clone(),
+            figures: report::figures(&plan.pictures),
             subjects: plan.subjects.clone(),
-            rows: pairs.filter_map(row).collect(),
+            laws: laws(plan, &rows),
+            rows,
         }
     }
 
-    /// The row of `model` at `connections`.
-    pub fn row(&self, model: &str, connections: usize) -> Option<&Row> {
-        self.rows.iter().find(|row| row.model == model && row.connections == connections)
+    /// The row of `model` at a place.
+    pub fn row(&self, model: &str, place: Place) -> Option<&Row> {
+        self.rows.iter().find(|row| row.model == model && row.place == place)
+    }
+
+    /// Every place that was measured, in order.
+    pub fn places(&self) -> Vec<Place> {
+        let places: BTreeSet<Place> = self.rows.iter().map(|row| row.place).collect();
+        places.into_iter().collect()
+    }
+
+    /// Whether models are ranked against this one.
+    pub(crate) fn is_compared(&self, model: &str) -> bool {
+        self.subjects.iter().any(|subject| subject.compared && subject.model == model)
+    }
+
+    /// What is counted.
+    pub(crate) fn words(&self) -> Words {
+        let is_churn = self.rows.iter().any(|row| row.each.values().any(|point| point.setting.churn));
+        match (self.is_broadcast(), is_churn) {
+            (true, _) => Words { one: "delivery", many: "deliveries" },
+            (_, true) => Words { one: "connection", many: "connections" },
+            _ => Words { one: "message", many: "messages" },
+        }
     }
 
     /// What follows from the raw data alone, without where they lie and how long it took to get them.
@@ -246,7 +310,8 @@ impl ExperimentSummary {
 impl Row {
     pub(crate) fn of(
         subject: &Subject,
-        connections: usize,
+        place: Place,
+        setting: &Setting,
         all: &[&Round],
         calls: Option<&CensusLine>,
     ) -> Option<Row> {
@@ -261,28 +326,31 @@ impl Row {
             .find_map(|status| with(status).first().map(|round| (status, round.point.reason.clone())))?;
         let points: Vec<&Point> = used.iter().map(|round| &round.point).collect();
         let histograms: Vec<_> = used.iter().filter_map(|round| round.latency.as_ref()).collect();
+        let uncorrected: Vec<_> = used.iter().filter_map(|round| round.uncorrected.as_ref()).collect();
         let estimate =
             |figure: fn(&Point) -> Option<f64>| Estimate::of(points.iter().filter_map(|point| figure(point)));
+        let of =
+            |quantity: Quantity| Estimate::of(points.iter().filter_map(|point| quantity.of_point(point)));
+        let is_datagram = subject.mechanism.starts_with("udp");
         let median = |figure: &dyn Fn(&Point) -> Option<f64>| {
             Estimate::of(points.iter().filter_map(|point| figure(point))).map(|estimate| estimate.median)
         };
         let share_of_ceiling = estimate(|point| point.share_of_ceiling);
-        let each = points.iter().map(|point| {
-            let (messages_per_s, server_cpu_ns_per_message) =
-                (point.messages_per_s, point.server_cpu_ns_per_message);
-            (point.round, Each { messages_per_s, server_cpu_ns_per_message })
-        });
+        let each = points.iter().map(|point| (point.round, (*point).clone()));
         let limiting =
             if used.is_empty() { all.iter().map(|round| &round.point).collect() } else { points.clone() };
         Some(Row {
             model: subject.model.clone(),
             mechanism: subject.mechanism.clone(),
-            connections,
+            place,
+            connections: setting.connections,
+            rate_per_s: estimate(|point| point.setting.rate_per_s).map(|rate| rate.median),
             status,
             reason,
             rounds: used.len(),
             left_out: all.len() - used.len(),
-            messages_per_s: estimate(|point| point.messages_per_s),
+            messages_per_s: estimate(|point| point.messages_per_s).filter(|_| setting.talking() > 0),
+            payload_bytes_per_s: of(Quantity::PayloadPerS).filter(|_| setting.talking() > 0),
             server_cpu_ns_per_message: estimate(|point| point.server_cpu_ns_per_message),
             server_cpu: estimate(|point| point.server_cpu),
             client_cpu: estimate(|point| point.client_cpu),
@@ -290,7 +358,14 @@ impl Row {
             latency_p90_ns: quantile(&histograms, 0.9),
             latency_p99_ns: quantile(&histograms, 0.99),
             latency_p99_9_ns: quantile(&histograms, 0.999),
-            last_receiver_p50_ns: estimate(|point| Some(point.last_receiver_ns?.p50 as f64)),
+            uncorrected_p50_ns: quantile(&uncorrected, 0.5),
+            uncorrected_p99_ns: quantile(&uncorrected, 0.99),
+            uncorrected_p99_9_ns: quantile(&uncorrected, 0.999),
+            first_receiver_p50_ns: of(Quantity::FirstReceiver),
+            last_receiver_p50_ns: of(Quantity::LastReceiver),
+            fairness: of(Quantity::Fairness),
+            lost_share: of(Quantity::Lost).filter(|_| is_datagram),
+            reordered_share: of(Quantity::Reordered).filter(|_| is_datagram),
             memory_bytes_per_connection: estimate(|point| point.memory_bytes_per_connection),
             about_client: share_of_ceiling.is_some_and(|share| share.median >= ABOUT_CLIENT),
             share_of_ceiling,
@@ -303,16 +378,43 @@ impl Row {
     }
 
     /// Whether the two rows cannot be told apart by the figure. `None`: there are too few rounds to say.
-    pub(crate) fn is_level_with(&self, other: &Row, figure: fn(&Each) -> Option<f64>) -> Option<bool> {
+    pub(crate) fn is_level_with(&self, other: &Row, figure: Quantity) -> Option<bool> {
         self.ratio_to(other, figure).map(|ratio| ratio.holds_one())
     }
 
     /// This row's figure divided by the other's, round by round: in a round the two were measured side by side.
-    pub(crate) fn ratio_to(&self, other: &Row, figure: fn(&Each) -> Option<f64>) -> Option<Ratio> {
-        let pair = |(round, each): (&u32, &Each)| Some((figure(other.each.get(round)?)?, figure(each)?));
+    pub(crate) fn ratio_to(&self, other: &Row, figure: Quantity) -> Option<Ratio> {
+        let pair = |(round, point): (&u32, &Point)| {
+            Some((figure.of_point(other.each.get(round)?)?, figure.of_point(point)?))
+        };
         let pairs: Vec<(f64, f64)> = self.each.iter().filter_map(pair).collect();
         paired(&pairs)
     }
+}
+
+/// The laws of the plan, in the figures of every model that has enough of them. Where a model has only doubtful rounds at a place, that
+/// place is left out.
+fn laws(plan: &Plan, rows: &[Row]) -> Vec<FittedLaw> {
+    let mut laws = Vec::new();
+    for Fit { law, figure, per } in &plan.fit {
+        for subject in &plan.subjects {
+            let mine = rows.iter().filter(|row| row.model == subject.model && row.status == Status::Ok);
+            let mut rounds: BTreeMap<u32, Points> = BTreeMap::new();
+            for row in mine {
+                for (round, point) in &row.each {
+                    if let Some(value) = figure.of_point(point) {
+                        rounds.entry(*round).or_default().push((row.place.x, value));
+                    }
+                }
+            }
+            let rounds: Vec<Points> = rounds.into_values().collect();
+            if let Some(law) = fit(*law, &rounds) {
+                let (model, per) = (subject.model.clone(), per.clone());
+                laws.push(FittedLaw { model, figure: *figure, per, law });
+            }
+        }
+    }
+    laws
 }
 
 type Median<'a> = &'a dyn Fn(&dyn Fn(&Point) -> Option<f64>) -> Option<f64>;

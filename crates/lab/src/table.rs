@@ -1,15 +1,18 @@
 //! The tables at the end of a run: connections down, models across, the best of each row marked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::experiment::Subject;
-use crate::format::{count, grouped, seconds};
+use crate::format::{grouped, seconds};
 use crate::plan::TOO_SLOW_REASON;
+use crate::quantity::{Quantity, Unit};
 use crate::record::{LimiterName, Status};
-use crate::stats::Estimate;
-use crate::summary::{Each, ExperimentSummary, Row, RunSummary};
+use crate::setting::Place;
+use crate::summary::{ExperimentSummary, Row, RunSummary};
+use crate::terminal;
 
 /// Half of an interval is shown if it is wider than this share of the median.
 const WIDE: f64 = 0.1;
@@ -22,21 +25,27 @@ impl fmt::Display for RunSummary {
             }
             write!(f, "{experiment}")?;
         }
+        if let Some(report) = &self.report {
+            writeln!(f, "\nall of them: {}", report.display())?;
+        }
+        if let Some(dir) = self.dir.as_ref().filter(|_| self.interrupted) {
+            writeln!(f, "stopped; to go on: switchboard run --resume {}", dir.display())?;
+        }
         Ok(())
     }
 }
 
 impl fmt::Display for ExperimentSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (messages, message) =
-            if self.is_broadcast() { ("deliveries", "delivery") } else { ("messages", "message") };
         let mut notes = Notes::default();
-
         writeln!(f, "{}: {}", self.experiment, self.question)?;
-        writeln!(f, "\n{messages} per second\n{}", self.table(&THROUGHPUT, &mut notes))?;
-        writeln!(f, "\nserver CPU per {message}, µs\n{}", self.table(&CPU, &mut notes))?;
-        if self.is_broadcast() {
-            writeln!(f, "\nuntil the last receiver has it, median, µs\n{}", self.table(&LAST, &mut notes))?;
+        if let Some(picture) = terminal::picture(self) {
+            writeln!(f, "\n{picture}")?;
+        }
+        for figure in self.figures.iter().take(TABLES) {
+            let title = figure.name(self.words());
+            let unit = if figure.unit() == Unit::Ns { ", µs" } else { "" };
+            writeln!(f, "\n{title}{unit}\n{}", self.table(*figure, &mut notes))?;
         }
         writeln!(f, "\nwhy not double?\n{}", self.limiters())?;
 
@@ -51,50 +60,26 @@ impl fmt::Display for ExperimentSummary {
     }
 }
 
-/// What a table shows of a row.
-struct Figure {
-    of: fn(&Row) -> Option<Estimate>,
-    /// The same of one round, by which rows are told apart; `None` if they are not.
-    each: Option<fn(&Each) -> Option<f64>>,
-    /// Whether it is about the client where that is at its ceiling.
-    is_throughput: bool,
-    /// What the figure is divided by.
-    unit: f64,
-    show: fn(f64) -> String,
-    better: fn(&f64, &f64) -> bool,
-}
+/// Figures that are shown on the terminal; the report has all.
+const TABLES: usize = 3;
 
-const THROUGHPUT: Figure = Figure {
-    of: |row| row.messages_per_s,
-    each: Some(|each| each.messages_per_s),
-    is_throughput: true,
-    unit: 1.0,
-    show: grouped,
-    better: f64::gt,
-};
+impl Quantity {
+    /// As it stands in a column: without the unit that the title has.
+    fn cell(self, value: f64) -> String {
+        match self.unit() {
+            Unit::Ns => decimals(value / 1e3),
+            unit => unit.show(value),
+        }
+    }
 
-const CPU: Figure = Figure {
-    of: |row| row.server_cpu_ns_per_message,
-    each: Some(|each| each.server_cpu_ns_per_message),
-    is_throughput: false,
-    unit: 1e3,
-    show: decimals,
-    better: f64::lt,
-};
-
-const LAST: Figure = Figure {
-    of: |row| row.last_receiver_p50_ns,
-    each: None,
-    is_throughput: false,
-    unit: 1e3,
-    show: decimals,
-    better: f64::lt,
-};
-
-impl Figure {
     /// Whether a row's figure may be the best.
-    fn is_ranked(&self, row: &Row) -> bool {
-        row.status == Status::Ok && !(self.is_throughput && row.about_client)
+    pub(crate) fn is_ranked(self, row: &Row) -> bool {
+        row.status == Status::Ok && !(self.is_throughput() && row.about_client)
+    }
+
+    /// Whether one figure is better than another.
+    pub(crate) fn is_better(self, one: f64, other: f64) -> bool {
+        if self.is_better_high() { one > other } else { one < other }
     }
 }
 
@@ -113,28 +98,26 @@ impl Notes {
 }
 
 impl ExperimentSummary {
-    fn table(&self, figure: &Figure, notes: &mut Notes) -> Table {
-        let mut best = None;
+    fn table(&self, figure: Quantity, notes: &mut Notes) -> Table {
+        let best: BTreeMap<Place, &Row> =
+            self.places().into_iter().filter_map(|place| Some((place, self.best(place, figure)?))).collect();
         self.table_of(|row, subject| {
-            if best.is_none_or(|(connections, _)| connections != row.connections) {
-                best = Some((row.connections, self.best(row.connections, figure)));
-            }
-            let best = best.and_then(|(_, best)| best).filter(|_| subject.compared);
-            cell(row, figure, best, notes)
+            let best = best.get(&row.place).copied().filter(|_| subject.compared);
+            cell(self, row, figure, best, notes)
         })
     }
 
-    /// A table with a column for each model and a row for each number of connections.
+    /// A table with a column for each model and a row for each place.
     fn table_of(&self, mut cell: impl FnMut(&Row, &Subject) -> String) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        let mut header = vec!["connections".to_owned()];
+        let mut header = vec![self.axes.label()];
         header.extend(self.subjects.iter().map(|subject| subject.model.clone()));
         table.set_header(header);
-        for &connections in &self.connections {
-            let mut cells = vec![count(connections)];
+        for place in self.places() {
+            let mut cells = vec![self.axes.show(place)];
             for subject in &self.subjects {
-                let row = self.row(&subject.model, connections);
+                let row = self.row(&subject.model, place);
                 cells.push(row.map_or_else(String::new, |row| cell(row, subject)));
             }
             table.add_row(cells);
@@ -146,13 +129,13 @@ impl ExperimentSummary {
     }
 
     /// The row with the best figure, among the models that do the same work.
-    fn best(&self, connections: usize, figure: &Figure) -> Option<&Row> {
+    pub(crate) fn best(&self, place: Place, figure: Quantity) -> Option<&Row> {
         let compared = self.subjects.iter().filter(|subject| subject.compared);
-        let rows = compared.filter_map(|subject| self.row(&subject.model, connections));
+        let rows = compared.filter_map(|subject| self.row(&subject.model, place));
         let ranked = rows.filter(|row| figure.is_ranked(row));
-        let medians = ranked.filter_map(|row| Some((row, (figure.of)(row)?.median)));
+        let medians = ranked.filter_map(|row| Some((row, figure.of(row)?.median)));
         medians
-            .reduce(|best, next| if (figure.better)(&next.1, &best.1) { next } else { best })
+            .reduce(|best, next| if figure.is_better(next.1, best.1) { next } else { best })
             .map(|(row, _)| row)
     }
 
@@ -216,31 +199,37 @@ impl ExperimentSummary {
     }
 }
 
-fn cell(row: &Row, figure: &Figure, best: Option<&Row>, notes: &mut Notes) -> String {
+fn cell(
+    summary: &ExperimentSummary,
+    row: &Row,
+    figure: Quantity,
+    best: Option<&Row>,
+    notes: &mut Notes,
+) -> String {
     let note = match (row.status, &row.reason) {
         (Status::Invalid, reason) => {
             let reason = reason.as_deref().unwrap_or("invalid");
-            notes.number(format!("{} at {}: {reason}", row.model, count(row.connections)))
+            notes.number(format!("{} at {}: {reason}", row.model, summary.axes.show(row.place)))
         }
         _ => String::new(),
     };
-    let Some(estimate) = (figure.of)(row) else {
+    let Some(estimate) = figure.of(row) else {
         return match (row.status, &row.reason) {
             (Status::Limit, Some(reason)) => reason.clone(),
             (Status::Invalid, _) => format!("invalid{note}"),
             _ => "–".to_owned(),
         };
     };
-    let is_level = |best: &Row| figure.each.and_then(|each| row.is_level_with(best, each)).unwrap_or(false);
+    let is_level = |best: &Row| row.is_level_with(best, figure).unwrap_or(false);
     // A mark in every cell, or the digits of a column do not stand under each other.
     let mark = match best {
         _ if row.status == Status::Doubtful => "○",
-        _ if figure.is_throughput && row.about_client => "°",
+        _ if figure.is_throughput() && row.about_client => "°",
         Some(best) if best.model == row.model => "*",
         Some(best) if figure.is_ranked(row) && is_level(best) => "≈",
         _ => " ",
     };
-    let mut cell = format!("{}{note}{mark}", (figure.show)(estimate.median / figure.unit));
+    let mut cell = format!("{}{note}{mark}", figure.cell(estimate.median));
     if let Some(half) = estimate.half_width().filter(|half| *half > WIDE) {
         cell += &match 100.0 * half {
             percent if percent < 100.0 => format!("\n±{percent:.0} % "),
@@ -289,11 +278,12 @@ mod tests {
     use crate::judge::tests::point;
     use crate::record::Limiter;
     use crate::rounds::Round;
+    use crate::setting::{Axes, Axis, Range, Setting};
 
     fn row(model: &str, connections: usize, rates: &[f64]) -> Row {
         let round = |(round, rate): (usize, &f64)| Round {
             point: point(|point| {
-                (point.model, point.connections) = (model.into(), connections);
+                (point.model, point.setting.connections) = (model.into(), connections);
                 (point.round, point.connected) = (round as u32, connections);
                 point.messages_per_s = Some(*rate);
                 point.server_cpu_ns_per_message = Some(1e9 / rate);
@@ -301,11 +291,14 @@ mod tests {
                 point.limiters = vec![Limiter { name: LimiterName::ServerCpu, evidence: String::new() }];
             }),
             latency: None,
+            uncorrected: None,
         };
         let rounds: Vec<Round> = rates.iter().enumerate().map(round).collect();
         let subject =
             Subject { model: model.into(), mechanism: "echo".into(), compared: true, ceiling: false };
-        Row::of(&subject, connections, &rounds.iter().collect::<Vec<_>>(), None).unwrap()
+        let setting = Setting { connections, ..Setting::default() };
+        let place = Place::at(connections as f64);
+        Row::of(&subject, place, &setting, &rounds.iter().collect::<Vec<_>>(), None).unwrap()
     }
 
     fn failed(model: &str, connections: usize, status: Status, reason: &str) -> Row {
@@ -338,7 +331,9 @@ mod tests {
             limit: 1,
             invalid: 1,
             damaged: Vec::new(),
-            connections: vec![1, 4096],
+            axes: Axes { x: Range { axis: Axis::Connections, values: vec![1.0, 4096.0] }, by: None },
+            figures: vec![Quantity::Throughput, Quantity::Cpu],
+            laws: Vec::new(),
             subjects: vec![
                 subject("select", true),
                 subject("poll", true),
@@ -347,6 +342,12 @@ mod tests {
             ],
             rows,
         }
+    }
+
+    /// The first line of a table that begins so; the picture above has such values, too.
+    fn table_line<'a>(text: &'a str, begin: &str) -> &'a str {
+        let is_of_table = |line: &&str| line.split_whitespace().count() > 3;
+        text.lines().filter(is_of_table).find(|line| line.trim_start().starts_with(begin)).unwrap()
     }
 
     #[test]
@@ -358,7 +359,7 @@ mod tests {
             row("raw", 1, &[200_000.0, 201_000.0, 202_000.0]),
         ];
         let text = summary(rows).to_string();
-        let line = text.lines().find(|line| line.trim_start().starts_with("1 ")).unwrap();
+        let line = table_line(&text, "1 ");
         assert_eq!(
             line.split_whitespace().collect::<Vec<_>>(),
             ["1", "91,000", "100,500≈", "101,000*", "201,000"]
@@ -373,7 +374,7 @@ mod tests {
             row("epoll", 4096, &[100_000.0, 150_000.0]),
         ];
         let text = summary(rows).to_string();
-        let line = text.lines().find(|line| line.trim_start().starts_with("4,096")).unwrap();
+        let line = table_line(&text, "4,096");
         let cells = ["4,096", "FD_SETSIZE", "invalid¹", "125,000*"];
         assert_eq!(line.split_whitespace().collect::<Vec<_>>(), cells, "{text}");
         assert!(text.contains("±>100 %"), "two rounds so far apart say little: {text}");

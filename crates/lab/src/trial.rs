@@ -5,9 +5,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::error::LabError;
@@ -15,7 +17,8 @@ use crate::machine::{Cores, needs};
 use crate::observe::{CONNECTING, HOLDING, Observed, Watch};
 use crate::plan::{Job, Plan, hold, warmup, warmup_limit};
 use crate::process::{Line, Next, Process};
-use crate::record::{Point, Status};
+use crate::record::{Histograms, Point, Status};
+use crate::setting::Setting;
 use crate::verdict::{LoadResult, blank, fill};
 
 /// What every point of a run has in common.
@@ -31,8 +34,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) stop: &'a AtomicBool,
 }
 
-/// A point and the histogram that belongs to it.
-pub(crate) type Measured = (Point, Option<String>);
+/// A point and the histograms that belong to it.
+pub(crate) type Measured = (Point, Histograms);
 
 /// Somebody who is told what happens in a point.
 pub(crate) trait Spectator {
@@ -74,7 +77,7 @@ impl Trial<'_> {
             point.status = Status::Limit;
             point.reason = Some(limit.clone());
             point.connected = earlier.map_or(0, |point| point.connected);
-            return Ok(Some((point, None)));
+            return Ok(Some((point, Histograms::default())));
         }
         self.watched(point, job, &mut Nobody, &[])
     }
@@ -99,11 +102,15 @@ impl Trial<'_> {
         match self.observe(job, spectator, prefix) {
             Ok(observed) => {
                 fill(&mut point, &observed);
-                Ok(Some((point, observed.result.latency_histogram)))
+                let LoadResult { latency_histogram, uncorrected_histogram, .. } = observed.result;
+                Ok(Some((
+                    point,
+                    Histograms { latency: latency_histogram, uncorrected: uncorrected_histogram },
+                )))
             }
             Err(Failure::Broken(reason)) => {
                 point.reason = Some(reason);
-                Ok(Some((point, None)))
+                Ok(Some((point, Histograms::default())))
             }
             Err(Failure::Stopped) => Ok(None),
             Err(Failure::Fatal(error)) => Err(error),
@@ -125,20 +132,25 @@ impl Trial<'_> {
 
         let mut load =
             self.start(&mut self.load_command(job, address), self.cores.map(|cores| cores.load))?;
+        let mut pause = None;
         let result = loop {
             let line =
                 self.next_line(&mut load, &mut server, watch.doing, self.patience_for(job, watch.doing))?;
             match Said::parse(&line.text) {
                 Ok(Said::Phase(phase)) => {
                     spectator.phase(&phase);
+                    if phase == "measuring" {
+                        pause = self.pause(job, server.pid());
+                    }
                     watch.enter(&phase, load.pid(), line.at, hold(job));
                 }
                 Ok(Said::Result(result)) => break *result,
                 Err(reason) => return Err(broken("load generator", &reason)),
             }
         };
+        drop(pause);
         self.stop_load(&mut load, &result)?;
-        let clean = result.errors.is_empty() && result.connections_open == job.connections;
+        let clean = result.errors.is_empty() && result.connections_open == job.setting.connections;
         if !clean {
             // The load generator may see the server's death before the kernel has it ready to be reaped.
             server.wait_until(Instant::now() + Duration::from_millis(100));
@@ -146,7 +158,7 @@ impl Trial<'_> {
         if let Some(status) = server.exited() {
             return Err(died("server", &mut server, status));
         }
-        match server.terminate(self.patience + needs(&job.model).open_and_close(job.connections)) {
+        match server.terminate(self.patience + needs(&job.model).open_and_close(job.setting.connections)) {
             Some(status) if status.success() => {}
             // What stands before the server passes the signal on and ends by it.
             Some(status) if !prefix.is_empty() && status.signal() == Some(Signal::SIGTERM as i32) => {}
@@ -154,6 +166,13 @@ impl Trial<'_> {
             None => return Err(broken("server", "did not stop on SIGTERM and was killed")),
         }
         Ok(watch.observed(result))
+    }
+
+    /// Stops the server for a while in the middle of the window, if the point is about that.
+    fn pause(&self, job: &Job, server: Pid) -> Option<Pause> {
+        let length = Duration::from_millis(job.setting.pause_ms);
+        let window = Duration::from_millis(self.plan.window_ms);
+        (!length.is_zero()).then(|| Pause::begin(server, window.saturating_sub(length) / 2, length))
     }
 
     fn start_server(&self, job: &Job, prefix: &[String]) -> Result<(Process, SocketAddr), Failure> {
@@ -169,8 +188,8 @@ impl Trial<'_> {
         if job.mechanism == "udp-broadcast" {
             command.args(["--app", "broadcast"]);
         }
-        if self.plan.work_us > 0.0 {
-            command.args(["--work-us", &self.plan.work_us.to_string()]);
+        if job.setting.work_us > 0.0 {
+            command.args(["--work-us", &job.setting.work_us.to_string()]);
         }
         let mut server = self.start(&mut command, self.cores.map(|cores| cores.server))?;
         let deadline = Instant::now() + self.patience;
@@ -203,15 +222,23 @@ impl Trial<'_> {
         let ms = |milliseconds: u128| format!("{milliseconds}ms");
         let mut command = Command::new(self.program);
         command.args(["load", &url, "--json", "--phases"]);
-        command.args(["--connections", &job.connections.to_string()]);
+        let Setting { connections, active, payload_bytes, depth, rate_per_s, slow, churn, .. } = job.setting;
+        command.args(["--connections", &connections.to_string()]);
         command.args(["--duration", &ms(self.plan.window_ms.into())]);
         command.args(["--warmup", &ms(warmup(self.plan, job).as_millis())]);
         command.args(["--warmup-limit", &ms(warmup_limit(self.plan, job).as_millis())]);
         command.args(["--hold", &ms(hold(job).as_millis())]);
-        command.args(["--payload", &self.plan.payload_bytes.to_string()]);
-        match self.plan.rate_per_s {
+        command.args(["--payload", &payload_bytes.to_string()]);
+        if let Some(active) = active {
+            command.args(["--active", &active.to_string()]);
+        }
+        if slow > 0 {
+            command.args(["--slow", &slow.to_string()]);
+        }
+        match rate_per_s {
+            _ if churn => command.arg("--churn"),
             Some(rate) => command.args(["--rate", &rate.to_string()]),
-            None => command.args(["--depth", &self.plan.depth.to_string()]),
+            None => command.args(["--depth", &depth.to_string()]),
         };
         command
     }
@@ -251,7 +278,7 @@ impl Trial<'_> {
     fn patience_for(&self, job: &Job, doing: &str) -> Duration {
         let work = match doing {
             // What a slower machine than the one that the estimate is from may need.
-            CONNECTING => needs(&job.model).open_and_close(job.connections) * 5,
+            CONNECTING => needs(&job.model).open_and_close(job.setting.connections) * 5,
             HOLDING => hold(job),
             _ => warmup_limit(self.plan, job) + Duration::from_millis(self.plan.window_ms),
         };
@@ -279,6 +306,36 @@ impl Trial<'_> {
         let words = process.last_words();
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
         format!("said nothing for too long while {doing}{words}")
+    }
+}
+
+/// A server that is stopped for a while. It goes on when this is dropped, at the latest.
+struct Pause {
+    cancel: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pause {
+    fn begin(server: Pid, after: Duration, length: Duration) -> Pause {
+        let (cancel, cancelled) = mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // Either fails only where the server is gone, which is noticed elsewhere.
+            if cancelled.recv_timeout(after) == Err(RecvTimeoutError::Timeout) {
+                let _ = killpg(server, Signal::SIGSTOP);
+                let _ = cancelled.recv_timeout(length);
+                let _ = killpg(server, Signal::SIGCONT);
+            }
+        });
+        Pause { cancel: Some(cancel), thread: Some(thread) }
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.cancel.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -24,12 +24,22 @@ pub(crate) struct LoadResult {
     pub(crate) reordered: u64,
     pub(crate) corrupted: u64,
     pub(crate) latency_ns: Option<Quantiles>,
+    #[serde(default)]
+    pub(crate) uncorrected_latency_ns: Option<Quantiles>,
+    #[serde(default)]
+    pub(crate) first_receiver_ns: Option<Quantiles>,
+    #[serde(default)]
+    pub(crate) fairness: Option<f64>,
+    #[serde(default)]
+    pub(crate) slow_closed: Option<u64>,
     pub(crate) last_receiver_ns: Option<Quantiles>,
     pub(crate) connect_ns: Option<Quantiles>,
     pub(crate) upgrade_ns: Option<Quantiles>,
     pub(crate) client_cpu_ns: Option<u64>,
     pub(crate) client_cpu: Option<f64>,
     pub(crate) latency_histogram: Option<String>,
+    #[serde(default)]
+    pub(crate) uncorrected_histogram: Option<String>,
     #[serde(default)]
     pub(crate) bytes_sent: Option<u64>,
     #[serde(default)]
@@ -53,14 +63,11 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
         experiment: plan.experiment.clone(),
         model: job.model.clone(),
         mechanism: job.mechanism.clone(),
-        connections: job.connections,
+        setting: job.setting,
         connected: 0,
         round: job.round,
         order: job.order,
         attempt: 1,
-        payload_bytes: plan.payload_bytes,
-        depth: plan.depth,
-        rate_per_s: plan.rate_per_s,
         status: Status::Invalid,
         reason: None,
         checks: Vec::new(),
@@ -75,6 +82,10 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
         messages: None,
         messages_per_s: None,
         latency_ns: None,
+        uncorrected_ns: None,
+        first_receiver_ns: None,
+        fairness: None,
+        slow_closed: None,
         last_receiver_ns: None,
         connect_ns: None,
         upgrade_ns: None,
@@ -120,6 +131,10 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
     point.messages = Some(result.messages);
     point.messages_per_s = Some(result.messages_per_s);
     point.latency_ns = result.latency_ns;
+    point.uncorrected_ns = result.uncorrected_latency_ns;
+    point.first_receiver_ns = result.first_receiver_ns;
+    point.fairness = result.fairness;
+    point.slow_closed = result.slow_closed;
     point.last_receiver_ns = result.last_receiver_ns;
     point.connect_ns = result.connect_ns;
     point.upgrade_ns = result.upgrade_ns;
@@ -149,8 +164,8 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
 /// A point of no plan in particular.
 #[cfg(test)]
 pub(crate) fn blank_for_tests(job: &Job) -> Point {
-    let plan = r#"{"schema":2,"experiment":"e","question":"","analysis":"","effort":"quick","seed":1,"payload_bytes":64,
-        "depth":1,"rounds":1,"warmup_ms":1,"window_ms":1,"connections":[],"subjects":[],"jobs":[],"expected_s":1.0,
-        "started_at":"","command":[]}"#;
+    let plan = r#"{"schema":3,"experiment":"e","question":"","analysis":"","effort":"quick","seed":1,
+        "setting":{"connections":1,"payload_bytes":64,"depth":1},"axes":{"x":{"axis":"connections","values":[]}},"pictures":[],
+        "rounds":1,"warmup_ms":1,"window_ms":1,"subjects":[],"jobs":[],"expected_s":1.0,"started_at":"","command":[]}"#;
     blank(&serde_json::from_str(plan).unwrap(), job)
 }

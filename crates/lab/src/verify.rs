@@ -1,7 +1,7 @@
 //! Whether a results folder says what was measured: every figure, verdict and picture is derived again from the raw data and must
 //! agree, and nothing may have changed since the run wrote its checksums.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,20 @@ use serde_json::Value;
 
 use crate::calibration::{CALIBRATION, Calibration};
 use crate::checksums;
+use crate::collection::Collection;
 use crate::judge::judge;
-use crate::plan::Plan;
+use crate::plan::{Job, Plan};
 use crate::record::{ENVIRONMENT, Point, SCHEMA, Status};
-use crate::report::Findings;
+use crate::report::{Findings, Format, ReportError};
 use crate::rounds::{self, Round};
+use crate::setting::Setting;
 use crate::syscalls;
 
 /// Figures that were computed in another order differ in their last digits.
 const TOLERANCE: f64 = 1e-9;
+
+/// The first version whose points carry verdicts.
+const VERDICTS_SINCE: u32 = 2;
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,11 +50,36 @@ pub struct Examined {
     pub problems: Vec<String>,
 }
 
+impl Examined {
+    fn problem(what: &'static str, problem: String) -> Examined {
+        Examined { what, note: String::new(), could_be_examined: true, problems: vec![problem] }
+    }
+}
+
 impl Verification {
+    fn of(dir: &Path, examined: Vec<Examined>) -> Verification {
+        Verification { schema: SCHEMA, dir: dir.to_owned(), examined }
+    }
+
     /// Whether nothing disagrees.
     pub fn agrees(&self) -> bool {
         self.examined.iter().all(|examined| examined.problems.is_empty())
     }
+}
+
+/// Examines a results folder, or all those in a folder of several and their common page.
+pub fn verify_all(dir: &Path) -> Vec<Verification> {
+    let collection = match Collection::read(dir) {
+        Ok(Some(collection)) => collection,
+        Ok(None) => return vec![verify(dir)],
+        Err(error) => {
+            return vec![Verification::of(dir, vec![Examined::problem("experiments", error.to_string())])];
+        }
+    };
+    let mut all: Vec<Verification> = collection.folders(dir).iter().map(|folder| verify(folder)).collect();
+    let page = redrawn(dir, |to| Ok(vec![collection.page_into(dir, to)?]));
+    all.push(Verification::of(dir, vec![sums(dir), page]));
+    all
 }
 
 /// Examines a results folder. Whatever is wrong with it is in the outcome; nothing is changed.
@@ -76,7 +106,7 @@ pub fn verify(dir: &Path) -> Verification {
             examined.push(pictures(dir));
         }
     }
-    Verification { schema: SCHEMA, dir: dir.to_owned(), examined }
+    Verification::of(dir, examined)
 }
 
 fn sums(dir: &Path) -> Examined {
@@ -127,31 +157,34 @@ fn planned(dir: &Path, rounds: &[Round]) -> Examined {
             return Examined { what, note: String::new(), could_be_examined: true, problems };
         }
     };
-    let name = |(model, connections, round): &(&str, usize, u32)| {
-        format!("{model} at {connections}, round {}", round + 1)
+    let name = |job: &Job| {
+        let place = plan.axes.show(plan.axes.place(&job.setting));
+        format!("{} at {place}, round {}", job.model, job.round + 1)
     };
-    let place = |point: &'_ Point| (point.model.clone(), point.connections, point.round);
-    let wanted: HashSet<(&str, usize, u32)> =
-        plan.jobs.iter().map(|job| (job.model.as_str(), job.connections, job.round)).collect();
-    let mut seen: HashMap<(String, usize, u32), Vec<u32>> = HashMap::new();
-    for round in rounds {
-        seen.entry(place(&round.point)).or_default().push(round.point.attempt);
-    }
+    let wanted: BTreeMap<usize, &Job> = plan.jobs.iter().map(|job| (job.order, job)).collect();
+    let mut seen: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
     let mut problems = Vec::new();
-    for ((model, connections, round), attempts) in &seen {
-        let key = (model.as_str(), *connections, *round);
-        if !wanted.contains(&key) {
-            problems.push(format!("points.jsonl: {} is not in the plan", name(&key)));
+    for Round { point, .. } in rounds {
+        let is_planned = wanted.get(&point.order).is_some_and(|job| {
+            let place = |setting: &Setting| plan.axes.place(setting);
+            job.model == point.model
+                && job.round == point.round
+                && place(&job.setting) == place(&point.setting)
+        });
+        if !is_planned {
+            problems.push(format!("points.jsonl: {} is not in the plan", title(point)));
         }
-        if attempts.iter().collect::<HashSet<_>>().len() < attempts.len() {
-            problems.push(format!("points.jsonl: {} is there twice", name(&key)));
+        seen.entry(point.order).or_default().push(point.attempt);
+    }
+    for (order, attempts) in &seen {
+        let is_twice = attempts.iter().collect::<HashSet<_>>().len() < attempts.len();
+        if let Some(job) = wanted.get(order).filter(|_| is_twice) {
+            problems.push(format!("points.jsonl: {} is there twice", name(job)));
         }
     }
-    let missing = wanted.iter().filter(|(model, connections, round)| {
-        !seen.contains_key(&((*model).to_owned(), *connections, *round))
-    });
+    let missing = plan.jobs.iter().filter(|job| !seen.contains_key(&job.order));
     problems
-        .extend(missing.map(|key| format!("points.jsonl: {} is missing; go on with --resume", name(key))));
+        .extend(missing.map(|job| format!("points.jsonl: {} is missing; go on with --resume", name(job))));
     problems.sort();
     let note = format!("all {} planned points are there", plan.jobs.len());
     Examined { what, note, could_be_examined: true, problems }
@@ -161,7 +194,7 @@ fn planned(dir: &Path, rounds: &[Round]) -> Examined {
 fn figures(rounds: &[Round]) -> Examined {
     let mut problems = Vec::new();
     let mut count = 0;
-    for Round { point, latency } in rounds {
+    for Round { point, latency, uncorrected } in rounds {
         let mut expect = |field: &str, recorded: Option<f64>, derived: Option<f64>| {
             let (Some(recorded), Some(derived)) = (recorded, derived) else { return };
             count += 1;
@@ -198,8 +231,13 @@ fn figures(rounds: &[Round]) -> Examined {
                 expect("latency_ns.min", recorded.map(|times| times.min as f64), Some(latency.min() as f64));
                 expect("latency_ns.max", recorded.map(|times| times.max as f64), Some(latency.max() as f64));
                 expect("latency_ns.mean", recorded.map(|times| times.mean), Some(latency.mean()));
+                if let (Some(recorded), Some(histogram)) = (point.uncorrected_ns, uncorrected) {
+                    let p99 = histogram.value_at_quantile(0.99) as f64;
+                    expect("uncorrected_ns.p99", Some(recorded.p99 as f64), Some(p99));
+                    expect("uncorrected_ns.max", Some(recorded.max as f64), Some(histogram.max() as f64));
+                }
             }
-            None if point.status == Status::Ok => {
+            None if point.status == Status::Ok && point.setting.talking() > 0 => {
                 problems.push(format!("histograms.jsonl: {}: there is no histogram", title(point)));
             }
             None => {}
@@ -219,7 +257,7 @@ fn verdicts(dir: &Path, rounds: &[Round]) -> Examined {
         _ => environment.pointer("/cpu/cores").and_then(Value::as_f64).unwrap_or(1.0),
     };
     let calibration = Calibration::read(dir).ok().flatten().unwrap_or_default();
-    let judged: Vec<&Round> = rounds.iter().filter(|round| round.point.schema == SCHEMA).collect();
+    let judged: Vec<&Round> = rounds.iter().filter(|round| round.point.schema >= VERDICTS_SINCE).collect();
     let mut problems = Vec::new();
     for Round { point, .. } in &judged {
         let mut again = point.clone();
@@ -240,21 +278,20 @@ fn verdicts(dir: &Path, rounds: &[Round]) -> Examined {
 
 /// Page, pictures and summary are what this program makes of the raw data.
 fn pictures(dir: &Path) -> Examined {
+    redrawn(dir, |to| Findings::read(dir).and_then(|findings| findings.draw_into(dir, to, &Format::USUAL)))
+}
+
+/// What is drawn again is what is there.
+fn redrawn(dir: &Path, draw: impl FnOnce(&Path) -> Result<Vec<String>, ReportError>) -> Examined {
     let what = "report";
-    let again = |problem: String| Examined {
-        what,
-        note: String::new(),
-        could_be_examined: true,
-        problems: vec![problem],
-    };
     let folder = match tempfile::tempdir() {
         Ok(folder) => folder,
-        Err(error) => return again(format!("cannot make a temporary folder: {error}")),
+        Err(error) => return Examined::problem(what, format!("cannot make a temporary folder: {error}")),
     };
-    let drawn = Findings::read(dir).and_then(|findings| findings.draw_into(dir, folder.path()));
+    let drawn = draw(folder.path());
     let names = match drawn {
         Ok(names) => names,
-        Err(error) => return again(error.to_string()),
+        Err(error) => return Examined::problem(what, error.to_string()),
     };
     let differs = |name: &&String| fs::read(dir.join(name)).ok() != fs::read(folder.path().join(name)).ok();
     let problem = |name: &String| {
@@ -273,7 +310,8 @@ fn pictures(dir: &Path) -> Examined {
 }
 
 fn title(point: &Point) -> String {
-    format!("{} at {}, round {}, try {}", point.model, point.connections, point.round + 1, point.attempt)
+    let (model, connections) = (&point.model, point.setting.connections);
+    format!("{model} at {connections} connections, round {}, try {}", point.round + 1, point.attempt)
 }
 
 fn outcome(point: &Point) -> String {

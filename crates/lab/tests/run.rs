@@ -341,11 +341,11 @@ fn what_is_no_results_folder_is_told_and_newer_results_are_refused_by_version() 
     );
     let (_bench, dir) = verified();
     let file = dir.join("points.jsonl");
-    let newer = fs::read_to_string(&file).unwrap().replacen(r#""schema":2"#, r#""schema":3"#, 1);
+    let newer = fs::read_to_string(&file).unwrap().replacen(r#""schema":3"#, r#""schema":4"#, 1);
     fs::write(&file, newer.replacen(r#""messages":1000"#, r#""messages":"many""#, 2)).unwrap();
     let found = problems(&dir);
     assert!(
-        found.iter().any(|(what, problem)| *what == "raw data" && problem.contains("schema 3")),
+        found.iter().any(|(what, problem)| *what == "raw data" && problem.contains("schema 4")),
         "{found:?}"
     );
 }

@@ -11,12 +11,28 @@ use crate::plan::Target;
 /// connections that were closed lately are not free yet.
 const PER_SOURCE: u32 = 8192;
 
-/// Begins to connect; the socket is writable when that has succeeded or failed.
-pub(crate) fn tcp(target: &Target, connection: u32) -> io::Result<mio::net::TcpStream> {
+/// Which of the loopback addresses a connection leaves from.
+pub(crate) fn source_of(connection: u32) -> u32 {
+    connection / PER_SOURCE
+}
+
+/// Connections that come and go use these many loopback addresses in turn: a port is taken for a minute after its connection was closed.
+pub(crate) const SOURCES: u32 = 240;
+
+/// Begins to connect from a source address; the socket is writable when that has succeeded or failed. `receive_bytes`: the size
+/// of its receive buffer, if it is not to be the usual one.
+pub(crate) fn tcp(
+    target: &Target,
+    source: u32,
+    receive_bytes: Option<usize>,
+) -> io::Result<mio::net::TcpStream> {
     let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    bind_source(&socket, target, connection)?;
+    if let Some(bytes) = receive_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    bind_source(&socket, target, source)?;
     match socket.connect(&target.address.into()) {
         Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => Err(error),
         _ => Ok(mio::net::TcpStream::from_std(socket.into())),
@@ -27,14 +43,14 @@ pub(crate) fn tcp(target: &Target, connection: u32) -> io::Result<mio::net::TcpS
 pub(crate) fn udp(target: &Target, connection: u32) -> io::Result<mio::net::UdpSocket> {
     let socket = Socket::new(Domain::for_address(target.address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    bind_source(&socket, target, connection)?;
+    bind_source(&socket, target, source_of(connection))?;
     socket.connect(&target.address.into())?;
     Ok(mio::net::UdpSocket::from_std(socket.into()))
 }
 
 /// Every address in 127.0.0.0/8 is this machine: beyond the first few thousand connections use the next ones.
-fn bind_source(socket: &Socket, target: &Target, connection: u32) -> io::Result<()> {
-    match (target.address.ip(), connection / PER_SOURCE) {
+fn bind_source(socket: &Socket, target: &Target, source: u32) -> io::Result<()> {
+    match (target.address.ip(), source) {
         (IpAddr::V4(address), further @ 1..) if address.is_loopback() => {
             // The port is chosen when the target is known: it need not be free for all others.
             nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;

@@ -20,4 +20,4 @@ mod worker;
 pub use plan::{LoadError, LoadPlan, Mechanism};
 pub use report::{LoadReport, Percentiles};
 pub use run::run;
-pub use stamp::STAMP_BYTES;
+pub use stamp::{LEAST_PAYLOAD_BYTES, STAMP_BYTES};

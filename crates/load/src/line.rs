@@ -21,9 +21,18 @@ pub(crate) struct Line {
     pub(crate) answered: u64,
     /// What has come: of one's own messages, or of the publisher's.
     pub(crate) sequence: Sequence,
-    /// What is on its way and may be lost or have been sent late: number and time of sending. A connection in a closed loop needs no
-    /// such list.
+    /// Datagrams that are on their way and may be lost: number and time of sending. A connection loses nothing and needs no such
+    /// list.
     pub(crate) under_way: VecDeque<(u64, u64)>,
+    /// When the last message came.
+    pub(crate) last_ns: u64,
+    /// What it has heard of a broadcast within the window, and for how long it waited for that in all.
+    pub(crate) heard: u64,
+    pub(crate) waited_ns: u64,
+    /// When it began to connect.
+    pub(crate) since_ns: u64,
+    /// Failures in a row, of connections that come and go.
+    pub(crate) failures: u32,
 }
 
 /// Where a connection is in its life.
@@ -35,15 +44,26 @@ pub(crate) enum Stage {
     Upgrading(u64),
     /// Messages flow.
     Open,
+    /// Its message has come back, and it is being closed to make room for the next one.
+    Closing,
     /// It was refused, failed or ended.
     Gone,
 }
 
 /// What the bytes travel on.
 pub(crate) enum Transport {
-    WebSocket { stream: TcpStream, client: Box<Client> },
-    Tcp { stream: TcpStream, output: Output, partial: Vec<u8> },
+    WebSocket {
+        stream: TcpStream,
+        client: Box<Client>,
+    },
+    Tcp {
+        stream: TcpStream,
+        output: Output,
+        partial: Vec<u8>,
+    },
     Udp(UdpSocket),
+    /// There is no connection yet.
+    None,
 }
 
 impl Line {
@@ -56,6 +76,11 @@ impl Line {
             answered: 0,
             sequence: Sequence::default(),
             under_way: VecDeque::new(),
+            last_ns: 0,
+            heard: 0,
+            waited_ns: 0,
+            since_ns: 0,
+            failures: 0,
         }
     }
 
@@ -71,6 +96,7 @@ impl Line {
                 registry.register(stream, token, interest)
             }
             Transport::Udp(socket) => registry.register(socket, token, Interest::READABLE),
+            Transport::None => Ok(()),
         }
     }
 
@@ -94,6 +120,7 @@ impl Line {
         match &mut self.transport {
             Transport::WebSocket { stream, .. } | Transport::Tcp { stream, .. } => stream.read(scratch),
             Transport::Udp(socket) => socket.recv(scratch),
+            Transport::None => Err(ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -120,6 +147,7 @@ impl Line {
                     sent => drop(sent?),
                 }
             }
+            Transport::None => {}
         }
         self.sent += 1;
         Ok(())
@@ -130,7 +158,7 @@ impl Line {
         let (stream, output) = match &mut self.transport {
             Transport::WebSocket { stream, client } => (stream, client.output()),
             Transport::Tcp { stream, output, .. } => (stream, output),
-            Transport::Udp(_) => return Ok(0),
+            Transport::Udp(_) | Transport::None => return Ok(0),
         };
         let mut written = 0;
         while !output.is_empty() {
@@ -155,7 +183,7 @@ impl Line {
         Ok(written)
     }
 
-    /// Ends the connection; the socket itself goes with the line.
+    /// Ends the connection.
     pub(crate) fn hang_up(&mut self, registry: &Registry) {
         // Either fails only where there is nothing left to end.
         match &mut self.transport {
@@ -164,7 +192,10 @@ impl Line {
                 let _ = stream.shutdown(std::net::Shutdown::Both);
             }
             Transport::Udp(socket) => drop(registry.deregister(socket)),
+            Transport::None => {}
         }
+        // The socket itself goes, too: its place may be needed.
+        self.transport = Transport::None;
     }
 
     /// Says that this socket is there, to a server that sends to whoever it has heard.
@@ -179,6 +210,14 @@ impl Line {
     pub(crate) fn say_goodbye(&mut self) {
         if let Transport::WebSocket { client, .. } = &mut self.transport {
             client.close(Some(1000));
+        }
+    }
+
+    /// Says that nothing more will be sent, where there is no close frame for that.
+    pub(crate) fn finish_sending(&mut self) {
+        if let Transport::Tcp { stream, .. } = &mut self.transport {
+            // It fails only where the connection is gone, which the next read finds.
+            let _ = stream.shutdown(std::net::Shutdown::Write);
         }
     }
 

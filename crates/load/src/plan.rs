@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::stamp::STAMP_BYTES;
+use crate::stamp::LEAST_PAYLOAD_BYTES;
 
 /// Messages or connections per second above which their due times would be the same nanosecond.
 const HIGHEST_RATE: f64 = 1e9;
@@ -19,13 +19,19 @@ pub struct LoadPlan {
     pub url: String,
     /// Connections to open.
     pub connections: usize,
+    /// Connections that talk, evenly spread over all; the others are open and silent. `None`: all of them talk.
+    pub active: Option<usize>,
+    /// Each connection carries one message and is closed, and the next one is opened in its place.
+    pub churn: bool,
+    /// Receivers of a broadcast that read nothing: the last ones.
+    pub slow: usize,
     /// Length of the window in which is measured.
     pub duration: Duration,
     /// Messages are sent and verified for so long before the window opens.
     pub warmup: Duration,
     /// The warm-up goes on until the rate shows no trend, for at most so long. `None`: exactly `warmup`.
     pub warmup_limit: Option<Duration>,
-    /// Bytes in a message; [`STAMP_BYTES`] at the least.
+    /// Bytes in a message; [`LEAST_PAYLOAD_BYTES`] at the least.
     pub payload_bytes: usize,
     /// Messages in flight: on each connection, or of the one publisher.
     pub depth: usize,
@@ -54,6 +60,9 @@ impl Default for LoadPlan {
         LoadPlan {
             url: String::new(),
             connections: 64,
+            active: None,
+            churn: false,
+            slow: 0,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(1),
             warmup_limit: None,
@@ -92,11 +101,6 @@ impl Mechanism {
     /// Whether one connection sends and all receive.
     pub(crate) fn is_broadcast(self) -> bool {
         matches!(self, Mechanism::Broadcast | Mechanism::UdpBroadcast)
-    }
-
-    /// Whether who sends a message gets it back.
-    pub(crate) fn is_answered(self) -> bool {
-        matches!(self, Mechanism::Echo | Mechanism::UdpEcho | Mechanism::TcpEcho)
     }
 
     /// Whether messages may be lost on the way without anybody's fault.
@@ -193,9 +197,9 @@ impl LoadPlan {
                 self.duration
             ));
         }
-        if self.payload_bytes < STAMP_BYTES {
+        if self.payload_bytes < LEAST_PAYLOAD_BYTES {
             return usage(format!(
-                "--payload must be at least {STAMP_BYTES} bytes: a message carries its connection, sequence number and time"
+                "--payload must be at least {LEAST_PAYLOAD_BYTES} bytes: a message carries its connection, sequence number and time"
             ));
         }
         let Some((scheme, rest)) = self.url.split_once("://") else {
@@ -214,6 +218,7 @@ impl LoadPlan {
             ("tcp", _) => Mechanism::TcpEcho,
             _ => return usage(format!("unknown scheme {scheme}://; there are ws://, udp:// and tcp://")),
         };
+        self.check_kind(mechanism)?;
         if mechanism.is_datagram() && self.payload_bytes > 65_507 {
             return usage("--payload can be at most 65507 bytes in a datagram".into());
         }
@@ -229,6 +234,58 @@ impl LoadPlan {
         let address = addresses.next().ok_or_else(not_found).map_err(resolve)?;
         let path = if path.is_empty() { "/".into() } else { path.to_owned() };
         Ok(Target { mechanism, address, host, path })
+    }
+}
+
+impl LoadPlan {
+    /// Checks what only some mechanisms can do.
+    fn check_kind(&self, mechanism: Mechanism) -> Result<(), LoadError> {
+        let usage = |text: &str| Err(LoadError::Usage(text.to_owned()));
+        if let Some(active) = self.active {
+            if mechanism.is_broadcast() {
+                return usage("--active is for echoes: in a broadcast one connection talks and all listen");
+            }
+            if active > self.connections {
+                let all = self.connections;
+                return usage(&format!(
+                    "--active {active}: there are only {all} connections; raise --connections"
+                ));
+            }
+            if active == 0 && self.rate_per_s.is_some() {
+                return usage("--active 0 and --rate: nobody is there to send");
+            }
+        }
+        if self.churn {
+            let can = matches!(mechanism, Mechanism::Echo | Mechanism::TcpEcho);
+            if !can || self.rate_per_s.is_some() || self.active.is_some() || self.depth != 1 {
+                return usage(
+                    "--churn is for echoes over ws:// and tcp://, one message on each connection: without --rate, --active and --depth",
+                );
+            }
+        }
+        if self.slow > 0 {
+            if mechanism != Mechanism::Broadcast {
+                return usage("--slow is for a broadcast over ws://: receivers that do not read");
+            }
+            if self.slow >= self.connections {
+                return usage("--slow must leave at least one connection that reads: raise --connections");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a connection talks.
+    pub(crate) fn is_active(&self, connection: u32) -> bool {
+        let (all, place) = (self.connections as u64, u64::from(connection));
+        self.active.is_none_or(|active| {
+            let before = |place: u64| place * active as u64 / all;
+            before(place + 1) > before(place)
+        })
+    }
+
+    /// Whether a connection is one that does not read.
+    pub(crate) fn is_slow(&self, connection: u32) -> bool {
+        connection as usize >= self.connections - self.slow
     }
 }
 
@@ -260,7 +317,7 @@ mod tests {
         for (plan, word) in [
             (LoadPlan { connections: 0, ..LoadPlan::default() }, "--connections"),
             (LoadPlan { depth: 0, ..LoadPlan::default() }, "--depth"),
-            (LoadPlan { payload_bytes: 23, ..LoadPlan::default() }, "24 bytes"),
+            (LoadPlan { payload_bytes: 15, ..LoadPlan::default() }, "16 bytes"),
             (LoadPlan { rate_per_s: Some(f64::NAN), ..LoadPlan::default() }, "--rate"),
             (LoadPlan { rate_per_s: Some(0.0), ..LoadPlan::default() }, "--rate"),
             (LoadPlan { rate_per_s: Some(2e9), ..LoadPlan::default() }, "nanoseconds"),
@@ -278,5 +335,39 @@ mod tests {
             assert_eq!(error.exit_status(), 2);
             assert!(error.to_string().contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_mechanism_cannot_do_is_said_too() {
+        let plan = |url: &str| LoadPlan { url: url.into(), ..LoadPlan::default() };
+        let (echo, broadcast, udp) =
+            (plan("ws://127.0.0.1:1/echo"), plan("ws://127.0.0.1:1/broadcast"), plan("udp://127.0.0.1:1"));
+        for (plan, word) in [
+            (LoadPlan { active: Some(65), ..echo.clone() }, "only 64 connections"),
+            (LoadPlan { active: Some(0), rate_per_s: Some(9.0), ..echo.clone() }, "nobody"),
+            (LoadPlan { active: Some(1), ..broadcast.clone() }, "--active"),
+            (LoadPlan { churn: true, ..udp.clone() }, "--churn"),
+            (LoadPlan { churn: true, ..broadcast.clone() }, "--churn"),
+            (LoadPlan { churn: true, depth: 2, ..echo.clone() }, "--churn"),
+            (LoadPlan { slow: 1, ..echo.clone() }, "--slow"),
+            (LoadPlan { slow: 64, ..broadcast.clone() }, "at least one"),
+        ] {
+            let error = plan.target().unwrap_err();
+            assert!(error.exit_status() == 2 && error.to_string().contains(word), "{error}");
+        }
+        assert!(LoadPlan { active: Some(0), ..echo }.target().is_ok());
+        assert!(LoadPlan { slow: 63, ..broadcast }.target().is_ok());
+    }
+
+    #[test]
+    fn those_that_talk_are_spread_over_all() {
+        let plan = LoadPlan { connections: 100, active: Some(5), ..LoadPlan::default() };
+        let talking: Vec<u32> = (0..100).filter(|id| plan.is_active(*id)).collect();
+        assert_eq!(talking, [19, 39, 59, 79, 99]);
+        let count = |active| {
+            let plan = LoadPlan { connections: 7, active, ..LoadPlan::default() };
+            (0..7).filter(|id| plan.is_active(*id)).count()
+        };
+        assert_eq!([Some(0), Some(3), Some(7), None].map(count), [0, 3, 7, 7]);
     }
 }

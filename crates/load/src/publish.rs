@@ -5,6 +5,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Marks a message that was given up.
 const GIVEN_UP: u32 = 1 << 31;
 
+/// Which of the receivers of a message this was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) is_first: bool,
+    pub(crate) is_last: bool,
+}
+
 /// A count of receivers for each message under way, shared by all workers.
 pub(crate) struct Board {
     /// A ring: message `n` counts in slot `n % length`.
@@ -66,14 +73,14 @@ impl Board {
         self.published.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// One receiver has message `sequence`. True: it was the last.
-    pub(crate) fn received(&self, sequence: u64) -> bool {
+    /// One receiver has message `sequence`.
+    pub(crate) fn received(&self, sequence: u64) -> Received {
         let had = self.slot(sequence).fetch_add(1, Ordering::SeqCst);
         let is_last = had + 1 == self.receivers.load(Ordering::SeqCst);
         if is_last {
             self.completed.fetch_add(1, Ordering::SeqCst);
         }
-        is_last
+        Received { is_first: had == 0, is_last }
     }
 
     /// Nobody waits for message `sequence` any longer. True: not everybody has it.
@@ -102,14 +109,14 @@ mod tests {
         board.publish();
         board.publish();
         assert!(!board.has_room());
-        assert!(!board.received(0));
-        assert!(!board.received(0));
-        assert!(board.received(0));
+        assert_eq!(board.received(0), Received { is_first: true, is_last: false });
+        assert_eq!(board.received(0), Received { is_first: false, is_last: false });
+        assert_eq!(board.received(0), Received { is_first: false, is_last: true });
         assert_eq!(board.in_flight(), 1);
         assert!(!board.give_up(0));
         assert!(board.give_up(1));
         assert!(!board.give_up(1));
-        assert!(!board.received(1));
+        assert!(!board.received(1).is_last);
         assert_eq!((board.in_flight(), board.published()), (0, 2));
     }
 }

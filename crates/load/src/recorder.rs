@@ -37,14 +37,44 @@ pub(crate) struct Recorder {
     pub(crate) refused: BTreeMap<String, u64>,
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) latency: Times,
-    /// Latency from the time at which a message was really sent: what a load generator would see that waits when
-    /// the server does.
+    /// Latency as a client sees it that waits when the server does: from the time at which a message was due or, if that is later, the
+    /// receipt of the one before it on the same connection.
     pub(crate) uncorrected: Times,
     /// How long after it was due a message was sent.
     pub(crate) lateness: Times,
+    pub(crate) first_receiver: Times,
     pub(crate) last_receiver: Times,
+    pub(crate) fairness: Fairness,
+    /// Receivers that do not read and that the server has closed.
+    pub(crate) slow_closed: u64,
     pub(crate) connect: Times,
     pub(crate) upgrade: Times,
+}
+
+/// Jain's index (Jain, Chiu and Hawe 1984) of what several receivers got: 1 if all got the same, 1/n if one got all.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Fairness {
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Fairness {
+    /// Takes note of one receiver's share.
+    pub(crate) fn add(&mut self, share: f64) {
+        self.merge(Fairness { count: 1.0, sum: share, squares: share * share });
+    }
+
+    fn merge(&mut self, other: Fairness) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.squares += other.squares;
+    }
+
+    /// `None` if nobody got anything.
+    pub(crate) fn index(&self) -> Option<f64> {
+        (self.squares > 0.0).then(|| self.sum * self.sum / (self.count * self.squares))
+    }
 }
 
 /// A histogram of times in ns, of fixed size, exact to three digits.
@@ -84,7 +114,10 @@ impl Recorder {
             latency: Times::new(),
             uncorrected: Times::new(),
             lateness: Times::new(),
+            first_receiver: Times::new(),
             last_receiver: Times::new(),
+            fairness: Fairness::default(),
+            slow_closed: 0,
             connect: Times::new(),
             upgrade: Times::new(),
         }
@@ -114,6 +147,8 @@ impl Recorder {
         self.reordered += other.reordered;
         self.corrupted += other.corrupted;
         self.connected += other.connected;
+        self.slow_closed += other.slow_closed;
+        self.fairness.merge(other.fairness);
         for (kind, count) in other.refused {
             *self.refused.entry(kind).or_default() += count;
         }
@@ -124,11 +159,29 @@ impl Recorder {
             (&mut self.latency, other.latency),
             (&mut self.uncorrected, other.uncorrected),
             (&mut self.lateness, other.lateness),
+            (&mut self.first_receiver, other.first_receiver),
             (&mut self.last_receiver, other.last_receiver),
             (&mut self.connect, other.connect),
             (&mut self.upgrade, other.upgrade),
         ] {
             ours.0.add(&theirs.0).expect("all have the same bounds");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gets_the_same_is_treated_fairly() {
+        let index = |shares: &[f64]| {
+            let mut fairness = Fairness::default();
+            shares.iter().for_each(|share| fairness.add(*share));
+            fairness.index()
+        };
+        assert_eq!(index(&[]), None);
+        assert_eq!(index(&[3.0; 5]), Some(1.0));
+        assert_eq!(index(&[8.0, 0.0, 0.0, 0.0]), Some(0.25));
     }
 }

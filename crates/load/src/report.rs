@@ -22,6 +22,10 @@ pub struct LoadReport {
     pub payload_bytes: usize,
     pub depth: usize,
     pub rate_per_s: Option<f64>,
+    pub active: usize,
+    pub churn: bool,
+    pub slow: usize,
+    pub slow_closed: u64,
     pub connections_wanted: usize,
     pub connections_open: u64,
     pub refused: BTreeMap<String, u64>,
@@ -46,12 +50,15 @@ pub struct LoadReport {
     pub latency_ns: Option<Percentiles>,
     pub uncorrected_latency_ns: Option<Percentiles>,
     pub lateness_ns: Option<Percentiles>,
+    pub first_receiver_ns: Option<Percentiles>,
     pub last_receiver_ns: Option<Percentiles>,
+    pub fairness: Option<f64>,
     pub connect_ns: Option<Percentiles>,
     pub upgrade_ns: Option<Percentiles>,
     pub client_cpu_ns: u64,
     pub client_cpu: f64,
     pub latency_histogram: String,
+    pub uncorrected_histogram: Option<String>,
 }
 
 /// Where times lie, in nanoseconds.
@@ -83,15 +90,22 @@ impl Percentiles {
     }
 }
 
+impl Times {
+    /// V2 with deflate, in base64.
+    fn encoded(&self) -> String {
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new()
+            .serialize(&self.0, &mut bytes)
+            .expect("a histogram of this size can be written to memory");
+        STANDARD.encode(bytes)
+    }
+}
+
 impl LoadReport {
     pub(crate) fn new(plan: &LoadPlan, mechanism: Mechanism, total: Recorder, course: Course) -> LoadReport {
         let window_ns = course.window.as_nanos() as u64;
         let per_ns = |figure: u64| if window_ns > 0 { figure as f64 / window_ns as f64 } else { 0.0 };
         let is_open_loop = plan.rate_per_s.is_some();
-        let mut histogram = Vec::new();
-        V2DeflateSerializer::new()
-            .serialize(&total.latency.0, &mut histogram)
-            .expect("a histogram of this size can be written to memory");
         LoadReport {
             schema: 1,
             url: plan.url.clone(),
@@ -100,6 +114,10 @@ impl LoadReport {
             payload_bytes: plan.payload_bytes,
             depth: plan.depth,
             rate_per_s: plan.rate_per_s,
+            active: plan.active.unwrap_or(plan.connections),
+            churn: plan.churn,
+            slow: plan.slow,
+            slow_closed: total.slow_closed,
             connections_wanted: plan.connections,
             connections_open: total.connected,
             warmup_ns: course.warmup.as_nanos() as u64,
@@ -122,12 +140,15 @@ impl LoadReport {
             latency_ns: Percentiles::of(&total.latency),
             uncorrected_latency_ns: Percentiles::of(&total.uncorrected),
             lateness_ns: Percentiles::of(&total.lateness),
+            first_receiver_ns: Percentiles::of(&total.first_receiver),
             last_receiver_ns: Percentiles::of(&total.last_receiver),
+            fairness: total.fairness.index(),
             connect_ns: Percentiles::of(&total.connect),
             upgrade_ns: Percentiles::of(&total.upgrade),
             client_cpu_ns: course.cpu_ns,
             client_cpu: per_ns(course.cpu_ns),
-            latency_histogram: STANDARD.encode(histogram),
+            latency_histogram: total.latency.encoded(),
+            uncorrected_histogram: is_open_loop.then(|| total.uncorrected.encoded()),
             refused: total.refused,
             errors: total.errors,
         }
@@ -158,7 +179,11 @@ impl fmt::Display for LoadReport {
         if self.connections_open == 0 {
             return Ok(());
         }
-        let what = if self.mechanism.is_broadcast() { "deliveries" } else { "messages" };
+        let what = match (self.mechanism.is_broadcast(), self.churn) {
+            (true, _) => "deliveries",
+            (_, true) => "connections",
+            _ => "messages",
+        };
         let seconds = self.window_ns as f64 / 1e9;
         writeln!(
             f,
@@ -186,6 +211,7 @@ impl fmt::Display for LoadReport {
             ("latency", self.latency_ns),
             ("uncorrected", self.uncorrected_latency_ns),
             ("sent late by", self.lateness_ns),
+            ("to the first", self.first_receiver_ns),
             ("to the last", self.last_receiver_ns),
             ("connect", self.connect_ns),
             ("upgrade", self.upgrade_ns),
@@ -195,6 +221,16 @@ impl fmt::Display for LoadReport {
                 let [p50, p90, p99, p99_9, max] = [p50, p90, p99, p99_9, max].map(readable);
                 writeln!(f, "{name:<12} p50 {p50}   p90 {p90}   p99 {p99}   p99.9 {p99_9}   max {max}")?;
             }
+        }
+        if let Some(fairness) = self.fairness {
+            writeln!(f, "fairness     {fairness:.4} (Jain's index of the receivers' mean waiting times)")?;
+        }
+        if self.active < self.connections_wanted {
+            writeln!(f, "silent       {}", grouped((self.connections_wanted - self.active) as u64))?;
+        }
+        if self.slow > 0 {
+            let (slow, closed) = (grouped(self.slow as u64), grouped(self.slow_closed));
+            writeln!(f, "slow         {slow} did not read, the server closed {closed} of them")?;
         }
         let [lost, duplicated, reordered, corrupted] =
             [self.lost, self.duplicated, self.reordered, self.corrupted].map(grouped);

@@ -38,6 +38,11 @@ impl Sequence {
         }
     }
 
+    /// The number that comes next if nothing goes wrong.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Takes note of a message that cannot be read, on a connection that keeps the order. Returns its number.
     pub(crate) fn arrived_unreadable(&mut self) -> u64 {
         self.next += 1;

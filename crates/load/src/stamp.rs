@@ -8,10 +8,26 @@
 //! | 16..24 | intended send time, ns since the load began |
 //! | 24.. | filler that follows from connection and sequence number |
 //!
+//! A message that is too short for that has the lower parts of the last two:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 0..8 | as above |
+//! | 8..10 | the lower 16 bits of the sequence number |
+//! | 10..16 | the lower 48 bits of the intended send time |
+//! | 16.. | filler |
+//!
 //! All little-endian. Whichever bit is changed on the way, the check or the filler does not fit any more.
 
-/// Bytes that every message has.
+/// Bytes of a whole stamp.
 pub const STAMP_BYTES: usize = 24;
+
+/// Bytes that every message has.
+pub const LEAST_PAYLOAD_BYTES: usize = 16;
+
+/// What a short stamp keeps of sequence number and time: no more than half of that is under way on a connection, or 39 hours old.
+const SHORT_SEQUENCE: u64 = 1 << 16;
+const SHORT_TIME: u64 = 1 << 48;
 
 /// Who sent a message, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +42,22 @@ pub(crate) struct Stamp {
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Stamp {
-    /// Fills `payload`, which has at least [`STAMP_BYTES`].
+    /// Fills `payload`, which has at least [`LEAST_PAYLOAD_BYTES`].
     pub(crate) fn write(self, payload: &mut [u8]) {
-        payload[0..4].copy_from_slice(&self.connection.to_le_bytes());
-        payload[4..8].copy_from_slice(&self.check().to_le_bytes());
-        payload[8..16].copy_from_slice(&self.sequence.to_le_bytes());
-        payload[16..24].copy_from_slice(&self.sent_ns.to_le_bytes());
-        let mut word = self.seed();
-        let (words, rest) = payload[STAMP_BYTES..].as_chunks_mut::<8>();
+        let stamp = if payload.len() < STAMP_BYTES { self.shortened() } else { self };
+        payload[0..4].copy_from_slice(&stamp.connection.to_le_bytes());
+        payload[4..8].copy_from_slice(&stamp.check().to_le_bytes());
+        let head = if payload.len() < STAMP_BYTES {
+            let both = stamp.sequence | stamp.sent_ns << 16;
+            payload[8..16].copy_from_slice(&both.to_le_bytes());
+            LEAST_PAYLOAD_BYTES
+        } else {
+            payload[8..16].copy_from_slice(&stamp.sequence.to_le_bytes());
+            payload[16..24].copy_from_slice(&stamp.sent_ns.to_le_bytes());
+            STAMP_BYTES
+        };
+        let mut word = stamp.seed();
+        let (words, rest) = payload[head..].as_chunks_mut::<8>();
         for space in words {
             *space = word.to_le_bytes();
             word = word.wrapping_add(STEP);
@@ -41,22 +65,49 @@ impl Stamp {
         rest.copy_from_slice(&word.to_le_bytes()[..rest.len()]);
     }
 
-    /// The stamp of a message of `expected_bytes`; `None` if a single bit of it is not as it was written.
-    pub(crate) fn verify(payload: &[u8], expected_bytes: usize) -> Option<Stamp> {
+    /// The stamp of a message of `expected_bytes`; `None` if a single bit of it is not as it was written. What a short stamp does not have
+    /// follows from the sequence number that is expected next and from the time.
+    pub(crate) fn verify(payload: &[u8], expected_bytes: usize, next: u64, now_ns: u64) -> Option<Stamp> {
         if payload.len() != expected_bytes {
             return None;
         }
-        let (head, filler) = payload.split_first_chunk::<STAMP_BYTES>()?;
+        let (head, rest) = payload.split_first_chunk::<LEAST_PAYLOAD_BYTES>()?;
         let number = |from: usize| u64::from_le_bytes(std::array::from_fn(|i| head[from + i]));
-        let stamp = Stamp { connection: number(0) as u32, sequence: number(8), sent_ns: number(16) };
-        let mut is_right = (number(0) >> 32) as u32 == stamp.check();
+        let (connection, check) = (number(0) as u32, (number(0) >> 32) as u32);
+        let is_short = expected_bytes < STAMP_BYTES;
+        let (stamp, filler) = if is_short {
+            let (sequence, sent_ns) = (number(8) % SHORT_SEQUENCE, number(8) >> 16);
+            (Stamp { connection, sequence, sent_ns }, rest)
+        } else {
+            let (time, filler) = rest.split_first_chunk::<8>()?;
+            (Stamp { connection, sequence: number(8), sent_ns: u64::from_le_bytes(*time) }, filler)
+        };
+        let mut is_right = check == stamp.check();
         let mut word = stamp.seed();
         let (words, rest) = filler.as_chunks::<8>();
         for got in words {
             is_right &= u64::from_le_bytes(*got) == word;
             word = word.wrapping_add(STEP);
         }
-        (is_right && rest == &word.to_le_bytes()[..rest.len()]).then_some(stamp)
+        is_right &= rest == &word.to_le_bytes()[..rest.len()];
+        let whole = if is_short { stamp.lengthened(next, now_ns) } else { stamp };
+        is_right.then_some(whole)
+    }
+
+    fn shortened(self) -> Stamp {
+        Stamp { sequence: self.sequence % SHORT_SEQUENCE, sent_ns: self.sent_ns % SHORT_TIME, ..self }
+    }
+
+    /// With the sequence number that is nearest to `next`, and the last time before `now_ns`.
+    fn lengthened(self, next: u64, now_ns: u64) -> Stamp {
+        let behind = next.wrapping_sub(self.sequence) % SHORT_SEQUENCE;
+        let sequence = if behind <= SHORT_SEQUENCE / 2 {
+            next.wrapping_sub(behind)
+        } else {
+            next.wrapping_add(SHORT_SEQUENCE - behind)
+        };
+        let sent_ns = now_ns.wrapping_sub(now_ns.wrapping_sub(self.sent_ns) % SHORT_TIME);
+        Stamp { sequence, sent_ns, ..self }
     }
 
     fn seed(self) -> u64 {
@@ -82,16 +133,29 @@ mod tests {
     #[test]
     fn a_flipped_bit_is_found_wherever_it_is() {
         let stamp = Stamp { connection: 7, sequence: 123_456, sent_ns: 9_876_543_210 };
-        for length in [24, 25, 31, 32, 64, 100] {
+        let verify = |payload: &[u8], length| Stamp::verify(payload, length, 123_450, 9_900_000_000);
+        for length in [16, 17, 20, 23, 24, 25, 31, 32, 64, 100] {
             let mut payload = vec![0; length];
             stamp.write(&mut payload);
-            assert_eq!(Stamp::verify(&payload, length), Some(stamp));
+            assert_eq!(verify(&payload, length), Some(stamp), "{length} bytes");
             for bit in 0..length * 8 {
                 payload[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(Stamp::verify(&payload, length), None, "bit {bit} of {length} bytes");
+                assert_eq!(verify(&payload, length), None, "bit {bit} of {length} bytes");
                 payload[bit / 8] ^= 1 << (bit % 8);
             }
-            assert_eq!(Stamp::verify(&payload[..length - 1], length), None);
+            assert_eq!(verify(&payload[..length - 1], length), None);
+        }
+    }
+
+    #[test]
+    fn what_a_short_stamp_leaves_out_is_found_again() {
+        let mut payload = [0; LEAST_PAYLOAD_BYTES];
+        for (sequence, next) in
+            [(0, 0), (65_535, 65_536), (65_536, 65_530), (200_000, 199_000), (70_000, 69_000)]
+        {
+            let stamp = Stamp { connection: 1, sequence, sent_ns: (3 << 48) + 5 };
+            stamp.write(&mut payload);
+            assert_eq!(Stamp::verify(&payload, 16, next, (3 << 48) + 1_000), Some(stamp), "{sequence}");
         }
     }
 }

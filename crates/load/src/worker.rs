@@ -34,6 +34,15 @@ const LOOK_UP: Duration = Duration::from_millis(5);
 /// How often timeouts are looked for.
 const TIMEOUTS_EVERY_NS: u64 = 20_000_000;
 
+/// The receive buffer of a receiver that does not read, so that it fills up soon.
+const SLOW_RECEIVE_BYTES: usize = 4096;
+
+/// How long those that did not read are watched at the end for being closed.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// A place in which so many connections failed in a row is given up.
+const MOST_FAILURES: u32 = 1000;
+
 const WAKER: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
 
@@ -116,8 +125,14 @@ pub(crate) struct Worker {
     opening: usize,
     /// Connections with input that an edge-triggered wait will not report again.
     unread: Vec<usize>,
-    /// Whose turn it is in an open loop.
+    /// The connections that talk.
+    talkers: Vec<usize>,
+    /// Whose turn it is of them in an open loop.
     turn: usize,
+    /// Connections whose place is free for the next one.
+    vacant: Vec<usize>,
+    /// Connections opened so far.
+    attempts: u32,
     next_timeouts_ns: u64,
     next_announce_ns: u64,
     /// The time at which bytes were read last: what is sent in their place is sent then.
@@ -160,7 +175,10 @@ impl Worker {
             window: None,
             opening: 0,
             unread: Vec::new(),
+            talkers: Vec::new(),
             turn: 0,
+            vacant: Vec::new(),
+            attempts: 0,
             next_timeouts_ns: 0,
             next_announce_ns: 0,
             now: 0,
@@ -175,9 +193,16 @@ impl Worker {
     pub(crate) fn run(mut self) -> io::Result<Recorder> {
         let mut events = Events::with_capacity(1024);
         self.connect(&mut events)?;
-        let open = self.lines.iter().filter(|line| line.stage == Stage::Open).count();
+        let is_open = |line: &&Line| line.stage == Stage::Open;
+        let open = self.lines.iter().filter(is_open).count();
+        let slow = self.lines.iter().filter(is_open).filter(|line| self.shared.plan.is_slow(line.id)).count();
         self.recorder.connected = open as u64;
-        self.shared.open.fetch_add(open, Ordering::SeqCst);
+        let plan = &self.shared.plan;
+        let is_talker = |(_, line): &(usize, &Line)| line.stage == Stage::Open && plan.is_active(line.id);
+        self.talkers = self.lines.iter().enumerate().filter(is_talker).map(|(index, _)| index).collect();
+        // Of connections that come and go none is open yet, and all places count.
+        let counted = if plan.churn { self.lines.len() } else { open - slow };
+        self.shared.open.fetch_add(counted, Ordering::SeqCst);
         self.is_counted_open = true;
         self.shared.ready.fetch_add(1, Ordering::SeqCst);
         let start_ns = loop {
@@ -192,12 +217,22 @@ impl Worker {
             let wait = self.send_due();
             self.turn(&mut events, wait)?;
         }
+        if self.shared.plan.churn {
+            let has_worked = |line: &&Line| line.answered > 0;
+            self.recorder.connected = self.lines.iter().filter(has_worked).count() as u64;
+        }
         let Some(window) = self.window else { return Ok(self.recorder) };
         let patience_ns = window.close_ns + self.shared.plan.patience.as_nanos() as u64;
         while self.is_waiting() && self.shared.now_ns() < patience_ns {
             self.turn(&mut events, LOOK_UP)?;
         }
         self.judge(window);
+        self.drain_slow();
+        // What the kernel has kept for them comes before the news that they were closed.
+        let drained_ns = self.shared.now_ns() + DRAIN.as_nanos() as u64;
+        while self.has_slow() && self.shared.now_ns() < drained_ns {
+            self.turn(&mut events, LOOK_UP)?;
+        }
         while self.shared.now_ns() < window.end_ns && !self.is_abandoned() {
             self.turn(&mut events, LOOK_UP)?;
         }
@@ -213,6 +248,14 @@ impl Worker {
     fn connect(&mut self, events: &mut Events) -> io::Result<()> {
         let plan = &self.shared.plan;
         let (threads, total) = (plan.threads, plan.connections);
+        if plan.churn {
+            // They are opened when the load begins.
+            for id in (self.index..total).step_by(threads) {
+                self.vacant.push(self.lines.len());
+                self.lines.push(Line::new(id as u32, Transport::None, Stage::Gone));
+            }
+            return Ok(());
+        }
         let rate = plan.connect_rate_per_s.map(|rate| rate / threads as f64);
         let mut pace = rate.map(|rate| Schedule::new(self.shared.now_ns(), rate));
         let mut wanted = (self.index..total).step_by(threads).peekable();
@@ -233,37 +276,78 @@ impl Worker {
     }
 
     fn open(&mut self, id: u32) {
+        let index = self.lines.len();
+        self.lines.push(Line::new(id, Transport::None, Stage::Gone));
+        self.open_at(index);
+    }
+
+    /// Opens a connection in a place that is free.
+    fn open_at(&mut self, index: usize) {
         let now = self.shared.now_ns();
-        let target = &self.shared.target;
+        let Shared { plan, target, .. } = &*self.shared;
+        let id = self.lines[index].id;
+        let source = if plan.churn { self.attempts % connect::SOURCES } else { connect::source_of(id) };
+        self.attempts = self.attempts.wrapping_add(1);
+        let receive_bytes = plan.is_slow(id).then_some(SLOW_RECEIVE_BYTES);
         let opened = match target.mechanism {
-            Mechanism::Echo | Mechanism::Broadcast => connect::tcp(target, id).map(|stream| {
-                let plan = ClientPlan {
-                    host: target.host.clone(),
-                    path: target.path.clone(),
-                    max_message_bytes: self.shared.plan.payload_bytes.max(1 << 20),
-                };
-                let client = Box::new(Client::new(&plan, fastrand::u64(..)));
-                Line::new(id, Transport::WebSocket { stream, client }, Stage::Connecting(now))
-            }),
-            Mechanism::TcpEcho => connect::tcp(target, id).map(|stream| {
+            Mechanism::Echo | Mechanism::Broadcast => {
+                connect::tcp(target, source, receive_bytes).map(|stream| {
+                    let plan = ClientPlan {
+                        host: target.host.clone(),
+                        path: target.path.clone(),
+                        max_message_bytes: plan.payload_bytes.max(1 << 20),
+                    };
+                    let client = Box::new(Client::new(&plan, fastrand::u64(..)));
+                    (Transport::WebSocket { stream, client }, Stage::Connecting(now))
+                })
+            }
+            Mechanism::TcpEcho => connect::tcp(target, source, None).map(|stream| {
                 let transport = Transport::Tcp { stream, output: Output::retaining(), partial: Vec::new() };
-                Line::new(id, transport, Stage::Connecting(now))
+                (transport, Stage::Connecting(now))
             }),
             Mechanism::UdpEcho | Mechanism::UdpBroadcast => {
-                connect::udp(target, id).map(|socket| Line::new(id, Transport::Udp(socket), Stage::Open))
+                connect::udp(target, id).map(|socket| (Transport::Udp(socket), Stage::Open))
             }
         };
-        let token = Token(self.lines.len());
-        let registered =
-            opened.and_then(|mut line| line.register(self.poll.registry(), token).map(|()| line));
+        let line = &mut self.lines[index];
+        line.since_ns = now;
+        let registered = opened.and_then(|(transport, stage)| {
+            line.transport = transport;
+            line.register(self.poll.registry(), Token(index)).map(|()| stage)
+        });
         match registered {
-            Ok(line) => {
-                if matches!(line.stage, Stage::Connecting(_)) {
-                    self.opening += 1;
-                }
-                self.lines.push(line);
+            Ok(stage) => {
+                line.stage = stage;
+                self.opening += usize::from(matches!(stage, Stage::Connecting(_)));
             }
-            Err(error) => self.recorder.error(connect::kind(&error)),
+            Err(error) => {
+                let kind = connect::kind(&error);
+                self.failed(index, kind);
+            }
+        }
+    }
+
+    /// A connection could not even be begun.
+    fn failed(&mut self, index: usize, kind: String) {
+        self.recorder.error(kind);
+        self.lines[index].failures += 1;
+        self.vacate(index);
+    }
+
+    /// Leaves a place to the next connection, if there is to be one.
+    fn vacate(&mut self, index: usize) {
+        if self.shared.plan.churn && self.lines[index].failures < MOST_FAILURES {
+            self.vacant.push(index);
+        }
+    }
+
+    /// Opens the next connections in the places that have become free.
+    fn fill_vacant(&mut self) {
+        if !self.has_begun || !self.is_sending() {
+            return;
+        }
+        for index in std::mem::take(&mut self.vacant) {
+            self.open_at(index);
         }
     }
 
@@ -295,6 +379,8 @@ impl Worker {
             self.next_timeouts_ns = now + TIMEOUTS_EVERY_NS;
             self.time_out(now);
         }
+        self.now = now;
+        self.fill_vacant();
         self.shared.progress.fetch_add(self.recorder.seen - self.shown, Ordering::Relaxed);
         self.shown = self.recorder.seen;
         Ok(())
@@ -307,10 +393,16 @@ impl Worker {
                 Ok(false) => return,
                 Ok(true) => {
                     let now = self.shared.now_ns();
-                    self.recorder.connect.record(now - since);
+                    self.now = now;
                     let is_websocket = matches!(line.transport, Transport::WebSocket { .. });
                     line.stage = if is_websocket { Stage::Upgrading(now) } else { Stage::Open };
                     self.opening -= usize::from(!is_websocket);
+                    if !self.shared.plan.churn || self.is_measured() {
+                        self.recorder.connect.record(now - since);
+                    }
+                    if !is_websocket {
+                        self.say_something(index);
+                    }
                 }
                 Err(error) => return self.gone(index, connect::kind(&error)),
             }

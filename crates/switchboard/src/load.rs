@@ -13,6 +13,16 @@ pub(crate) struct Args {
     /// Connections to open
     #[arg(long, default_value_t = 64, value_name = "N")]
     connections: usize,
+    /// Only so many of them talk, the others are open and silent [default: all]
+    #[arg(long, value_name = "N", conflicts_with_all = ["churn", "slow"])]
+    active: Option<usize>,
+    /// Open a connection, send one message, close, and open the next one in its place: what is counted is
+    /// connections
+    #[arg(long, conflicts_with_all = ["rate", "depth"])]
+    churn: bool,
+    /// In a broadcast: so many receivers that do not read
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    slow: usize,
     /// How long to measure
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = args::some_time)]
     duration: Duration,
@@ -56,6 +66,9 @@ pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
     let plan = LoadPlan {
         url: args.url.clone(),
         connections: args.connections,
+        active: args.active,
+        churn: args.churn,
+        slow: args.slow,
         duration: args.duration,
         warmup: args.warmup,
         warmup_limit: args.warmup_limit,

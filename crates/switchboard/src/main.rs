@@ -2,6 +2,7 @@
 
 mod args;
 mod compare;
+mod experiments;
 mod load;
 mod models;
 mod run;
@@ -31,6 +32,8 @@ enum Command {
     Models(models::Args),
     /// Drive a server, verify every message, and say how fast it was
     Load(load::Args),
+    /// List the experiments and what each answers, or print a definition
+    Experiments(experiments::Args),
     /// Run experiments: every model, measured side by side (default: connections)
     Run(run::Args),
     /// Compare two results folders, or two models of one: ratios with intervals, and what really differs
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(&args),
         Command::Models(args) => models::list(&args),
         Command::Load(args) => load::load(&args),
+        Command::Experiments(args) => experiments::list(&args),
         Command::Run(args) => run::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Verify(args) => verify::run(&args),

@@ -7,9 +7,10 @@ use crate::{Failure, args};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Experiments to run, or paths of .toml files [default: connections]
+    /// Experiments to run, `all` of them, or paths of .toml files [default: connections]; see `switchboard
+    /// experiments`
     experiments: Vec<String>,
-    /// Under a minute: a few counts, one short round
+    /// Under a minute for each: a few points, one short round
     #[arg(long, conflicts_with = "full")]
     quick: bool,
     /// Longer windows and more rounds
@@ -37,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with an interrupted run
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "connections", "rate", "work_us"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "connections", "payload", "rate", "work_us", "rounds", "seed", "host", "quick", "full"])]
     resume: Option<PathBuf>,
     /// Seed of the random order
     #[arg(long, value_name = "N")]
@@ -54,6 +55,36 @@ pub(crate) struct Args {
 pub(crate) struct ReportArgs {
     /// A folder that `switchboard run` made
     dir: PathBuf,
+    /// What to write
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "html,svg,png")]
+    format: Vec<OutputFormat>,
+}
+
+/// What a report can be written as.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum OutputFormat {
+    /// The page
+    Html,
+    /// The pictures, to be drawn at any size
+    Svg,
+    /// The pictures in pixels
+    Png,
+    /// All figures in one table: figures.csv
+    Csv,
+    /// Findings and tables, to be pasted into a text: figures.md
+    Md,
+}
+
+impl From<OutputFormat> for report::Format {
+    fn from(format: OutputFormat) -> report::Format {
+        match format {
+            OutputFormat::Html => report::Format::Html,
+            OutputFormat::Svg => report::Format::Svg,
+            OutputFormat::Png => report::Format::Png,
+            OutputFormat::Csv => report::Format::Csv,
+            OutputFormat::Md => report::Format::Md,
+        }
+    }
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -90,7 +121,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 pub(crate) fn report(args: &ReportArgs) -> Result<ExitCode, Failure> {
-    let written = report::write(&args.dir)
+    let formats: Vec<report::Format> = args.format.iter().copied().map(report::Format::from).collect();
+    let written = report::write(&args.dir, &formats)
         .map_err(|error| Failure::new(1, format!("{}: {error}", args.dir.display())))?;
     for file in written {
         println!("{}", file.display());

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use switchboard_lab::{Verification, verify};
+use switchboard_lab::{Verification, verify_all};
 
 use crate::Failure;
 
@@ -17,7 +17,7 @@ pub(crate) struct Args {
 
 /// Status 0: all agrees; 1: something does not.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let all: Vec<Verification> = args.dirs.iter().map(|dir| verify(dir)).collect();
+    let all: Vec<Verification> = args.dirs.iter().flat_map(|dir| verify_all(dir)).collect();
     if args.json {
         let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(1, error))?;
         println!("{text}");

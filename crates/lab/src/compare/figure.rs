@@ -77,7 +77,7 @@ impl Figure {
             Figure::Throughput => point.messages_per_s,
             Figure::Cpu => point.server_cpu_ns_per_message,
             Figure::Memory => {
-                point.memory_bytes_per_connection.filter(|_| point.connections >= FEW_CONNECTIONS)
+                point.memory_bytes_per_connection.filter(|_| point.setting.connections >= FEW_CONNECTIONS)
             }
             _ => {
                 round.latency.as_ref().filter(|histogram| !histogram.is_empty()).zip(self.quantile()).map(at)

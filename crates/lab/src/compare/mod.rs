@@ -23,6 +23,7 @@ pub use gate::Gate;
 use crate::judge::ABOUT_CLIENT;
 use crate::record::SCHEMA;
 use crate::rounds::Round;
+use crate::setting::Place;
 use crate::stats::{Ratio, discoveries, independent, independent_around, paired, paired_around, quantile};
 use figure::pace;
 use side::{Side, differences, other_machine};
@@ -78,7 +79,7 @@ pub enum CompareError {
     },
     /// There is nothing that both have.
     #[error(
-        "{a} and {b} have no good points of the same model and number of connections; switchboard compare FOLDER:MODEL FOLDER:MODEL compares different ones"
+        "{a} and {b} have no good points of the same model and place; switchboard compare FOLDER:MODEL FOLDER:MODEL compares different ones"
     )]
     NothingInCommon {
         /// One side.
@@ -108,6 +109,8 @@ pub struct Comparison {
     pub paired: bool,
     /// The two did not run on the same machine.
     pub other_machine: bool,
+    /// What was varied, in words.
+    pub varied: String,
     /// Machine, versions and settings that differ.
     pub differs: Vec<String>,
     /// How much longer the fixed workload took on the side of B, as a ratio; `null` if it was not run.
@@ -133,8 +136,13 @@ pub struct Comparison {
 pub struct CompareRow {
     /// The model, or both: `poll → epoll`.
     pub model: String,
-    /// Connections; `null` for all of them together.
+    /// Where on the axes of the experiment; `null` for all places together.
+    pub place: Option<Place>,
+    /// Connections there.
     pub connections: Option<usize>,
+    /// The place as people write it.
+    #[serde(skip)]
+    pub(crate) shown: String,
     /// What is compared.
     pub figure: Figure,
     /// B divided by A; `null` where there are too few rounds.
@@ -188,6 +196,15 @@ pub fn compare(options: &CompareOptions) -> Result<Comparison, CompareError> {
     let b = Side::read(&options.b, Some(&a.dir))?;
     let is_paired = same_folder(&a, &b);
     let pairs = matched(&a, &b, options);
+    let axes = |side: &Side| side.plan.axes.axes().collect::<Vec<_>>();
+    if axes(&a) != axes(&b) {
+        let label = |side: &Side| format!("{} varies {}", side.name(), side.plan.axes.label());
+        return Err(CompareError::Usage(format!(
+            "{}, {}: they have no point in common",
+            label(&a),
+            label(&b)
+        )));
+    }
     if pairs.is_empty() {
         return Err(CompareError::NothingInCommon { a: a.name(), b: b.name() });
     }
@@ -195,7 +212,9 @@ pub fn compare(options: &CompareOptions) -> Result<Comparison, CompareError> {
     let normalised = !is_paired && !options.raw_times && drift.is_some();
     let judge = |pair: &Pair<'_>, figure: Figure| CompareRow {
         model: pair.name.clone(),
-        connections: Some(pair.connections),
+        place: Some(pair.place),
+        connections: pair.a.first().map(|round| round.point.setting.connections),
+        shown: a.plan.axes.show(pair.place),
         figure,
         ratio: pair.ratio(figure, is_paired, normalised),
         verdict: if pair.is_about_client(figure) {
@@ -220,6 +239,7 @@ pub fn compare(options: &CompareOptions) -> Result<Comparison, CompareError> {
         schema: SCHEMA,
         paired: is_paired,
         other_machine: other_machine(&a, &b),
+        varied: a.plan.axes.label(),
         differs: differences(&a, &b),
         drift: drift.map(f64::exp).filter(|_| !is_paired),
         normalised,
@@ -239,10 +259,10 @@ fn same_folder(a: &Side, b: &Side) -> bool {
     whole(a) == whole(b)
 }
 
-/// The same model and number of connections on both sides, or the two models that were named.
+/// The same model and place on both sides, or the two models that were named.
 struct Pair<'a> {
     name: String,
-    connections: usize,
+    place: Place,
     a: &'a [Round],
     b: &'a [Round],
 }
@@ -252,13 +272,13 @@ fn matched<'a>(a: &'a Side, b: &'a Side, options: &CompareOptions) -> Vec<Pair<'
         options.models.as_ref().is_none_or(|models| models.iter().any(|wanted| wanted == model))
             && options.connections.as_ref().is_none_or(|counts| counts.contains(&connections))
     };
-    let pair = |((model, connections), rounds): (&(String, usize), &'a Vec<Round>)| {
+    let pair = |((model, place), rounds): (&(String, Place), &'a Vec<Round>)| {
         let other = b.model.as_ref().unwrap_or(model);
-        let theirs = b.rounds.get(&(other.clone(), *connections))?;
+        let theirs = b.rounds.get(&(other.clone(), *place))?;
         let name = if other == model { model.clone() } else { format!("{model} → {other}") };
-        is_wanted(model, *connections).then_some(Pair {
+        is_wanted(model, rounds.first()?.point.setting.connections).then_some(Pair {
             name,
-            connections: *connections,
+            place: *place,
             a: rounds,
             b: theirs,
         })
@@ -272,7 +292,8 @@ fn unmatched(a: &Side, b: &Side) -> Vec<String> {
     }
     let only = |these: &Side, those: &Side, name: &str| {
         let keys = these.rounds.keys().filter(|key| !those.rounds.contains_key(key));
-        keys.map(|(model, count)| format!("{model} at {count}: good points only in {name}"))
+        let shown = |place: &Place| these.plan.axes.show(*place);
+        keys.map(|(model, place)| format!("{model} at {}: good points only in {name}", shown(place)))
             .collect::<Vec<_>>()
     };
     only(a, b, "A").into_iter().chain(only(b, a, "B")).collect()
@@ -288,6 +309,10 @@ impl Pair<'_> {
     fn has(&self, figure: Figure) -> bool {
         self.a.iter().any(|round| figure.of(round).is_some())
             && self.b.iter().any(|round| figure.of(round).is_some())
+    }
+
+    fn connections(&self) -> usize {
+        self.a.first().map_or(1, |round| round.point.setting.connections)
     }
 
     fn is_about_client(&self, figure: Figure) -> bool {
@@ -333,7 +358,7 @@ impl Pair<'_> {
         }
         let drift = self.drift().filter(|_| normalised).unwrap_or(0.0) * figure.grows_with_time();
         let pages = match figure {
-            Figure::Memory => PAGES_BYTES / (self.connections as f64 * first[0]),
+            Figure::Memory => PAGES_BYTES / (self.connections() as f64 * first[0]),
             _ => 0.0,
         };
         let doubt = between_runs(drift) + pages;
@@ -409,7 +434,8 @@ fn pool(pairs: &[Pair<'_>], is_paired: bool, normalised: bool) -> Vec<CompareRow
                 independent(&values(first), &values(second), doubt)
             };
             let verdict = RowVerdict::TooFewRounds;
-            rows.push(CompareRow { model: name.to_owned(), connections: None, figure, ratio, verdict });
+            let (model, shown) = (name.to_owned(), "all".to_owned());
+            rows.push(CompareRow { model, place: None, connections: None, shown, figure, ratio, verdict });
         }
     }
     rows

@@ -6,7 +6,7 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{CompareRow, Comparison, FALSE_DISCOVERIES, FEWEST_ROUNDS, Figure, RowVerdict};
-use crate::format::count;
+use crate::setting::Place;
 
 /// Differences that are listed one by one.
 const LISTED: usize = 12;
@@ -42,7 +42,7 @@ impl fmt::Display for Comparison {
 
 impl fmt::Display for CompareRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = self.connections.map_or_else(|| "at all counts".to_owned(), |n| format!("at {}", count(n)));
+        let at = self.place.map_or_else(|| "everywhere".to_owned(), |_| format!("at {}", self.shown));
         write!(f, "{} {at}: {} ", self.model, self.figure.name())?;
         match (self.verdict, self.ratio) {
             (RowVerdict::NoDifference, Some(ratio)) => {
@@ -100,19 +100,18 @@ impl Comparison {
             .into_iter()
             .filter(|figure| self.rows.iter().any(|row| row.figure == *figure))
             .collect();
-        let mut header = vec!["connections".to_owned()];
+        let mut header = vec![self.varied.clone()];
         header.extend(figures.iter().map(|figure| figure.name().to_owned()));
         table.set_header(header);
         let mine: Vec<&CompareRow> =
             self.rows.iter().chain(&self.pooled).filter(|row| row.model == model).collect();
-        let counts: BTreeSet<Option<usize>> = mine.iter().map(|row| row.connections).collect();
-        // All counts together stand last.
-        let (all, each): (Vec<_>, Vec<_>) = counts.into_iter().partition(Option::is_none);
-        for connections in each.into_iter().chain(all) {
-            let mut cells = vec![connections.map_or_else(|| "all".to_owned(), count)];
-            let row = |figure: &Figure| {
-                mine.iter().find(|row| row.connections == connections && row.figure == *figure)
-            };
+        let places: BTreeSet<Option<Place>> = mine.iter().map(|row| row.place).collect();
+        // All places together stand last.
+        let (all, each): (Vec<_>, Vec<_>) = places.into_iter().partition(Option::is_none);
+        for place in each.into_iter().chain(all) {
+            let shown = mine.iter().find(|row| row.place == place).map(|row| row.shown.clone());
+            let mut cells = vec![shown.unwrap_or_default()];
+            let row = |figure: &Figure| mine.iter().find(|row| row.place == place && row.figure == *figure);
             cells.extend(figures.iter().map(|figure| row(figure).map(|row| cell(row)).unwrap_or_default()));
             table.add_row(cells);
         }

@@ -11,6 +11,7 @@ use crate::error::nearest;
 use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
 use crate::rounds::{self, Round};
+use crate::setting::{Axis, Place};
 
 /// The points of one side.
 pub(super) struct Side {
@@ -19,8 +20,8 @@ pub(super) struct Side {
     pub(super) model: Option<String>,
     pub(super) plan: Plan,
     environment: Value,
-    /// Good points, by model and number of connections.
-    pub(super) rounds: BTreeMap<(String, usize), Vec<Round>>,
+    /// Good points, by model and place.
+    pub(super) rounds: BTreeMap<(String, Place), Vec<Round>>,
     /// Points that were doubtful or broken.
     pub(super) left_out: usize,
     pub(super) damaged: Vec<String>,
@@ -50,12 +51,12 @@ impl Side {
                 dir.display()
             )));
         }
-        let mut good: BTreeMap<(String, usize), Vec<Round>> = BTreeMap::new();
+        let mut good: BTreeMap<(String, Place), Vec<Round>> = BTreeMap::new();
         let mut left_out = 0;
         for round in last.into_iter().filter(|round| model.is_none_or(|model| round.point.model == model)) {
             match round.point.status {
                 Status::Ok => {
-                    let place = (round.point.model.clone(), round.point.connections);
+                    let place = (round.point.model.clone(), plan.axes.place(&round.point.setting));
                     good.entry(place).or_default().push(round.clone());
                 }
                 Status::Doubtful | Status::Invalid => left_out += 1,
@@ -120,20 +121,35 @@ pub(super) fn differences(a: &Side, b: &Side) -> Vec<String> {
         note(name, &of(&ours), &of(&theirs));
     }
     let (ours, theirs) = (&a.plan, &b.plan);
+    let what_varies = |plan: &Plan| json!(plan.axes.label());
     for (what, ours, theirs) in [
         ("experiment", json!(ours.experiment), json!(theirs.experiment)),
-        ("payload in bytes", json!(ours.payload_bytes), json!(theirs.payload_bytes)),
-        ("messages in flight", json!(ours.depth), json!(theirs.depth)),
-        ("rate per second", json!(ours.rate_per_s), json!(theirs.rate_per_s)),
-        ("work per message in µs", json!(ours.work_us), json!(theirs.work_us)),
+        ("varied", what_varies(ours), what_varies(theirs)),
         ("rounds", json!(ours.rounds), json!(theirs.rounds)),
         ("warm-up in ms", json!(ours.warmup_ms), json!(theirs.warmup_ms)),
         ("window in ms", json!(ours.window_ms), json!(theirs.window_ms)),
     ] {
         note(what, &ours, &theirs);
     }
+    let varied: Vec<Axis> = [&a.plan, &b.plan].iter().flat_map(|plan| plan.axes.axes()).collect();
+    for (what, axis) in CONSTANTS.into_iter().filter(|(_, axis)| !varied.contains(axis)) {
+        let value = |plan: &Plan| json!(axis.of(&plan.setting));
+        note(what, &value(ours), &value(theirs));
+    }
     found
 }
+
+/// What is the same at every point of a run, unless it is varied.
+const CONSTANTS: [(&str, Axis); 8] = [
+    ("connections", Axis::Connections),
+    ("payload in bytes", Axis::PayloadBytes),
+    ("messages in flight", Axis::Depth),
+    ("rate per second", Axis::RatePerS),
+    ("offered load", Axis::Load),
+    ("work per message in µs", Axis::WorkUs),
+    ("slow receivers", Axis::Slow),
+    ("pause in ms", Axis::PauseMs),
+];
 
 /// Whether the two ran on machines that are not the same one.
 pub(super) fn other_machine(a: &Side, b: &Side) -> bool {

@@ -35,6 +35,7 @@ fn normal(random: &mut Rng) -> f64 {
 fn folder(random: &mut Rng, run: Run, change: impl Fn(&mut Point)) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut lines = String::new();
+    let mut order = 0;
     for round in 0..run.rounds {
         for model in MODELS {
             for connections in COUNTS {
@@ -44,7 +45,9 @@ fn folder(random: &mut Rng, run: Run, change: impl Fn(&mut Point)) -> TempDir {
                 let canary = Canary { wall_ns: 3 * calls_ns, compute_ns: 200_000, calls_ns };
                 let mut point = point(|point| {
                     (point.model, point.round, point.status) = (model.into(), round, Status::Ok);
-                    (point.connections, point.connected) = (connections, connections);
+                    (point.setting.connections, point.connected) = (connections, connections);
+                    point.order = order;
+                    order += 1;
                     point.server_cpu_ns_per_message = Some(cpu);
                     point.messages_per_s = Some(1e9 / cpu);
                     point.memory_bytes_per_connection = Some(300.0);
@@ -58,9 +61,10 @@ fn folder(random: &mut Rng, run: Run, change: impl Fn(&mut Point)) -> TempDir {
     }
     fs::write(dir.path().join("points.jsonl"), lines).unwrap();
     let plan = json!({
-        "schema": 2, "experiment": "connections", "question": "?", "analysis": "", "effort": "default", "seed": 1,
-        "payload_bytes": 64, "depth": 1, "work_us": 0.0, "rounds": run.rounds, "warmup_ms": 1, "window_ms": 1000,
-        "connections": COUNTS, "subjects": [], "jobs": [], "expected_s": 1.0, "started_at": "", "command": []
+        "schema": 3, "experiment": "connections", "question": "?", "analysis": "", "effort": "default", "seed": 1,
+        "setting": {"connections": 1, "payload_bytes": 64, "depth": 1}, "axes": {"x": {"axis": "connections", "values": COUNTS}},
+        "pictures": ["cpu"], "rounds": run.rounds, "warmup_ms": 1, "window_ms": 1000, "subjects": [], "jobs": [],
+        "expected_s": 1.0, "started_at": "", "command": []
     });
     fs::write(dir.path().join("run.json"), plan.to_string()).unwrap();
     dir
@@ -171,7 +175,7 @@ fn what_else_differs_is_said_first() {
     let text = compare(&options(&a, &b)).unwrap().to_string();
     assert!(text.contains("same machine, versions and settings"), "{text}");
     let path = b.path().join("run.json");
-    let plan = fs::read_to_string(&path).unwrap().replace(r#""work_us":0.0"#, r#""work_us":0.25"#);
+    let plan = fs::read_to_string(&path).unwrap().replace(r#""depth":1"#, r#""depth":1,"work_us":0.25"#);
     fs::write(&path, plan).unwrap();
     fs::write(b.path().join("environment.json"), r#"{"cpu":{"model":"another"}}"#).unwrap();
     let comparison = compare(&options(&a, &b)).unwrap();
@@ -188,9 +192,9 @@ fn points_that_do_not_count_are_left_out_and_rows_of_one_side_are_listed() {
     let b = folder(&mut random, USUAL, |point| {
         if point.model == "select" {
             point.status = Status::Doubtful;
-        } else if point.connections == 4 {
+        } else if point.setting.connections == 4 {
             point.share_of_ceiling = Some(0.97);
-        } else if point.connections == 16 {
+        } else if point.setting.connections == 16 {
             point.server_cpu_ns_per_message = None;
         }
     });

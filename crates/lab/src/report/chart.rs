@@ -1,31 +1,37 @@
-//! A figure against the number of connections, drawn as SVG and as PNG by the same code.
+//! A figure against what is varied, drawn as SVG and as PNG by the same code.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
+use serde::Serialize;
 
 use super::draw::{BOTTOM, Draw, Drawn, FAINT, INK, LEFT, RIGHT, TOP, marker, stroke, text};
 use super::style::{Style, style};
-use crate::format;
+use crate::quantity::Unit;
+use crate::setting::{Axis, Spread};
 use crate::stats::Estimate;
 
 /// Room for the name at the end of a line, and for the limit below it.
 const LABEL_HEIGHT: i32 = 30;
 const LIMIT_HEIGHT: i32 = 20;
+/// Letters of a name that there is room for at its usual size.
+const LONG_NAME: usize = 17;
 
 /// One picture.
 pub(super) struct Chart {
     pub(super) title: String,
-    pub(super) y_label: &'static str,
-    pub(super) x_label: &'static str,
+    pub(super) y_label: String,
+    pub(super) x_label: String,
+    /// What stands along the x-axis.
+    pub(super) x: Axis,
     pub(super) scale: Scale,
-    /// How a value of the y-axis is written.
-    pub(super) tick: fn(f64) -> String,
+    pub(super) unit: Unit,
     pub(super) lines: Vec<Line>,
 }
 
 /// How the y-axis is divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Scale {
     /// From zero.
     Linear,
@@ -35,34 +41,45 @@ pub(super) enum Scale {
     Binary,
 }
 
-/// One model's points, by rising number of connections.
+/// One model's points, by rising x.
 pub(super) struct Line {
     pub(super) model: String,
+    /// Which of a model's lines, if it has several: `uncorrected`. Its line is thin and dashed.
+    pub(super) variant: Option<&'static str>,
     pub(super) points: Vec<Dot>,
-    /// The first number of connections that is beyond a limit, and the limit.
-    pub(super) limit: Option<(usize, String)>,
+    /// The first value of x that is beyond a limit, and the limit.
+    pub(super) limit: Option<(f64, String)>,
+}
+
+impl Line {
+    /// What stands at its end.
+    pub(super) fn name(&self) -> String {
+        match self.variant {
+            Some(variant) => format!("{} {variant}", self.model),
+            None => self.model.clone(),
+        }
+    }
 }
 
 /// The median over rounds, with its interval.
 pub(super) struct Dot {
-    pub(super) connections: usize,
+    pub(super) x: f64,
     pub(super) value: Estimate,
-    /// No round of it is good: it is drawn hollow.
-    pub(super) is_hollow: bool,
+    /// No round of it is good: it is drawn hollow, for this reason.
+    pub(super) doubt: Option<String>,
 }
 
 impl Dot {
     /// The interval, or the range over the rounds where there is none.
-    fn interval(&self) -> (f64, f64) {
+    pub(super) fn interval(&self) -> (f64, f64) {
         (self.value.low.unwrap_or(self.value.min), self.value.high.unwrap_or(self.value.max))
     }
 }
 
 impl Draw for Chart {
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
-        let counts = self.counts();
-        let axes = Axes::new(&counts, self);
-        self.draw_frame(area, &counts, &axes)?;
+        let axes = Axes::new(self);
+        self.draw_frame(area, &axes)?;
         for line in &self.lines {
             draw_line(area, line, &axes)?;
         }
@@ -71,34 +88,35 @@ impl Draw for Chart {
 }
 
 impl Chart {
-    /// Every number of connections that a line speaks of.
-    fn counts(&self) -> Vec<usize> {
-        let dots = self.lines.iter().flat_map(|line| line.points.iter().map(|dot| dot.connections));
-        let limits = self.lines.iter().filter_map(|line| line.limit.as_ref().map(|(count, _)| *count));
-        let mut counts: Vec<usize> = dots.chain(limits).collect();
-        counts.sort_unstable();
-        counts.dedup();
-        counts
+    /// Every value of x that a line speaks of.
+    pub(super) fn values(&self) -> Vec<f64> {
+        let dots = self.lines.iter().flat_map(|line| line.points.iter().map(|dot| dot.x));
+        let limits = self.lines.iter().filter_map(|line| line.limit.as_ref().map(|(x, _)| *x));
+        let mut values: Vec<f64> = dots.chain(limits).collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        values
     }
 
-    fn draw_frame<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, Shift>,
-        counts: &[usize],
-        axes: &Axes,
-    ) -> Drawn<B> {
+    fn draw_frame<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, axes: &Axes) -> Drawn<B> {
         text(area, &self.title, (40, 48), 36, INK, HPos::Left)?;
-        text(area, self.y_label, (40, 84), 24, INK, HPos::Left)?;
-        text(area, self.x_label, ((LEFT + RIGHT) / 2, BOTTOM + 70), 24, INK, HPos::Center)?;
+        text(area, &self.y_label, (40, 84), 24, INK, HPos::Left)?;
+        text(area, &self.x_label, ((LEFT + RIGHT) / 2, BOTTOM + 70), 24, INK, HPos::Center)?;
         for tick in axes.ticks() {
             let y = axes.y(tick);
             area.draw(&PathElement::new(vec![(LEFT, y), (RIGHT, y)], FAINT.stroke_width(1)))?;
-            text(area, &(self.tick)(tick), (LEFT - 14, y), 22, INK, HPos::Right)?;
+            text(area, &self.unit.tick(tick), (LEFT - 14, y), 22, INK, HPos::Right)?;
         }
-        for count in counts {
-            let x = axes.x(*count);
+        let mut free_from = i32::MIN;
+        for value in &axes.values {
+            let (x, words) = (axes.x(*value), self.x.show(*value));
             area.draw(&PathElement::new(vec![(x, BOTTOM), (x, BOTTOM + 8)], INK.stroke_width(2)))?;
-            text(area, &format::count(*count), (x, BOTTOM + 28), 22, INK, HPos::Center)?;
+            // A letter is about half as wide as it is high.
+            let half = words.chars().count() as i32 * 6;
+            if x - half >= free_from {
+                text(area, &words, (x, BOTTOM + 28), 22, INK, HPos::Center)?;
+                free_from = x + half + 8;
+            }
         }
         area.draw(&PathElement::new(vec![(LEFT, BOTTOM), (RIGHT, BOTTOM)], INK.stroke_width(2)))
     }
@@ -111,18 +129,20 @@ impl Chart {
                 Some((_, reason)) => (Some(reason.as_str()), LIMIT_HEIGHT),
                 None => (None, 0),
             };
-            let connections = line.limit.as_ref().map_or(end.connections, |(connections, _)| *connections);
-            let end = (axes.x(connections), axes.y(end.value.median));
-            Some(Label { y: end.1, height: LABEL_HEIGHT + limit_height, end, model: &line.model, limit })
+            let x = line.limit.as_ref().map_or(end.x, |(x, _)| *x);
+            let end = (axes.x(x), axes.y(end.value.median));
+            let height = LABEL_HEIGHT + limit_height;
+            Some(Label { y: end.1, height, end, model: &line.model, name: line.name(), limit })
         });
         let mut labels: Vec<Label<'_>> = ends.collect();
-        labels.sort_by_key(|label| (label.y, label.model));
+        labels.sort_by(|one, other| (one.y, &one.name).cmp(&(other.y, &other.name)));
         spread_out(&mut labels);
-        for Label { y, end, model, limit, .. } in labels {
+        for Label { y, end, model, name, limit, .. } in labels {
             let Style { colour, .. } = style(model);
             let leader = vec![(end.0 + 12, end.1), (RIGHT + 20, y)];
             area.draw(&PathElement::new(leader, colour.mix(0.35).stroke_width(1)))?;
-            text(area, model, (RIGHT + 28, y), 26, colour, HPos::Left)?;
+            let size = if name.chars().count() > LONG_NAME { 20 } else { 26 };
+            text(area, &name, (RIGHT + 28, y), size, colour, HPos::Left)?;
             if let Some(limit) = limit {
                 text(area, &format!("limit: {limit}"), (RIGHT + 28, y + 24), 18, colour, HPos::Left)?;
             }
@@ -137,12 +157,13 @@ struct Label<'a> {
     height: i32,
     end: (i32, i32),
     model: &'a str,
+    name: String,
     limit: Option<&'a str>,
 }
 
 fn draw_line<B: DrawingBackend>(area: &DrawingArea<B, Shift>, line: &Line, axes: &Axes) -> Drawn<B> {
     let style = style(&line.model);
-    let at = |dot: &Dot, value: f64| (axes.x(dot.connections), axes.y(value));
+    let at = |dot: &Dot, value: f64| (axes.x(dot.x), axes.y(value));
     let upper = line.points.iter().map(|dot| at(dot, dot.interval().1));
     let lower = line.points.iter().rev().map(|dot| at(dot, dot.interval().0));
     let band: Vec<(i32, i32)> = upper.chain(lower).collect();
@@ -150,14 +171,15 @@ fn draw_line<B: DrawingBackend>(area: &DrawingArea<B, Shift>, line: &Line, axes:
         area.draw(&Polygon::new(band, style.colour.mix(0.14).filled()))?;
     }
     let middle: Vec<(i32, i32)> = line.points.iter().map(|dot| at(dot, dot.value.median)).collect();
+    let (width, is_dashed) = if line.variant.is_some() { (2, true) } else { (4, style.is_dashed) };
     for pair in middle.windows(2) {
-        stroke(area, pair[0], pair[1], style.colour, 4, style.is_dashed)?;
+        stroke(area, pair[0], pair[1], style.colour, width, is_dashed)?;
     }
     for (dot, at) in line.points.iter().zip(&middle) {
-        marker(area, *at, style, dot.is_hollow)?;
+        marker(area, *at, style, dot.doubt.is_some())?;
     }
-    let (Some((count, _)), Some(last)) = (&line.limit, middle.last()) else { return Ok(()) };
-    let end = (axes.x(*count), last.1);
+    let (Some((x, _)), Some(last)) = (&line.limit, middle.last()) else { return Ok(()) };
+    let end = (axes.x(*x), last.1);
     stroke(area, *last, end, style.colour, 2, true)?;
     for (dx, dy) in [(9, 9), (9, -9)] {
         let ends = vec![(end.0 - dx, end.1 - dy), (end.0 + dx, end.1 + dy)];
@@ -184,26 +206,33 @@ struct Axes {
     scale: Scale,
     low: f64,
     high: f64,
-    first: f64,
-    last: f64,
+    /// All values of x, ascending.
+    values: Vec<f64>,
+    spread: Spread,
 }
 
 impl Axes {
-    fn new(counts: &[usize], chart: &Chart) -> Axes {
-        let values = || chart.lines.iter().flat_map(|line| &line.points);
-        let greatest = values().map(|dot| dot.value.max).fold(f64::MIN_POSITIVE, f64::max);
-        let least = values().map(|dot| dot.value.min).filter(|value| *value > 0.0).fold(greatest, f64::min);
+    fn new(chart: &Chart) -> Axes {
+        let dots = || chart.lines.iter().flat_map(|line| &line.points);
+        let greatest = dots().map(|dot| dot.value.max).fold(f64::MIN_POSITIVE, f64::max);
+        let least = dots().map(|dot| dot.value.min).filter(|value| *value > 0.0).fold(greatest, f64::min);
         let (low, high) = match chart.scale {
             Scale::Linear => (0.0, greatest * 1.05),
             Scale::Logarithmic | Scale::Binary => (least / 1.3, greatest * 1.3),
         };
-        let log = |count: Option<&usize>| count.map_or(0.0, |count| (*count as f64).log2());
-        Axes { scale: chart.scale, low, high, first: log(counts.first()), last: log(counts.last()) }
+        Axes { scale: chart.scale, low, high, values: chart.values(), spread: chart.x.spread() }
     }
 
-    fn x(&self, count: usize) -> i32 {
+    fn x(&self, value: f64) -> i32 {
         let (left, right) = (f64::from(LEFT) + 30.0, f64::from(RIGHT) - 30.0);
-        let part = ((count as f64).log2() - self.first) / (self.last - self.first).max(1e-9);
+        let place = |value: f64| match self.spread {
+            Spread::Logarithmic => value.max(f64::MIN_POSITIVE).log2(),
+            Spread::Linear => value,
+            Spread::Steps => self.values.iter().filter(|known| **known < value).count() as f64,
+        };
+        let ends = self.values.first().zip(self.values.last());
+        let (first, last) = ends.map_or((0.0, 0.0), |(first, last)| (place(*first), place(*last)));
+        let part = if last > first { (place(value) - first) / (last - first) } else { 0.5 };
         (left + part.clamp(0.0, 1.0) * (right - left)).round() as i32
     }
 
@@ -257,7 +286,14 @@ mod tests {
     #[test]
     fn labels_do_not_cover_each_other() {
         let mut labels: Vec<Label<'_>> = [(300, 30), (600, 50), (600, 30), (601, 30), (602, 30)]
-            .map(|(y, height)| Label { y, height, end: (0, y), model: "epoll", limit: None })
+            .map(|(y, height)| Label {
+                y,
+                height,
+                end: (0, y),
+                model: "epoll",
+                name: String::new(),
+                limit: None,
+            })
             .into();
         spread_out(&mut labels);
         assert!(labels.windows(2).all(|pair| pair[1].y - pair[0].y >= pair[0].height));
@@ -266,17 +302,19 @@ mod tests {
 
     #[test]
     fn a_limit_is_written_where_it_is_and_the_same_data_give_the_same_picture() {
-        let dot = |connections, value| Dot { connections, value: estimate(value), is_hollow: false };
+        let dot = |x, value| Dot { x, value: estimate(value), doubt: None };
         let chart = Chart {
             title: "T".into(),
-            y_label: "y",
-            x_label: "x",
+            y_label: "y".into(),
+            x_label: "x".into(),
+            x: Axis::Connections,
             scale: Scale::Linear,
-            tick: |value| format!("{value}"),
+            unit: Unit::PerS,
             lines: vec![Line {
                 model: "select".into(),
-                points: vec![dot(1, 10.0), dot(64, 90.0)],
-                limit: Some((1024, "FD_SETSIZE".into())),
+                variant: None,
+                points: vec![dot(1.0, 10.0), dot(64.0, 90.0)],
+                limit: Some((1024.0, "FD_SETSIZE".into())),
             }],
         };
         let svg = chart.svg().unwrap();

@@ -4,9 +4,13 @@
 
 mod chart;
 mod draw;
+mod export;
 mod finding;
+mod interactive;
+mod map;
 mod page;
 mod pictures;
+mod shares;
 mod style;
 mod tables;
 #[cfg(test)]
@@ -16,7 +20,13 @@ mod timeline;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use page::Part;
+use pictures::Picture;
+pub use pictures::PictureName;
+pub(crate) use pictures::figures;
+
 use crate::checksums;
+use crate::collection::Collection;
 use crate::error::LabError;
 use crate::plan::Plan;
 use crate::record::{POINTS, write_whole};
@@ -49,19 +59,97 @@ pub enum ReportError {
     Page(#[from] minijinja::Error),
 }
 
-/// Makes `report.html` and the pictures of a results folder, and returns their paths, the page first.
+/// What a report can be written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The pictures, to be drawn at any size.
+    Svg,
+    /// The pictures in pixels.
+    Png,
+    /// The page.
+    Html,
+    /// All figures in one table, a line for each.
+    Csv,
+    /// The tables, to be pasted into a text.
+    Md,
+}
+
+impl Format {
+    /// What a run writes.
+    pub const USUAL: [Format; 3] = [Format::Html, Format::Svg, Format::Png];
+}
+
+/// Makes the report of a results folder, or of a folder of such folders, and returns the paths of its files, the page first.
 ///
 /// Damaged lines of the data are named on the page and on stderr; the others are used.
 ///
 /// # Errors
 /// The folder holds no run or no points, or a file cannot be written.
-pub fn write(dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write(dir: &Path, formats: &[Format]) -> Result<Vec<PathBuf>, ReportError> {
+    if let Some(collection) = Collection::read(dir)? {
+        return collection.reports(dir, formats);
+    }
     let findings = Findings::read(dir)?;
     findings.summary.damaged.iter().for_each(|line| eprintln!("{line}"));
-    let names: Vec<String> = findings.draw_into(dir, dir)?;
-    let path = dir.join(checksums::CHECKSUMS);
-    checksums::renew(dir, &names).map_err(|source| ReportError::File { path, source })?;
+    let names: Vec<String> = findings.draw_into(dir, dir, formats)?;
+    renew(dir, &names)?;
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+/// Makes the page of a folder of several experiments, whose own reports are there. Returns its path.
+pub(crate) fn write_collection(dir: &Path) -> Result<PathBuf, ReportError> {
+    let Some(collection) = Collection::read(dir)? else { return Err(ReportError::NoPoints(dir.to_owned())) };
+    let name = collection.page_into(dir, dir)?;
+    let path = dir.join(checksums::CHECKSUMS);
+    checksums::write(dir).map_err(|source| ReportError::File { path, source })?;
+    Ok(dir.join(name))
+}
+
+fn renew(dir: &Path, names: &[String]) -> Result<(), ReportError> {
+    let path = dir.join(checksums::CHECKSUMS);
+    checksums::renew(dir, names).map_err(|source| ReportError::File { path, source })
+}
+
+impl Collection {
+    /// The reports of all its folders, and one of all of them together.
+    fn reports(&self, dir: &Path, formats: &[Format]) -> Result<Vec<PathBuf>, ReportError> {
+        let mut written = Vec::new();
+        for folder in self.folders(dir) {
+            match write(&folder, formats) {
+                Ok(files) => written.extend(files),
+                // Of an interrupted run the last ones have no points.
+                Err(ReportError::NoPoints(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if written.is_empty() {
+            return Err(ReportError::NoPoints(dir.to_owned()));
+        }
+        if formats.contains(&Format::Html) {
+            let name = self.page_into(dir, dir)?;
+            renew(dir, std::slice::from_ref(&name))?;
+            written.insert(0, dir.join(name));
+        }
+        Ok(written)
+    }
+
+    /// Writes the page of all folders of `from` that have points into `to`.
+    pub(crate) fn page_into(&self, from: &Path, to: &Path) -> Result<String, ReportError> {
+        let mut all = Vec::new();
+        for folder in self.folders(from) {
+            match Findings::read(&folder) {
+                Ok(findings) => {
+                    let pictures = findings.pictures();
+                    all.push((folder, findings, pictures));
+                }
+                Err(ReportError::NoPoints(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let parts: Vec<Part<'_>> =
+            all.iter().map(|(dir, findings, pictures)| Part { findings, pictures, dir }).collect();
+        save(to, PAGE.into(), page::render("all experiments", &parts)?.as_bytes())
+    }
 }
 
 /// All that a folder's raw data say.
@@ -78,13 +166,16 @@ impl Findings {
             let path = dir.join(name);
             |source| ReportError::File { path, source }
         };
+        let plan = Plan::read(dir)?;
+        if !dir.join(POINTS).exists() {
+            return Err(ReportError::NoPoints(dir.to_owned()));
+        }
         let (rounds, mut damaged) = rounds::read(dir).map_err(failed(POINTS))?;
         let (census, broken) = syscalls::read(dir).map_err(failed(SYSCALLS))?;
         damaged.extend(broken);
         if rounds.is_empty() {
             return Err(ReportError::NoPoints(dir.to_owned()));
         }
-        let plan = Plan::read(dir)?;
         let mut summary = ExperimentSummary::of(&plan, dir.to_owned(), &rounds, &census);
         // Without the folder: the same data say the same wherever they lie.
         summary.damaged =
@@ -92,15 +183,38 @@ impl Findings {
         Ok(Findings { plan, summary, rounds })
     }
 
+    fn pictures(&self) -> Vec<Picture> {
+        pictures::of(&self.summary, &self.plan.pictures, &self.rounds)
+    }
+
     /// Writes page, pictures and figures into `to`, the page first, and returns their names. The environment record is
     /// that of `from`.
-    pub(crate) fn draw_into(&self, from: &Path, to: &Path) -> Result<Vec<String>, ReportError> {
-        let pictures = pictures::of(&self.summary, &self.rounds);
-        let page = page::render(&self.plan, &self.summary, &pictures, &self.rounds, from)?;
-        let mut written = vec![save(to, "report.html".into(), page.as_bytes())?];
+    pub(crate) fn draw_into(
+        &self,
+        from: &Path,
+        to: &Path,
+        formats: &[Format],
+    ) -> Result<Vec<String>, ReportError> {
+        let wants = |format| formats.contains(&format);
+        let pictures = self.pictures();
+        let mut written = Vec::new();
+        if wants(Format::Html) {
+            let part = Part { findings: self, pictures: &pictures, dir: from };
+            written.push(save(to, PAGE.into(), page::render(&self.plan.experiment, &[part])?.as_bytes())?);
+        }
         for picture in &pictures {
-            written.push(save(to, format!("{}.svg", picture.name), picture.drawing.svg()?.as_bytes())?);
-            written.push(save(to, format!("{}.png", picture.name), &picture.drawing.png()?)?);
+            if wants(Format::Svg) {
+                written.push(save(to, format!("{}.svg", picture.name), picture.drawing.svg()?.as_bytes())?);
+            }
+            if wants(Format::Png) {
+                written.push(save(to, format!("{}.png", picture.name), &picture.drawing.png()?)?);
+            }
+        }
+        if wants(Format::Csv) {
+            written.push(save(to, "figures.csv".into(), export::csv(&self.summary)?.as_bytes())?);
+        }
+        if wants(Format::Md) {
+            written.push(save(to, "figures.md".into(), export::markdown(&self.summary).as_bytes())?);
         }
         let figures = serde_json::to_vec_pretty(&self.summary.figures())
             .map_err(|error| ReportError::Draw(error.to_string()))?;
@@ -108,6 +222,9 @@ impl Findings {
         Ok(written)
     }
 }
+
+/// The page of a results folder.
+const PAGE: &str = "report.html";
 
 /// The figures of a results folder, for programs.
 pub(crate) const SUMMARY: &str = "summary.json";

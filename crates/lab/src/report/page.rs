@@ -1,4 +1,4 @@
-//! The page: one file that opens offline, without scripts and without a single request.
+//! The page: one file that opens offline and makes no request. Without its script, and on paper, the pictures are still there.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +7,11 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 
-use super::ReportError;
 use super::finding;
+use super::interactive::ChartData;
 use super::pictures::{Drawing, Picture};
-use super::tables::{self, Table};
-use crate::format;
+use super::tables::{self, LawRow, Table};
+use super::{Findings, ReportError};
 use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
 use crate::rounds::Round;
@@ -19,12 +19,24 @@ use crate::summary::ExperimentSummary;
 
 #[derive(Serialize)]
 struct Page<'a> {
+    title: &'a str,
+    sections: Vec<Section<'a>>,
+    /// Of the library, as a comment.
+    licence: String,
+    library: &'static str,
+    library_style: &'static str,
+    script: &'static str,
+}
+
+#[derive(Serialize)]
+struct Section<'a> {
     experiment: &'a str,
     question: &'a str,
     analysis: Vec<&'a str>,
-    finding: String,
+    findings: Vec<String>,
     pictures: Vec<Drawn<'a>>,
     tables: Vec<Table<'a>>,
+    laws: Vec<LawRow>,
     limiters: Table<'a>,
     costs: Vec<Table<'a>>,
     doubts: Vec<Doubt<'a>>,
@@ -39,6 +51,8 @@ struct Page<'a> {
 #[derive(Serialize)]
 struct Drawn<'a> {
     svg: String,
+    /// The figures of the picture, for the script; text that is safe within a script element.
+    data: Option<String>,
     title: &'a str,
     how_to_read: &'a str,
     is_over_rounds: bool,
@@ -48,46 +62,31 @@ struct Drawn<'a> {
 #[derive(Serialize)]
 struct Doubt<'a> {
     model: &'a str,
-    connections: String,
+    place: String,
     round: u32,
     attempt: u32,
     status: Status,
     evidence: Vec<&'a str>,
 }
 
-/// Fills in the page.
-pub(super) fn render(
-    plan: &Plan,
-    summary: &ExperimentSummary,
-    pictures: &[Picture],
-    rounds: &[Round],
-    dir: &Path,
-) -> Result<String, ReportError> {
-    let drawn = pictures.iter().map(|picture| {
-        let svg = scalable(&picture.drawing.svg()?);
-        let is_over_rounds = matches!(picture.drawing, Drawing::Chart(_));
-        Ok(Drawn { svg, title: &picture.title, how_to_read: picture.how_to_read, is_over_rounds })
-    });
-    let environment = fs::read_to_string(dir.join(ENVIRONMENT)).unwrap_or_default();
-    // Also where the folder was called `.`.
-    let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    let folder = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+/// One experiment of a page.
+pub(super) struct Part<'a> {
+    pub(super) findings: &'a Findings,
+    pub(super) pictures: &'a [Picture],
+    /// Where its environment record is.
+    pub(super) dir: &'a Path,
+}
+
+/// The page of one experiment, or of several.
+pub(super) fn render(title: &str, parts: &[Part<'_>]) -> Result<String, ReportError> {
+    let sections = parts.iter().map(Section::of).collect::<Result<_, _>>()?;
     let page = Page {
-        experiment: &plan.experiment,
-        question: &plan.question,
-        analysis: plan.analysis.split("\n\n").map(str::trim).filter(|text| !text.is_empty()).collect(),
-        finding: finding::sentence(summary),
-        pictures: drawn.collect::<Result<_, ReportError>>()?,
-        tables: tables::figures(summary),
-        limiters: tables::limiters(summary),
-        costs: tables::costs(summary),
-        doubts: doubts(rounds),
-        calls_note: calls_note(summary),
-        summary,
-        facts: facts(plan, &environment),
-        environment,
-        command: plan.command.join(" "),
-        folder,
+        title,
+        sections,
+        licence: format!("/* uPlot\n{}*/", include_str!("vendor/uplot/LICENSE")),
+        library: include_str!("vendor/uplot/uPlot.iife.min.js"),
+        library_style: include_str!("vendor/uplot/uPlot.min.css"),
+        script: include_str!("charts.js"),
     };
     let mut templates = Environment::new();
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -95,8 +94,45 @@ pub(super) fn render(
     Ok(templates.get_template("page")?.render(Serde(&page))?)
 }
 
+impl<'a> Section<'a> {
+    fn of(part: &Part<'a>) -> Result<Section<'a>, ReportError> {
+        let Part { findings: Findings { plan, summary, rounds }, pictures, dir } = *part;
+        let drawn = pictures.iter().map(|picture| {
+            let svg = scalable(&picture.drawing.svg()?);
+            let data = match &picture.drawing {
+                Drawing::Chart(chart) => Some(ChartData::of(&picture.name, chart).embedded()),
+                _ => None,
+            };
+            let is_over_rounds = data.is_some();
+            Ok(Drawn { svg, data, title: &picture.title, how_to_read: picture.how_to_read, is_over_rounds })
+        });
+        let environment = fs::read_to_string(dir.join(ENVIRONMENT)).unwrap_or_default();
+        // Also where the folder was called `.`.
+        let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        let folder = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Section {
+            experiment: &plan.experiment,
+            question: &plan.question,
+            analysis: plan.analysis.split("\n\n").map(str::trim).filter(|text| !text.is_empty()).collect(),
+            findings: finding::sentences(summary),
+            pictures: drawn.collect::<Result<_, ReportError>>()?,
+            tables: tables::figures(summary),
+            laws: tables::laws(summary),
+            limiters: tables::limiters(summary),
+            costs: tables::costs(summary),
+            doubts: doubts(plan, rounds),
+            calls_note: calls_note(summary),
+            summary,
+            facts: facts(plan, &environment),
+            environment,
+            command: plan.command.join(" "),
+            folder,
+        })
+    }
+}
+
 /// Every point that does not count, those that were tried again included.
-fn doubts(rounds: &[Round]) -> Vec<Doubt<'_>> {
+fn doubts<'a>(plan: &Plan, rounds: &'a [Round]) -> Vec<Doubt<'a>> {
     fn doubt(round: &Round) -> Vec<&str> {
         let point = &round.point;
         let failed = point.checks.iter().filter(|check| check.holds == Some(false));
@@ -109,7 +145,7 @@ fn doubts(rounds: &[Round]) -> Vec<Doubt<'_>> {
     let is_doubtful = |round: &&Round| matches!(round.point.status, Status::Doubtful | Status::Invalid);
     let named = rounds.iter().filter(is_doubtful).map(|round| Doubt {
         model: &round.point.model,
-        connections: format::count(round.point.connections),
+        place: plan.axes.show(plan.axes.place(&round.point.setting)),
         round: round.point.round + 1,
         attempt: round.point.attempt,
         status: round.point.status,
@@ -142,7 +178,7 @@ fn facts(plan: &Plan, environment: &str) -> Vec<(&'static str, String)> {
         ("kernel", text("/kernel")),
         ("date", plan.started_at.clone()),
         ("pinning", pinning),
-        ("message", format!("{} bytes, {} in flight", plan.payload_bytes, plan.depth)),
+        ("message", format!("{} bytes, {} in flight", plan.setting.payload_bytes, plan.setting.depth)),
         ("window", format!("{} ms after {} ms of warm-up", plan.window_ms, plan.warmup_ms)),
         ("rounds", format!("{}, in random order (seed {})", plan.rounds, plan.seed)),
         ("commit", text("/git/commit")),

@@ -1,18 +1,144 @@
 //! Which pictures a report has, and what they show.
 
+use serde::{Deserialize, Serialize};
+
 use super::ReportError;
 use super::chart::{Chart, Dot, Line, Scale};
 use super::draw::Draw;
+use super::map::Map;
+use super::shares::Shares;
 use super::timeline::Timeline;
-use crate::format;
+use crate::quantity::{Quantity, Unit};
 use crate::record::Status;
 use crate::rounds::Round;
-use crate::stats::Estimate;
+use crate::setting::Axis;
 use crate::summary::{ExperimentSummary, Row};
+
+/// A picture that a definition can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PictureName {
+    /// Messages, deliveries or connections a second.
+    Throughput,
+    /// Bytes of payload a second.
+    Payload,
+    /// Server CPU time per message.
+    Cpu,
+    /// The 99th percentile of the latency.
+    Latency,
+    /// The median of the latency, beside that which a client sees that waits when the server does.
+    Median,
+    /// The same of the 99th percentile.
+    Tail,
+    /// The same of the 99.9th percentile.
+    FarTail,
+    /// Time until the first and until the last receiver has a broadcast.
+    Receivers,
+    /// Jain's index over the receivers.
+    Fairness,
+    /// Datagrams that never came back.
+    Lost,
+    /// Datagrams that came back out of order.
+    Reordered,
+    /// Server memory per connection.
+    Memory,
+    /// What a connection holds, by place.
+    MemoryByPlace,
+    /// CPU time per message over two axes, for each model relative to the first that is compared.
+    Map,
+}
+
+impl PictureName {
+    /// What is drawn, the main figure first.
+    fn quantities(self) -> &'static [Quantity] {
+        match self {
+            PictureName::Throughput => &[Quantity::Throughput],
+            PictureName::Payload => &[Quantity::PayloadPerS],
+            PictureName::Cpu | PictureName::Map => &[Quantity::Cpu],
+            PictureName::Latency => &[Quantity::P99],
+            PictureName::Median => &[Quantity::P50, Quantity::UncorrectedP50],
+            PictureName::Tail => &[Quantity::P99, Quantity::UncorrectedP99],
+            PictureName::FarTail => &[Quantity::P999, Quantity::UncorrectedP999],
+            PictureName::Receivers => &[Quantity::LastReceiver, Quantity::FirstReceiver],
+            PictureName::Fairness => &[Quantity::Fairness],
+            PictureName::Lost => &[Quantity::Lost],
+            PictureName::Reordered => &[Quantity::Reordered],
+            PictureName::Memory | PictureName::MemoryByPlace => &[Quantity::Memory],
+        }
+    }
+
+    /// The file's name, without ending.
+    fn file(self) -> String {
+        let name = serde_json::to_value(self).unwrap_or_default();
+        name.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Of several lines of a model, what those after the first are.
+    fn variant(self, place: usize) -> Option<&'static str> {
+        match (place, self) {
+            (0, _) => None,
+            (_, PictureName::Receivers) => Some("first"),
+            _ => Some("uncorrected"),
+        }
+    }
+
+    fn how_to_read(self) -> &'static str {
+        match self {
+            PictureName::Throughput => {
+                "Higher is better. On loopback the client is as busy as the server, so lines close to the dashed \
+                 ceiling (raw: plain TCP, no protocol) say as much about the client: look at CPU per message next."
+            }
+            PictureName::Payload => "Higher is better. Bytes of payload that came back, each counted once.",
+            PictureName::Cpu => {
+                "Lower is better. This is what the server itself pays, whatever the client does: the figure to compare \
+                 models by."
+            }
+            PictureName::Latency => {
+                "Lower is better. In a closed loop more messages under way wait in the same queue, so latency rises with them by \
+                 itself (Little's law): compare models at one place."
+            }
+            PictureName::Median | PictureName::Tail | PictureName::FarTail => {
+                "Lower is better. Thick: from when a message was due, so that a stalled server cannot hide. Thin and dashed: what a client \
+                 would have measured that sends the next message only when the last has come back (coordinated omission)."
+            }
+            PictureName::Receivers => {
+                "Lower is better. From publishing a message until the last (thick) and the first (thin, dashed) of its receivers has verified it."
+            }
+            PictureName::Fairness => {
+                "Jain's index of the receivers' mean waiting times: 1 if all wait equally long, 1/N if one waits for all."
+            }
+            PictureName::Lost => "Lower is better. Datagrams that never came back, of those sent.",
+            PictureName::Reordered => "Datagrams that came back behind a later one, of those that came back.",
+            PictureName::Memory => {
+                "Lower is better. User memory of the whole process tree; what the kernel holds for a socket or a process \
+                 is not in it. With few connections this is mostly the server's own buffers."
+            }
+            PictureName::MemoryByPlace => {
+                "Lower is better. What one more connection holds at the most connections that a model reached, by place. Buffers and \
+                 objects of the kernel are those of both ends, the client's included."
+            }
+            PictureName::Map => {
+                "A field is a model at a number of connections (rows) of which so many talk (columns); its number is CPU time per message \
+                 relative to the model at the top left. ≈: not told apart, round by round."
+            }
+        }
+    }
+}
+
+/// The figures of pictures, each once, the main one first.
+pub(crate) fn figures(pictures: &[PictureName]) -> Vec<Quantity> {
+    let mut figures = Vec::new();
+    for figure in pictures.iter().flat_map(|picture| picture.quantities()) {
+        if !figures.contains(figure) {
+            figures.push(*figure);
+        }
+    }
+    figures
+}
 
 /// A picture, its file name without ending, and a sentence on how to read it.
 pub(super) struct Picture {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) how_to_read: &'static str,
     pub(super) title: String,
     pub(super) drawing: Drawing,
@@ -21,6 +147,8 @@ pub(super) struct Picture {
 /// What is on a picture.
 pub(super) enum Drawing {
     Chart(Chart),
+    Map(Map),
+    Shares(Shares),
     Timeline(Timeline),
 }
 
@@ -28,6 +156,8 @@ impl Drawing {
     pub(super) fn svg(&self) -> Result<String, ReportError> {
         match self {
             Drawing::Chart(chart) => chart.svg(),
+            Drawing::Map(map) => map.svg(),
+            Drawing::Shares(shares) => shares.svg(),
             Drawing::Timeline(timeline) => timeline.svg(),
         }
     }
@@ -35,86 +165,27 @@ impl Drawing {
     pub(super) fn png(&self) -> Result<Vec<u8>, ReportError> {
         match self {
             Drawing::Chart(chart) => chart.png(),
+            Drawing::Map(map) => map.png(),
+            Drawing::Shares(shares) => shares.png(),
             Drawing::Timeline(timeline) => timeline.png(),
         }
     }
 
     fn is_empty(&self) -> bool {
-        matches!(self, Drawing::Chart(chart) if chart.lines.iter().all(|line| line.points.is_empty()))
+        match self {
+            Drawing::Chart(chart) => chart.lines.iter().all(|line| line.points.is_empty()),
+            Drawing::Map(map) => map.is_empty(),
+            Drawing::Shares(shares) => shares.is_empty(),
+            Drawing::Timeline(_) => false,
+        }
     }
 }
 
-/// What is drawn of each row.
-type Figure = fn(&Row) -> Option<Estimate>;
-
 /// The pictures of an experiment, the main one first. One that nobody has figures for is left out.
-pub(super) fn of(summary: &ExperimentSummary, rounds: &[Round]) -> Vec<Picture> {
-    let is_broadcast = summary.is_broadcast();
-    let x_label = if is_broadcast { "receivers" } else { "connections" };
-    let picture = |name, title: &str, y_label, how_to_read, scale, tick, figure: Figure| {
-        let lines = lines(summary, figure);
-        let chart = Chart { title: title.to_owned(), y_label, x_label, scale, tick, lines };
-        Picture { name, how_to_read, title: title.to_owned(), drawing: Drawing::Chart(chart) }
-    };
-    let (throughput, per) =
-        if is_broadcast { ("Deliveries", "per delivery") } else { ("Echoes", "per message") };
-    let mut pictures = vec![
-        picture(
-            "throughput",
-            &format!("{throughput} per second against {x_label}"),
-            if is_broadcast { "deliveries per second" } else { "messages per second" },
-            "Higher is better. On loopback the client is as busy as the server, so lines close to the dashed \
-             ceiling (raw: plain TCP, no protocol) say as much about the client: look at CPU per message next.",
-            Scale::Linear,
-            thousands,
-            |row| row.messages_per_s,
-        ),
-        picture(
-            "cpu",
-            &format!("Server CPU time {per} against {x_label}"),
-            "CPU time of the whole server",
-            "Lower is better. This is what the server itself pays, whatever the client does: the figure to compare \
-             models by.",
-            Scale::Logarithmic,
-            format::nanoseconds,
-            |row| row.server_cpu_ns_per_message,
-        ),
-    ];
-    if is_broadcast {
-        pictures.push(picture(
-            "last-receiver",
-            "Time until the last receiver has it",
-            "median over messages",
-            "Lower is better. From publishing a message until the last of its receivers has verified it.",
-            Scale::Logarithmic,
-            format::nanoseconds,
-            |row| row.last_receiver_p50_ns,
-        ));
-    }
-    pictures.extend([
-        picture(
-            "latency",
-            &format!("Latency, 99th percentile, against {x_label}"),
-            "99th percentile of all rounds' messages",
-            "Lower is better. In a closed loop more connections wait in the same queue, so latency rises with them by \
-             itself (Little's law): compare models at one number of connections.",
-            Scale::Logarithmic,
-            format::nanoseconds,
-            |row| row.latency_p99_ns,
-        ),
-        picture(
-            "memory",
-            &format!("Server memory per connection against {x_label}"),
-            "proportional set size, less that of the idle server",
-            "Lower is better. User memory of the whole process tree; what the kernel holds for a socket or a process \
-             is not in it. With few connections this is mostly the server's own buffers.",
-            Scale::Binary,
-            bytes,
-            |row| row.memory_bytes_per_connection.filter(|memory| memory.median > 0.0),
-        ),
-    ]);
+pub(super) fn of(summary: &ExperimentSummary, names: &[PictureName], rounds: &[Round]) -> Vec<Picture> {
+    let mut pictures: Vec<Picture> = names.iter().map(|name| picture(summary, *name)).collect();
     pictures.extend(Timeline::of(rounds).map(|timeline| Picture {
-        name: "canary",
+        name: "canary".to_owned(),
         how_to_read: "Computation and messages between the two cores, the same each time, run behind every point: where this \
              line moves, the machine has changed its speed, whatever was measured. Points more than a tenth off were repeated \
              once behind the others, and marked if that did not help.",
@@ -125,40 +196,84 @@ pub(super) fn of(summary: &ExperimentSummary, rounds: &[Round]) -> Vec<Picture> 
     pictures
 }
 
-fn lines(summary: &ExperimentSummary, figure: Figure) -> Vec<Line> {
-    let line = |model: &str| {
-        let rows: Vec<&Row> = summary.rows.iter().filter(|row| row.model == model).collect();
-        let dots = rows.iter().filter(|row| row.status != Status::Limit);
-        let points = dots.filter_map(|row| {
-            let is_hollow = row.status != Status::Ok;
-            Some(Dot { connections: row.connections, value: figure(row)?, is_hollow })
-        });
-        let limit = rows.iter().find(|row| row.status == Status::Limit);
-        let limit = limit.map(|row| (row.connections, row.reason.clone().unwrap_or_default()));
-        Line { model: model.to_owned(), points: points.collect(), limit }
+fn picture(summary: &ExperimentSummary, name: PictureName) -> Picture {
+    let drawing = match name {
+        PictureName::Map => Drawing::Map(Map::of(summary)),
+        PictureName::MemoryByPlace => Drawing::Shares(Shares::of(summary)),
+        _ => Drawing::Chart(chart(summary, name)),
     };
-    summary.subjects.iter().map(|subject| line(&subject.model)).collect()
+    let title = match &drawing {
+        Drawing::Chart(chart) => chart.title.clone(),
+        Drawing::Map(map) => map.title.clone(),
+        Drawing::Shares(_) => "What one connection holds".to_owned(),
+        Drawing::Timeline(_) => String::new(),
+    };
+    Picture { name: name.file(), how_to_read: name.how_to_read(), title, drawing }
 }
 
-/// `150k`, `1.2M`
-pub(super) fn thousands(value: f64) -> String {
-    match value {
-        value if value >= 1e6 => format!("{}M", value / 1e6),
-        value if value >= 1e3 => format!("{}k", value / 1e3),
-        value => format!("{value}"),
+/// The main picture of a summary, or any other that has lines.
+pub(super) fn chart(summary: &ExperimentSummary, name: PictureName) -> Chart {
+    let quantities = name.quantities();
+    let main = quantities[0];
+    let figure = main.name(summary.words());
+    let x = summary.axes.x.axis;
+    let x_label = match (x, summary.is_broadcast()) {
+        (Axis::Connections, true) => "receivers".to_owned(),
+        _ => x.label().to_owned(),
+    };
+    let against = match x {
+        Axis::Load => "offered load",
+        Axis::PauseMs => "how long the server is stopped",
+        Axis::Depth => "messages in flight",
+        _ => &x_label,
+    };
+    let y_label = match main {
+        Quantity::Cpu => "CPU time of the whole server".to_owned(),
+        Quantity::Memory => "proportional set size, less that of the idle server".to_owned(),
+        Quantity::P50 | Quantity::P99 | Quantity::P999 => "all rounds' messages together".to_owned(),
+        Quantity::LastReceiver => "median over messages".to_owned(),
+        Quantity::Lost | Quantity::Reordered => "share of the datagrams".to_owned(),
+        _ => figure.clone(),
+    };
+    let scale = match main.unit() {
+        Unit::Ns => Scale::Logarithmic,
+        Unit::Bytes | Unit::BytesPerS => Scale::Binary,
+        Unit::PerS | Unit::Share | Unit::Number => Scale::Linear,
+    };
+    let lines = quantities.iter().enumerate().flat_map(|(place, quantity)| {
+        summary
+            .subjects
+            .iter()
+            .map(move |subject| line(summary, &subject.model, *quantity, name.variant(place)))
+    });
+    Chart {
+        title: capital(&format!("{figure} against {against}")),
+        y_label,
+        x_label,
+        x,
+        scale,
+        unit: main.unit(),
+        lines: lines.filter(|line| line.variant.is_none() || !line.points.is_empty()).collect(),
     }
 }
 
-/// `512 B`, `1.5 KiB`
-pub(super) fn bytes(value: f64) -> String {
-    match value {
-        value if value < 1024.0 => format!("{value:.0} B"),
-        value if value < 1048576.0 => format!("{} KiB", rounded(value / 1024.0)),
-        value => format!("{} MiB", rounded(value / 1048576.0)),
-    }
+fn line(summary: &ExperimentSummary, model: &str, quantity: Quantity, variant: Option<&'static str>) -> Line {
+    let rows: Vec<&Row> = summary.rows.iter().filter(|row| row.model == model).collect();
+    // On a logarithmic scale there is no place for nothing.
+    let is_drawn = |value: f64| value > 0.0 || matches!(quantity.unit(), Unit::Share | Unit::PerS);
+    let points = rows.iter().filter(|row| row.status != Status::Limit).filter_map(|row| {
+        let value = quantity.of(row).filter(|value| is_drawn(value.median))?;
+        let doubt = (row.status != Status::Ok).then(|| row.reason.clone().unwrap_or_default());
+        Some(Dot { x: row.place.x, value, doubt })
+    });
+    let limit = rows.iter().find(|row| row.status == Status::Limit && variant.is_none());
+    let limit = limit.map(|row| (row.place.x, row.reason.clone().unwrap_or_default()));
+    Line { model: model.to_owned(), variant, points: points.collect(), limit }
 }
 
-/// To one digit behind the point, and none where that is zero.
-fn rounded(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
 }

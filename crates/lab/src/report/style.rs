@@ -1,9 +1,11 @@
 //! How a model looks, wherever it is drawn. `scripts/plot.py` has the same table.
 
 use plotters::style::RGBColor;
+use serde::Serialize;
 
 /// The shape of a point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Marker {
     Circle,
     Square,

@@ -1,26 +1,30 @@
-//! The tables of the page: a column for each model, a row for each number of connections.
+//! The tables of the page: a column for each model, a row for each place.
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::pictures::bytes;
-use crate::format;
+use super::pictures::capital;
+use crate::format::{self, bytes};
+use crate::quantity::{Quantity, Unit};
 use crate::record::Status;
-use crate::stats::Estimate;
-use crate::summary::{ExperimentSummary, PerConnection, PerMessage, Row};
+use crate::setting::Place;
+use crate::stats::{LawKind, Parameter};
+use crate::summary::{ExperimentSummary, FittedLaw, PerConnection, PerMessage, Row};
 
-/// A figure of every model at every number of connections.
+/// A figure of every model at every place.
 #[derive(Serialize)]
 pub(super) struct Table<'a> {
-    title: String,
-    models: Vec<&'a str>,
-    rows: Vec<(String, Vec<Cell>)>,
+    pub(super) title: String,
+    /// What the rows are.
+    pub(super) label: String,
+    pub(super) models: Vec<&'a str>,
+    pub(super) rows: Vec<(String, Vec<Cell>)>,
 }
 
 #[derive(Serialize, Default)]
-struct Cell {
-    text: String,
+pub(super) struct Cell {
+    pub(super) text: String,
     /// The interval, or whatever stands below.
     small: String,
     is_best: bool,
@@ -33,33 +37,60 @@ impl Table<'_> {
     }
 }
 
-/// The figures that models are compared by, with their intervals; the best is marked.
+/// The figures that models are compared by, with their intervals, those that are drawn first; the best is marked.
 pub(super) fn figures(summary: &ExperimentSummary) -> Vec<Table<'_>> {
-    let micro: fn(f64) -> String = |ns| format!("{:.2}", ns / 1e3);
-    let whole_micro: fn(f64) -> String = |ns| format!("{:.0}", ns / 1e3);
-    let mut tables = vec![
-        ranked(summary, "Messages per second", |row| row.messages_per_s, format::grouped, f64::gt),
-        ranked(summary, "Server CPU per message, µs", |row| row.server_cpu_ns_per_message, micro, f64::lt),
-        ranked(summary, "Latency, median, µs", |row| row.latency_p50_ns, whole_micro, f64::lt),
-        ranked(summary, "Latency, 99th percentile, µs", |row| row.latency_p99_ns, whole_micro, f64::lt),
-        ranked(summary, "Latency, 99.9th percentile, µs", |row| row.latency_p99_9_ns, whole_micro, f64::lt),
-        ranked(
-            summary,
-            "Until the last receiver has it, median, µs",
-            |row| row.last_receiver_p50_ns,
-            whole_micro,
-            f64::lt,
-        ),
-        ranked(
-            summary,
-            "Server memory per connection",
-            |row| row.memory_bytes_per_connection,
-            bytes,
-            f64::lt,
-        ),
-    ];
+    let others =
+        [Quantity::Throughput, Quantity::Cpu, Quantity::P50, Quantity::P99, Quantity::P999, Quantity::Memory];
+    let mut all = summary.figures.clone();
+    all.extend(others.into_iter().filter(|figure| !summary.figures.contains(figure)));
+    let mut tables: Vec<Table<'_>> = all.into_iter().map(|figure| ranked(summary, figure)).collect();
     tables.retain(|table| !table.is_empty());
     tables
+}
+
+/// The laws that were fitted, with their coefficients.
+pub(super) fn laws(summary: &ExperimentSummary) -> Vec<LawRow> {
+    let row = |FittedLaw { model, figure, law, .. }: &FittedLaw| {
+        let show = |name: &str, value: f64| match (law.kind, name) {
+            (LawKind::Linear, _) if figure.unit() == Unit::Ns && value.abs() < 100.0 => {
+                format!("{value:.2} ns")
+            }
+            (LawKind::Linear, _) if value < 0.0 => format!("−{}", figure.unit().show(-value)),
+            (LawKind::Linear, _) | (_, "lambda") => figure.unit().show(value),
+            (_, "peak_at") => format::grouped(value.round()),
+            _ => format!("{value:.2e}"),
+        };
+        let parameters = law.parameters.iter().map(|Parameter { name, value }| {
+            let interval = value.low.zip(value.high);
+            let interval = interval.map_or_else(String::new, |(low, high)| {
+                format!(" ({} to {})", show(name, low), show(name, high))
+            });
+            format!("{} {}{interval}", name.replace('_', " "), show(name, value.median))
+        });
+        LawRow {
+            model: model.clone(),
+            figure: figure.name(summary.words()),
+            law: match law.kind {
+                LawKind::Linear => "a straight line",
+                LawKind::Usl => "Universal Scalability Law",
+            },
+            parameters: parameters.collect::<Vec<_>>().join(", "),
+            r_squared: format!("{:.3}", law.r_squared),
+            worst: format!("{:.0} %", 100.0 * law.worst),
+        }
+    };
+    summary.laws.iter().map(row).collect()
+}
+
+/// A law in the figures of one model, as text.
+#[derive(Serialize)]
+pub(super) struct LawRow {
+    model: String,
+    figure: String,
+    law: &'static str,
+    parameters: String,
+    r_squared: String,
+    worst: String,
 }
 
 /// Why no figure is twice as high, with the evidence.
@@ -136,43 +167,48 @@ fn signed_bytes(figure: f64) -> String {
     if figure < 0.0 { format!("−{}", bytes(-figure)) } else { bytes(figure) }
 }
 
-fn ranked<'a>(
-    summary: &'a ExperimentSummary,
-    title: &str,
-    figure: fn(&Row) -> Option<Estimate>,
-    show: fn(f64) -> String,
-    is_better: fn(&f64, &f64) -> bool,
-) -> Table<'a> {
-    let compared =
-        |model: &str| summary.subjects.iter().any(|subject| subject.compared && subject.model == model);
-    let best = |connections: usize| {
-        let rows =
-            summary.rows.iter().filter(|row| row.connections == connections && row.status == Status::Ok);
-        let medians = rows.filter(|row| compared(&row.model)).filter_map(|row| Some(figure(row)?.median));
-        medians.reduce(|best, next| if is_better(&next, &best) { next } else { best })
+fn ranked(summary: &ExperimentSummary, figure: Quantity) -> Table<'_> {
+    let unit = figure.unit();
+    let (title, show): (String, Box<dyn Fn(f64) -> String>) = match unit {
+        Unit::Ns => (format!("{}, µs", figure.name(summary.words())), Box::new(micro)),
+        _ => (figure.name(summary.words()), Box::new(move |value| unit.show(value))),
     };
-    table(summary, title, |row| {
+    table(summary, &capital(&title), |row| {
         if matches!(row.status, Status::Limit | Status::Invalid) {
             let text = row.reason.clone().unwrap_or_else(|| "invalid".into());
             return Cell { text, is_marked: true, ..Cell::default() };
         }
-        let Some(estimate) = figure(row) else { return Cell::default() };
-        let is_ok = row.status == Status::Ok;
-        let is_best = is_ok && compared(&row.model) && best(row.connections) == Some(estimate.median);
+        let Some(estimate) = figure.of(row) else { return Cell::default() };
+        let is_compared = summary.is_compared(&row.model);
+        let best = summary.best(row.place, figure).filter(|_| is_compared);
         let small = match (estimate.low, estimate.high) {
             (Some(low), Some(high)) => format!("{} – {}", show(low), show(high)),
             _ => String::new(),
         };
-        let mark = if is_ok { "" } else { " ○" };
-        Cell { text: format!("{}{mark}", show(estimate.median)), small, is_best, is_marked: false }
+        let mark = if row.status == Status::Ok { "" } else { " ○" };
+        Cell {
+            text: format!("{}{mark}", show(estimate.median)),
+            small,
+            is_best: best.is_some_and(|best| best.model == row.model),
+            is_marked: false,
+        }
     })
+}
+
+/// Nanoseconds in microseconds, with as many digits as say something.
+fn micro(ns: f64) -> String {
+    match ns / 1e3 {
+        us if us < 10.0 => format!("{us:.2}"),
+        us if us < 100.0 => format!("{us:.1}"),
+        us => format::grouped(us),
+    }
 }
 
 fn table<'a>(summary: &'a ExperimentSummary, title: &str, cell: impl Fn(&Row) -> Cell) -> Table<'a> {
     let models: Vec<&str> = summary.subjects.iter().map(|subject| subject.model.as_str()).collect();
-    let cells = |connections: usize| {
-        models.iter().map(|model| summary.row(model, connections).map(&cell).unwrap_or_default()).collect()
+    let cells = |place: Place| {
+        models.iter().map(|model| summary.row(model, place).map(&cell).unwrap_or_default()).collect()
     };
-    let rows = summary.connections.iter().map(|count| (format::count(*count), cells(*count))).collect();
-    Table { title: title.to_owned(), models, rows }
+    let rows = summary.places().into_iter().map(|place| (summary.axes.show(place), cells(place))).collect();
+    Table { title: title.to_owned(), label: summary.axes.label(), models, rows }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{ReportError, write};
+use super::{Format, ReportError, write};
 
 fn point(model: &str, connections: usize, round: u32, cpu_ns: f64) -> Value {
     json!({
@@ -17,8 +17,7 @@ fn point(model: &str, connections: usize, round: u32, cpu_ns: f64) -> Value {
         "last_receiver_ns": null, "connect_ns": null, "upgrade_ns": null, "lost": 0, "duplicated": 0, "reordered": 0,
         "corrupted": 0, "refused": {}, "errors": {}, "server_cpu_ns_per_message": cpu_ns, "server_cpu": 1.0,
         "client_cpu_ns_per_message": 1.0, "client_cpu": 1.0, "server_memory_bytes": 1, "server_memory_idle_bytes": 1,
-        "server_memory_peak_bytes": 1, "memory_bytes_per_connection": 300.0, "server_context_switches_voluntary": 1,
-        "server_context_switches_involuntary": 1, "server_threads": 1, "server_processes": 1,
+        "server_memory_peak_bytes": 1, "memory_bytes_per_connection": 300.0, "server_threads": 1, "server_processes": 1,
         "started_at": "2026-01-01T00:00:00Z"
     })
 }
@@ -40,8 +39,13 @@ fn folder(points: &[Value], question: &str) -> TempDir {
 }
 
 fn page(dir: &Path) -> String {
-    write(dir).unwrap();
+    write(dir, &Format::USUAL).unwrap();
     fs::read_to_string(dir.join("report.html")).unwrap()
+}
+
+/// What the page says first, for messages.
+fn finding(page: &str) -> &str {
+    page.split("class=\"finding\">").nth(1).and_then(|rest| rest.split("</div>").next()).unwrap_or("nothing")
 }
 
 /// Three rounds of three models at 64 connections, a few percent apart, each model's in an order of its own.
@@ -57,8 +61,8 @@ fn rounds(models: [(&str, f64); 3]) -> Vec<Value> {
 fn what_the_ranges_tell_apart_is_said_with_its_factor() {
     let dir = folder(&rounds([("select", 9000.0), ("poll", 6000.0), ("epoll", 3000.0)]), "Q?");
     let page = page(dir.path());
-    assert!(page.contains("epoll took the least server CPU per message: 3.0 µs"), "{page}");
-    assert!(page.contains("select took the most: 9.0 µs, 3.00 times as much as epoll"), "{page}");
+    assert!(page.contains("epoll took the least server CPU per message: 3.0 µs"), "{}", finding(&page));
+    assert!(page.contains("select took the most: 9.0 µs, 3.00 times that of epoll"), "{}", finding(&page));
 }
 
 #[test]
@@ -91,7 +95,7 @@ fn text_from_the_data_is_never_markup() {
     points[0]["reason"] = json!("<script>alert(1)</script>");
     let dir = folder(&points, "Is <b>this</b> bold?");
     let page = page(dir.path());
-    assert!(!page.contains("<script") && !page.contains("<b>this</b>"), "{page}");
+    assert!(!page.contains("<script>alert") && !page.contains("<b>this</b>"));
     assert!(page.contains("&lt;script&gt;"));
 }
 
@@ -108,8 +112,10 @@ fn a_damaged_line_is_named_and_the_rest_is_used() {
 #[test]
 fn the_same_data_give_the_same_bytes_and_the_page_asks_for_nothing() {
     let dir = folder(&rounds([("select", 9000.0), ("poll", 6000.0), ("epoll", 3000.0)]), "Q?");
-    let first: Vec<Vec<u8>> = write(dir.path()).unwrap().iter().map(|file| fs::read(file).unwrap()).collect();
-    let again: Vec<Vec<u8>> = write(dir.path()).unwrap().iter().map(|file| fs::read(file).unwrap()).collect();
+    let first: Vec<Vec<u8>> =
+        write(dir.path(), &Format::USUAL).unwrap().iter().map(|file| fs::read(file).unwrap()).collect();
+    let again: Vec<Vec<u8>> =
+        write(dir.path(), &Format::USUAL).unwrap().iter().map(|file| fs::read(file).unwrap()).collect();
     assert!(first == again);
     let page = String::from_utf8(first[0].clone()).unwrap();
     for request in ["src=", "href=", "url(", "@import", "<link"] {
@@ -122,5 +128,5 @@ fn the_same_data_give_the_same_bytes_and_the_page_asks_for_nothing() {
 #[test]
 fn a_folder_without_points_is_told() {
     let dir = folder(&[], "Q?");
-    assert!(matches!(write(dir.path()), Err(ReportError::NoPoints(_))));
+    assert!(matches!(write(dir.path(), &Format::USUAL), Err(ReportError::NoPoints(_))));
 }

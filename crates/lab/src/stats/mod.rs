@@ -5,10 +5,13 @@
 //! hundred thousand independent measurements: every interval here grows with the difference between rounds.
 
 mod estimate;
+mod fit;
 mod quantile;
 mod ratio;
 
 pub use estimate::{Estimate, Method};
+pub use fit::{Law, LawKind, Parameter};
+pub(crate) use fit::{Points, fit};
 pub(crate) use quantile::{histogram, quantile};
 pub use ratio::Ratio;
 pub(crate) use ratio::{discoveries, independent, independent_around, paired, paired_around};

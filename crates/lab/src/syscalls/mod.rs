@@ -3,7 +3,7 @@
 mod strace;
 mod tracepoints;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -17,6 +17,7 @@ use crate::experiment::Effort;
 use crate::plan::{Job, Plan};
 use crate::progress::Meter;
 use crate::record::{Damaged, Point, SCHEMA, Status, append_line, open_lines, read_lines};
+use crate::setting::Setting;
 use crate::trial::{Spectator, Trial};
 use tracepoints::Tracepoints;
 
@@ -25,21 +26,22 @@ const WARMUP: Duration = Duration::from_millis(50);
 const WINDOW: Duration = Duration::from_millis(150);
 /// strace stops a server at each call; with more processes or threads than these nothing moves any more.
 const MOST_UNDER_STRACE: usize = 64;
-/// A quick run counts at one number of connections, at most this.
+/// A quick run counts at one setting, with at most so many connections.
 const QUICK: usize = 64;
 
 /// The file of a results folder.
 pub(crate) const SYSCALLS: &str = "syscalls.jsonl";
 
-/// The system calls of one model at one number of connections.
+/// The system calls of one model at one setting.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CensusLine {
     /// [`SCHEMA`](crate::record::SCHEMA).
     pub schema: u32,
     /// The model's name.
     pub model: String,
-    /// Connections open.
-    pub connections: usize,
+    /// What was done to it.
+    #[serde(flatten)]
+    pub setting: CensusSetting,
     /// How they were counted: `tracepoints`, `strace` or `not permitted`.
     pub how: String,
     /// What a reader should know, such as what would permit it.
@@ -50,6 +52,31 @@ pub struct CensusLine {
     pub calls: BTreeMap<String, f64>,
 }
 
+/// Connections, and in files since version 3 all of the setting.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CensusSetting {
+    /// Connections open.
+    pub connections: usize,
+    /// Everything else.
+    #[serde(default)]
+    pub setting: Option<Setting>,
+}
+
+impl CensusSetting {
+    /// Whether these calls are those of a point with this setting.
+    pub(crate) fn is(&self, setting: &Setting) -> bool {
+        // A rate that was found at the start of a run is not part of its plan.
+        let planned = |setting: Setting| match setting.load {
+            Some(_) => Setting { rate_per_s: None, ..setting },
+            None => setting,
+        };
+        match self.setting {
+            Some(counted) => planned(counted) == planned(*setting),
+            None => self.connections == setting.connections,
+        }
+    }
+}
+
 /// Reads a folder's counts; none if it has none.
 pub(crate) fn read(dir: &Path) -> io::Result<(Vec<CensusLine>, Vec<Damaged>)> {
     match read_lines(&dir.join(SYSCALLS)) {
@@ -58,15 +85,20 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<CensusLine>, Vec<Damaged>)> {
     }
 }
 
-/// Every model at every number of connections that is quickly opened; in a quick run at one.
+/// Every model at every setting that is quickly set up; in a quick run at one. Nothing where the experiment is not about that.
 pub(crate) fn jobs(plan: &Plan) -> Vec<Job> {
-    let quick = plan.connections.iter().copied().filter(|count| *count <= QUICK).max();
+    if !plan.system_calls {
+        return Vec::new();
+    }
+    let settings = plan.axes.settings(plan.setting);
+    let small = settings.iter().filter(|setting| setting.connections <= QUICK);
+    let quick = small.max_by_key(|setting| plan.axes.place(setting)).copied();
     let is_wanted = |job: &&Job| {
         let cheap = plan.overhead(job) < Duration::from_secs(1);
         job.round == 0
             && job.limit.is_none()
             && cheap
-            && (plan.effort != Effort::Quick || Some(job.connections) == quick)
+            && (plan.effort != Effort::Quick || Some(job.setting) == quick)
     };
     plan.jobs.iter().filter(is_wanted).cloned().collect()
 }
@@ -114,19 +146,15 @@ impl Means {
 pub(crate) fn count(trial: &Trial, dir: &Path, points: &[Point], meter: &Meter) -> Result<(), LabError> {
     let path = dir.join(SYSCALLS);
     let (known, _) = read(dir).map_err(LabError::file(&path))?;
-    let done: HashSet<(&str, usize)> =
-        known.iter().map(|line| (line.model.as_str(), line.connections)).collect();
+    let is_done =
+        |job: &Job| known.iter().any(|line| line.model == job.model && line.setting.is(&job.setting));
     let is_good = |job: &Job| {
-        points.iter().any(|point| {
-            point.model == job.model
-                && point.connections == job.connections
-                && matches!(point.status, Status::Ok | Status::Doubtful)
-        })
+        points
+            .iter()
+            .any(|point| point.order == job.order && matches!(point.status, Status::Ok | Status::Doubtful))
     };
-    let missing: Vec<Job> = jobs(trial.plan)
-        .into_iter()
-        .filter(|job| !done.contains(&(job.model.as_str(), job.connections)) && is_good(job))
-        .collect();
+    let missing: Vec<Job> =
+        jobs(trial.plan).into_iter().filter(|job| !is_done(job) && is_good(job)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -144,12 +172,12 @@ pub(crate) fn count(trial: &Trial, dir: &Path, points: &[Point], meter: &Meter) 
     Ok(())
 }
 
-/// The calls of one model at one number of connections. `None`: the user wants no more.
+/// The calls of one model at one setting. `None`: the user wants no more.
 fn line(trial: &Trial, job: &Job, means: &Means) -> Result<Option<CensusLine>, LabError> {
     let mut line = CensusLine {
         schema: SCHEMA,
         model: job.model.clone(),
-        connections: job.connections,
+        setting: CensusSetting { connections: job.setting.connections, setting: Some(job.setting) },
         how: String::new(),
         note: None,
         messages: 0,
@@ -161,7 +189,7 @@ fn line(trial: &Trial, job: &Job, means: &Means) -> Result<Option<CensusLine>, L
             line.note = Some(reason.clone());
             return Ok(Some(line));
         }
-        Means::Strace if job.connections > MOST_UNDER_STRACE => {
+        Means::Strace if job.setting.connections > MOST_UNDER_STRACE => {
             line.how = "not permitted".to_owned();
             line.note = Some(format!(
                 "strace is too slow above {MOST_UNDER_STRACE} connections; tracepoints are not"

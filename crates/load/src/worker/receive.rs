@@ -25,6 +25,9 @@ impl Worker {
     /// Reads what there is, verifies it, and sends what may be sent in its place.
     pub(super) fn read(&mut self, index: usize) {
         let is_datagram = self.shared.target.mechanism.is_datagram();
+        if self.shared.plan.is_slow(self.lines[index].id) && self.lines[index].stage == Stage::Open {
+            return self.drain(index);
+        }
         // Taken out, so that what is read can be looked at while the rest of the worker changes.
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut reads = 0;
@@ -56,6 +59,42 @@ impl Worker {
         self.flush(index);
     }
 
+    /// A receiver that does not read. Only when all is over what it has missed is looked at, to see whether the server has closed it.
+    fn drain(&mut self, index: usize) {
+        if !self.is_judged {
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let is_closed = loop {
+            match self.lines[index].read(&mut scratch) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => break true,
+            }
+        };
+        self.scratch = scratch;
+        if is_closed {
+            self.recorder.slow_closed += 1;
+            self.end(index);
+        }
+    }
+
+    /// Whether a receiver that does not read is still open.
+    pub(super) fn has_slow(&self) -> bool {
+        let plan = &self.shared.plan;
+        plan.slow > 0 && self.lines.iter().any(|line| line.stage == Stage::Open && plan.is_slow(line.id))
+    }
+
+    /// Looks at all receivers that do not read.
+    pub(super) fn drain_slow(&mut self) {
+        for index in 0..self.lines.len() {
+            if self.lines[index].stage == Stage::Open && self.shared.plan.is_slow(self.lines[index].id) {
+                self.drain(index);
+            }
+        }
+    }
+
     /// Takes what was read apart into messages.
     fn received(&mut self, index: usize, bytes: &mut [u8]) {
         let now = self.shared.now_ns();
@@ -75,18 +114,31 @@ impl Worker {
             completed: false,
         };
         let payload_bytes = receipt.shared.plan.payload_bytes;
-        let Line { id, stage, transport, sequence, answered, under_way, sent } = &mut self.lines[index];
+        let Line {
+            id, stage, transport, sequence, answered, under_way, sent, last_ns, heard, waited_ns, ..
+        } = &mut self.lines[index];
         let mut end = None;
+        let mut is_upgraded = false;
+        let answered_before = *answered;
         let mut message = |receipt: &mut Receipt<'_>, payload: &[u8]| {
-            let Some(number) = receipt.message(*id, *sent, sequence, payload) else { return };
+            let Some(Message { number, sent_ns }) = receipt.message(*id, *sent, sequence, payload) else {
+                return;
+            };
             let mechanism = receipt.shared.target.mechanism;
             if mechanism.is_broadcast() {
                 // What the publisher may send next is decided by all receivers together.
-            } else if let Some(place) = under_way.iter().position(|(sent, _)| *sent == number) {
-                let (_, really_sent_ns) = under_way.remove(place).expect("it was just found");
-                receipt.record_uncorrected(really_sent_ns);
+                if receipt.is_measured {
+                    *heard += 1;
+                    *waited_ns += receipt.now.saturating_sub(sent_ns);
+                }
+                return;
+            }
+            receipt.record_uncorrected(sent_ns.max(*last_ns));
+            *last_ns = receipt.now;
+            if !mechanism.is_datagram() {
                 *answered += 1;
-            } else if !mechanism.is_datagram() {
+            } else if let Some(place) = under_way.iter().position(|(sent, _)| *sent == number) {
+                under_way.remove(place);
                 *answered += 1;
             } else {
                 // It was given up before, and another was sent in its place.
@@ -94,6 +146,7 @@ impl Worker {
             }
         };
         match transport {
+            Transport::None => {}
             Transport::Udp(_) if bytes.is_empty() => {}
             Transport::Udp(_) => message(&mut receipt, bytes),
             Transport::Tcp { partial, .. } => {
@@ -119,10 +172,17 @@ impl Worker {
                         Ok(Some(ClientEvent::Message(_, payload))) => message(&mut receipt, &payload),
                         Ok(Some(ClientEvent::Upgraded)) => {
                             if let Stage::Upgrading(since) = *stage {
-                                receipt.recorder.upgrade.record(now - since);
+                                if !receipt.shared.plan.churn || is_measured {
+                                    receipt.recorder.upgrade.record(now - since);
+                                }
                                 self.opening -= 1;
                             }
                             *stage = Stage::Open;
+                            is_upgraded = true;
+                            // Whatever has come with the answer stays unread.
+                            if receipt.shared.plan.is_slow(*id) {
+                                break;
+                            }
                         }
                         Ok(Some(ClientEvent::Rejected(rejection))) => {
                             end = Some(End::Refused(format!("{} {}", rejection.status, rejection.reason)));
@@ -137,10 +197,15 @@ impl Worker {
             }
         }
         let completed = receipt.completed;
+        let is_answered = *answered > answered_before;
         if let Some(slice) = slice {
             self.recorder.slices[slice] += self.recorder.messages - counted_before;
         }
         match end {
+            None if is_upgraded => self.say_something(index),
+            None if is_answered && self.shared.plan.churn => self.close(index),
+            // The server has answered the close of a connection that has done its work, and will end it.
+            Some(End::Failed(_)) if self.lines[index].stage == Stage::Closing => {}
             None => {}
             Some(End::Refused(kind)) => self.refused(index, kind),
             Some(End::Failed(kind)) => self.gone(index, kind),
@@ -150,17 +215,33 @@ impl Worker {
         }
     }
 
+    /// A connection that comes and goes has done its work. The server is to close it first, so that the minute for which the address stays
+    /// taken afterwards is spent on its side, where it takes no port.
+    fn close(&mut self, index: usize) {
+        let line = &mut self.lines[index];
+        line.failures = 0;
+        line.stage = Stage::Closing;
+        line.say_goodbye();
+        self.flush(index);
+        self.lines[index].finish_sending();
+    }
+
     /// The server answered with something else than an upgrade.
     fn refused(&mut self, index: usize, kind: String) {
         self.recorder.refusal(kind);
+        self.lines[index].failures += 1;
         self.end(index);
     }
 
     /// The connection failed or ended before its time.
     pub(super) fn gone(&mut self, index: usize, kind: String) {
+        if self.lines[index].stage == Stage::Closing {
+            return self.end(index);
+        }
+        self.lines[index].failures += 1;
         if !self.is_judged {
             let kind = match self.lines[index].stage {
-                Stage::Open | Stage::Gone => kind,
+                Stage::Open | Stage::Closing | Stage::Gone => kind,
                 Stage::Connecting(_) => format!("connecting: {kind}"),
                 Stage::Upgrading(_) => format!("upgrading: {kind}"),
             };
@@ -177,16 +258,26 @@ impl Worker {
         let line = &mut self.lines[index];
         match std::mem::replace(&mut line.stage, Stage::Gone) {
             Stage::Connecting(_) | Stage::Upgrading(_) => self.opening -= 1,
+            // The place of one that comes and goes stays, and nobody waits for one that does not read.
+            Stage::Open if self.shared.plan.churn || self.shared.plan.is_slow(line.id) => {}
             Stage::Open => {
                 self.shared.open.fetch_sub(usize::from(self.is_counted_open), Ordering::SeqCst);
                 if self.has_begun {
                     self.shared.board.receiver_has_gone();
                 }
             }
-            Stage::Gone => {}
+            Stage::Closing | Stage::Gone => {}
         }
         line.hang_up(self.poll.registry());
+        self.vacate(index);
     }
+}
+
+/// A message that was waited for.
+struct Message {
+    number: u64,
+    /// From when it counts.
+    sent_ns: u64,
 }
 
 /// One read's worth of messages.
@@ -203,8 +294,8 @@ struct Receipt<'a> {
 }
 
 impl Receipt<'_> {
-    /// Verifies one message on connection `id`, which has sent `sent`. Its number, if it is one that was waited for.
-    fn message(&mut self, id: u32, sent: u64, sequence: &mut Sequence, payload: &[u8]) -> Option<u64> {
+    /// Verifies one message on connection `id`, which has sent `sent`. The message, if it is one that was waited for.
+    fn message(&mut self, id: u32, sent: u64, sequence: &mut Sequence, payload: &[u8]) -> Option<Message> {
         if !self.is_counted {
             return None;
         }
@@ -213,12 +304,13 @@ impl Receipt<'_> {
         // Everybody hears connection 0 in a broadcast, and only itself in an echo.
         let (sender, sent) =
             if mechanism.is_broadcast() { (0, self.shared.board.published()) } else { (id, sent) };
-        let stamp = Stamp::verify(payload, self.shared.plan.payload_bytes)
+        let stamp = Stamp::verify(payload, self.shared.plan.payload_bytes, sequence.next(), self.now)
             .filter(|stamp| stamp.connection == sender && stamp.sequence < sent);
         let Some(stamp) = stamp else {
             self.recorder.corrupted += 1;
             // A connection keeps the order, so this was the next one. A datagram may have been any.
-            return (!mechanism.is_datagram()).then(|| sequence.arrived_unreadable());
+            let number = || Message { number: sequence.arrived_unreadable(), sent_ns: self.now };
+            return (!mechanism.is_datagram()).then(number);
         };
         match sequence.arrived(stamp.sequence) {
             Arrival::Duplicate => {
@@ -235,14 +327,20 @@ impl Receipt<'_> {
         if !mechanism.is_broadcast() {
             self.recorder.in_flight_ns += self.within_window(stamp.sent_ns);
         }
-        if mechanism.is_broadcast() && self.shared.board.received(stamp.sequence) {
-            self.completed = true;
-            self.recorder.in_flight_ns += self.within_window(stamp.sent_ns);
-            if self.is_measured {
-                self.recorder.last_receiver.record(elapsed);
+        if mechanism.is_broadcast() {
+            let received = self.shared.board.received(stamp.sequence);
+            if received.is_first && self.is_measured {
+                self.recorder.first_receiver.record(elapsed);
+            }
+            if received.is_last {
+                self.completed = true;
+                self.recorder.in_flight_ns += self.within_window(stamp.sent_ns);
+                if self.is_measured {
+                    self.recorder.last_receiver.record(elapsed);
+                }
             }
         }
-        Some(stamp.sequence)
+        Some(Message { number: stamp.sequence, sent_ns: stamp.sent_ns })
     }
 
     /// For how long of the window a message was under way that was sent at `sent_ns` and has come now.
@@ -250,7 +348,7 @@ impl Receipt<'_> {
         self.window.map_or(0, |window| window.overlap(sent_ns, self.now))
     }
 
-    /// In an open loop the time of sending may be later than the due time that the message carries.
+    /// In an open loop, what a client would have measured that sends at `sent_ns`, because it waits for the answer to the message before.
     fn record_uncorrected(&mut self, sent_ns: u64) {
         if self.is_measured && self.shared.plan.rate_per_s.is_some() {
             self.recorder.uncorrected.record(self.now.saturating_sub(sent_ns));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 
-use super::{LOOK_UP, Window, Worker};
+use super::{LOOK_UP, Shared, Window, Worker};
 use crate::connect;
 use crate::line::Stage;
 use crate::plan::Mechanism;
@@ -39,8 +39,20 @@ impl Worker {
         if is_broadcast {
             return self.publish_more();
         }
-        for index in 0..self.lines.len() {
+        if self.shared.plan.churn {
+            return self.fill_vacant();
+        }
+        for place in 0..self.talkers.len() {
+            let index = self.talkers[place];
             self.refill(index);
+            self.flush(index);
+        }
+    }
+
+    /// The one message of a connection that comes and goes. It counts from when the connection was begun.
+    pub(super) fn say_something(&mut self, index: usize) {
+        if self.shared.plan.churn {
+            self.send(index, self.lines[index].since_ns);
             self.flush(index);
         }
     }
@@ -87,7 +99,11 @@ impl Worker {
     /// Sends in a closed loop as many messages on a connection as may be in flight.
     pub(super) fn refill(&mut self, index: usize) {
         let is_closed_loop = self.shared.plan.rate_per_s.is_none();
-        if !is_closed_loop || !self.is_sending() || self.shared.target.mechanism.is_broadcast() {
+        let Shared { plan, target, .. } = &*self.shared;
+        if !is_closed_loop || !self.is_sending() || target.mechanism.is_broadcast() || plan.churn {
+            return;
+        }
+        if !plan.is_active(self.lines[index].id) {
             return;
         }
         let depth = self.shared.plan.depth as u64;
@@ -133,10 +149,17 @@ impl Worker {
     pub(super) fn time_out(&mut self, now: u64) {
         let patience = self.shared.plan.patience.as_nanos() as u64;
         let mechanism = self.shared.target.mechanism;
-        if self.opening > 0 {
+        let is_churn = self.shared.plan.churn;
+        if self.opening > 0 || is_churn {
             for index in 0..self.lines.len() {
+                if self.lines[index].stage == Stage::Closing
+                    && now.saturating_sub(self.lines[index].since_ns) > 2 * patience
+                {
+                    // It has done its work; that the server does not end it is not held against it.
+                    self.end(index);
+                }
                 if let Stage::Connecting(since) | Stage::Upgrading(since) = self.lines[index].stage
-                    && now - since > 2 * patience
+                    && now.saturating_sub(since) > 2 * patience
                 {
                     self.gone(index, format!("no answer within {:?}", 2 * self.shared.plan.patience));
                 }
@@ -169,7 +192,12 @@ impl Worker {
     pub(super) fn is_waiting(&self) -> bool {
         match self.shared.target.mechanism.is_broadcast() {
             true => self.shared.board.in_flight() > 0,
-            false => self.lines.iter().any(|line| line.stage == Stage::Open && line.in_flight() > 0),
+            false => self.lines.iter().any(|line| match line.stage {
+                Stage::Open => line.in_flight() > 0,
+                // Of connections that come and go, those that are on their way.
+                Stage::Connecting(_) | Stage::Upgrading(_) | Stage::Closing => true,
+                Stage::Gone => false,
+            }),
         }
     }
 
@@ -181,9 +209,13 @@ impl Worker {
         }
         let published = self.shared.board.published();
         for line in &self.lines {
+            if line.heard > 0 {
+                self.recorder.fairness.add(line.waited_ns as f64 / line.heard as f64);
+            }
             self.recorder.lost += match self.shared.target.mechanism.is_broadcast() {
-                // Who has left was promised nothing more; that it left is counted by itself.
-                true if line.stage == Stage::Gone => 0,
+                // Who has left was promised nothing more; that it left is counted by itself. Who does not read has not lost
+                // anything either.
+                true if line.stage == Stage::Gone || self.shared.plan.is_slow(line.id) => 0,
                 true => line.sequence.lost(published),
                 false => line.sequence.lost(line.sent),
             };
@@ -205,16 +237,15 @@ impl Worker {
         self.window.is_some_and(|window| window.contains(self.now))
     }
 
-    fn is_sending(&self) -> bool {
+    pub(super) fn is_sending(&self) -> bool {
         self.has_begun && self.window.is_none_or(|window| self.now < window.close_ns)
     }
 
-    /// Sends a message that counts from `sent_ns`. An open loop remembers when it was really sent.
+    /// Sends a message that counts from `sent_ns`. Of datagrams it is remembered when they were sent.
     fn send(&mut self, index: usize, sent_ns: u64) {
         let payload_bytes = self.shared.plan.payload_bytes;
         let mechanism = self.shared.target.mechanism;
-        let is_open_loop = self.shared.plan.rate_per_s.is_some();
-        if mechanism == Mechanism::UdpEcho || is_open_loop && mechanism.is_answered() {
+        if mechanism == Mechanism::UdpEcho {
             let line = &mut self.lines[index];
             line.under_way.push_back((line.sent, self.now));
         }
@@ -239,11 +270,11 @@ impl Worker {
 
     /// The open connection whose turn it is in an open loop.
     fn next_in_turn(&mut self) -> Option<usize> {
-        let count = self.lines.len();
-        let place =
-            (self.turn..self.turn + count).find(|turn| self.lines[turn % count].stage == Stage::Open)?;
+        let count = self.talkers.len();
+        let is_open = |turn: &usize| self.lines[self.talkers[turn % count]].stage == Stage::Open;
+        let place = (self.turn..self.turn + count).find(is_open)?;
         self.turn = place;
-        Some(place % count)
+        Some(self.talkers[place % count])
     }
 
     /// Whether connection 0 may publish one more, with `depth` under way at the most.

@@ -1,0 +1,105 @@
+//! What one connection holds, by place: a bar for each model.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+use super::draw::{Draw, Drawn, FAINT, INK, text};
+use crate::format;
+use crate::record::Status;
+use crate::summary::{ExperimentSummary, PerConnection};
+
+const LEFT: i32 = 210;
+const RIGHT: i32 = 1090;
+const TOP: i32 = 170;
+const BOTTOM: i32 = 640;
+
+/// A place that memory is held in, with its colour: those of Okabe and Ito.
+type Part = (&'static str, RGBColor, fn(&PerConnection) -> Option<f64>);
+
+const PARTS: [Part; 5] = [
+    ("allocated by the server", RGBColor(0, 114, 178), |held| held.user_bytes),
+    ("its page tables", RGBColor(86, 180, 233), |held| held.page_tables_bytes),
+    ("kernel stacks", RGBColor(213, 94, 0), |held| held.kernel_stacks_bytes),
+    ("socket buffers", RGBColor(240, 228, 66), |held| held.socket_buffers_bytes),
+    ("objects of the kernel", RGBColor(0, 158, 115), |held| held.slab_bytes),
+];
+
+/// The bars, in reading order.
+pub(super) struct Shares(Vec<Bar>);
+
+struct Bar {
+    name: String,
+    connections: usize,
+    parts: Vec<f64>,
+    is_hollow: bool,
+}
+
+impl Shares {
+    /// Each model at the most connections that it has figures for.
+    pub(super) fn of(summary: &ExperimentSummary) -> Shares {
+        let bar = |model: &str| {
+            let mine = summary
+                .rows
+                .iter()
+                .filter(|row| row.model == model && matches!(row.status, Status::Ok | Status::Doubtful));
+            let row = mine.rev().find(|row| row.per_connection.slab_bytes.is_some())?;
+            // Freed pages of somebody else may outweigh a small part: there is no negative bar.
+            let part = |(_, _, of): &Part| of(&row.per_connection).unwrap_or(0.0).max(0.0);
+            Some(Bar {
+                name: model.to_owned(),
+                connections: row.connections,
+                parts: PARTS.iter().map(part).collect(),
+                is_hollow: row.status != Status::Ok,
+            })
+        };
+        Shares(summary.subjects.iter().filter_map(|subject| bar(&subject.model)).collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Draw for Shares {
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
+        text(area, "What one connection holds", (40, 48), 36, INK, HPos::Left)?;
+        text(area, "bytes per open connection, by place (square-root scale)", (40, 84), 24, INK, HPos::Left)?;
+        let mut x = 40;
+        for (name, colour, _) in PARTS {
+            area.draw(&Rectangle::new([(x, 112), (x + 22, 134)], colour.filled()))?;
+            text(area, name, (x + 30, 123), 20, INK, HPos::Left)?;
+            x += 70 + name.chars().count() as i32 * 9;
+        }
+        let most = self.0.iter().map(|bar| bar.parts.iter().sum::<f64>()).fold(1.0, f64::max);
+        // A process holds a thousand times what a loop's connection does: on a linear scale nothing else would be seen.
+        let at = |bytes: f64| LEFT + ((bytes / most).sqrt() * f64::from(RIGHT - LEFT)).round() as i32;
+        let powers = (0..12).map(|power| 4_f64.powi(power) * 1024.0).filter(|bytes| *bytes <= most);
+        for bytes in powers {
+            let line = vec![(at(bytes), TOP - 6), (at(bytes), BOTTOM)];
+            area.draw(&PathElement::new(line, FAINT.stroke_width(1)))?;
+            text(area, &format::bytes(bytes), (at(bytes), BOTTOM + 20), 20, INK, HPos::Center)?;
+        }
+        let step = (BOTTOM - TOP) / self.0.len().max(1) as i32;
+        for (number, bar) in self.0.iter().enumerate() {
+            let y = TOP + number as i32 * step;
+            let high = (step - 12).clamp(8, 44);
+            let middle = y + high / 2;
+            text(area, &bar.name, (LEFT - 12, middle - 8), 24, INK, HPos::Right)?;
+            let count = format!("at {}", format::count(bar.connections));
+            text(area, &count, (LEFT - 12, middle + 14), 15, INK, HPos::Right)?;
+            let mut sum = 0.0;
+            for (bytes, (_, colour, _)) in bar.parts.iter().zip(PARTS) {
+                let corners = [(at(sum), y), (at(sum + bytes), y + high)];
+                sum += bytes;
+                if *bytes > 0.0 {
+                    area.draw(&Rectangle::new(corners, colour.filled()))?;
+                }
+            }
+            let mark = if bar.is_hollow { " ○" } else { "" };
+            let words = format!("{}{mark}", format::bytes(sum));
+            text(area, &words, (at(sum) + 12, middle), 24, INK, HPos::Left)?;
+        }
+        Ok(())
+    }
+}
