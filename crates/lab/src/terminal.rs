@@ -11,8 +11,6 @@ use crate::summary::ExperimentSummary;
 /// Rows and columns of the picture itself.
 const ROWS: usize = 14;
 const COLUMNS: usize = 56;
-/// Room for the values of the y-axis.
-const LEFT: usize = 10;
 
 /// A line of the picture.
 struct Line {
@@ -94,30 +92,51 @@ fn draw(lines: &[Line], title: &str, figure: Quantity, axis: Axis) -> Option<Str
             canvas[row(*y)][column(*x)] = line.letter;
         }
     }
-    let mut names = vec![Vec::new(); ROWS];
     let mut ends: Vec<(usize, &Line)> =
         lines.iter().filter_map(|line| Some((row(line.points.last()?.1), line))).collect();
     ends.sort_by_key(|(row, _)| *row);
-    for (row, line) in ends {
-        names[row].push(format!("{} {}", line.letter, line.name));
-    }
-    let mut text = format!("{title}\n");
-    for (number, (fields, names)) in canvas.iter().zip(&names).enumerate() {
+    let names = beside(&ends);
+    let value_at = |number: usize| {
         // The ends are values that were measured, and no rounding is to make others of them.
         let y = match number {
             0 => high,
             number if number == ROWS - 1 => low,
             _ => (low.ln() + (ROWS - 1 - number) as f64 / (ROWS - 1) as f64 * (high.ln() - low.ln())).exp(),
         };
-        let value = if number % 4 == 0 || number == ROWS - 1 { figure.unit().show(y) } else { String::new() };
+        let is_shown = number % 4 == 0 || number == ROWS - 1;
+        if is_shown { figure.unit().show(y) } else { String::new() }
+    };
+    let values: Vec<String> = (0..ROWS).map(value_at).collect();
+    let left = values.iter().map(|value| value.chars().count()).max().unwrap_or(0) + 2;
+    let mut text = format!("{title}\n");
+    for ((fields, names), value) in canvas.iter().zip(&names).zip(&values) {
         let fields: String = fields.iter().collect();
-        text += format!("{value:>LEFT$} │{fields} {}", names.join(", ")).trim_end();
+        text += format!("{value:>left$} │{fields} {names}").trim_end();
         text.push('\n');
     }
-    text += &format!("{:>LEFT$} └{}\n", "", "─".repeat(COLUMNS));
-    text += &format!("{:>LEFT$}  {}\n", "", ticks(&xs, axis, column));
-    text += &format!("{:>LEFT$}  {}", "", axis.label());
+    text += &format!("{:>left$} └{}\n", "", "─".repeat(COLUMNS));
+    text += &format!("{:>left$}  {}\n", "", ticks(&xs, axis, column));
+    text += &format!("{:>left$}  {}", "", axis.label());
     Some(text)
+}
+
+/// The names beside the rows in which their lines end, or as near as there is room for one in each; where there are more lines than
+/// rows, several in one.
+fn beside(ends: &[(usize, &Line)]) -> Vec<String> {
+    let mut rows: Vec<usize> = ends.iter().map(|(row, _)| *row).collect();
+    for index in 1..rows.len() {
+        rows[index] = rows[index].max(rows[index - 1] + 1);
+    }
+    let mut last = ROWS;
+    for row in rows.iter_mut().rev() {
+        *row = (*row).min(last.saturating_sub(1));
+        last = *row;
+    }
+    let mut names = vec![Vec::new(); ROWS];
+    for (row, (_, line)) in rows.into_iter().zip(ends) {
+        names[row].push(format!("{} {}", line.letter, line.name));
+    }
+    names.iter().map(|names| names.join(", ")).collect()
 }
 
 /// As many values as fit below the x-axis.
@@ -155,6 +174,24 @@ mod tests {
         assert!(rows.iter().any(|row| row.ends_with("b b model-b")), "{text}");
         assert!(rows.iter().all(|row| row.chars().count() <= 100), "{text}");
         assert!(text.contains("64") && text.ends_with("connections"), "{text}");
+    }
+
+    #[test]
+    fn names_of_lines_that_end_together_stand_below_each_other() {
+        let letters: Vec<char> = ('a'..='h').collect();
+        let lines: Vec<Line> =
+            letters.iter().map(|letter| line(*letter, &[(1.0, 5e9), (64.0, 1e8)])).collect();
+        let text = draw(&lines, "title", Quantity::PayloadPerS, Axis::PayloadBytes).unwrap();
+        for letter in letters {
+            assert_eq!(
+                text.lines().filter(|row| row.contains(&format!("{letter} model-{letter}"))).count(),
+                1,
+                "{text}"
+            );
+        }
+        let axis: Vec<usize> = text.lines().filter_map(|row| row.chars().position(|c| c == '│')).collect();
+        assert!(axis.windows(2).all(|pair| pair[0] == pair[1]), "the axis is straight: {text}");
+        assert!(text.lines().all(|row| row.chars().count() <= 100), "{text}");
     }
 
     #[test]

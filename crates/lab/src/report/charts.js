@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const HEIGHT = 460;
+  const HEIGHT = 500;
   const NARROW = 600;
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
@@ -25,6 +25,26 @@
     if (unit === "share") return `${+(100 * value).toPrecision(3)} %`;
     const [size, name] = (UNITS[unit] || [[1, ""]]).find(([size]) => Math.abs(value) >= size) || [1, ""];
     return `${+(value / size).toPrecision(3)}${name}`;
+  }
+
+  // Round values between two others, about as many as can be read.
+  function splits(low, high, scale, logarithmic) {
+    if (!logarithmic) {
+      const rough = (high - low) / 5;
+      const power = 10 ** Math.floor(Math.log10(rough));
+      const step = [1, 2, 5, 10].map((digit) => digit * power).find((step) => step >= rough);
+      return Array.from({ length: Math.floor(high / step + 1e-9) + 1 }, (_, index) => index * step);
+    }
+    const found = [];
+    if (scale === "binary") {
+      for (let value = 1; value <= high; value *= 4) if (value >= low) found.push(value);
+    }
+    if (found.length > 1) return found;
+    const digits = high / low > 300 ? [1] : high / low > 12 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+      found.push(...digits.map((digit) => digit * 10 ** power).filter((value) => value >= low && value <= high));
+    }
+    return found;
   }
 
   // Where a value of x stands: values that are spread in steps stand at their number.
@@ -182,11 +202,11 @@
     function make() {
       const width = Math.max(280, box.clientWidth);
       const narrow = width < NARROW;
-      const font = `${narrow ? 12 : 16}px system-ui, sans-serif`;
-      scales.textContent = logarithmic ? "logarithmic" : "linear";
+      const font = `${narrow ? 13 : 18}px system-ui, sans-serif`;
+      scales.textContent = logarithmic ? "y: logarithmic" : "y: linear";
       scales.title = "another scale for the y-axis";
       const values = data.lines.flatMap((line, index) => (shown[index] ? line.points : []));
-      const high = Math.max(...values.map((point) => Math.max(point.y, Math.min(point.high, 3 * point.y))), Number.MIN_VALUE);
+      const high = Math.max(...values.map((point) => Math.max(point.y, Math.min(point.high, 3 * point.y))), 0) || 1;
       const low = Math.min(...values.map((point) => point.y).filter((y) => y > 0), high);
       const range = logarithmic ? [low / 1.4, high * 1.4] : [0, high * 1.05];
       const axis = { stroke: ink(), font, labelFont: font, grid: { stroke: rule(), width: 1 }, ticks: { stroke: rule() } };
@@ -224,11 +244,11 @@
           y: { distr: logarithmic ? 3 : 1, log: data.scale === "binary" ? 2 : 10, range: () => range },
         },
         axes: [
-          { ...axis, label: data.x_label, size: narrow ? 36 : 44, grid: { show: false },
+          { ...axis, label: data.x_label, size: narrow ? 30 : 38, labelSize: narrow ? 20 : 28, grid: { show: false },
             splits: () => kept.map(([value]) => value), values: () => kept.map(([, text]) => text),
             filter: (u, splits) => splits },
-          { ...axis, size: narrow ? 58 : 84, values: (u, splits) => splits.map((value) => (value === null ? "" : tick(value, data.unit))),
-            space: 34 },
+          { ...axis, size: narrow ? 66 : 92, splits: () => splits(range[0], range[1], data.scale, logarithmic),
+            filter: (u, splits) => splits, values: (u, splits) => splits.map((value) => tick(value, data.unit)) },
         ],
         hooks: { draw: [points], setCursor: [hover] },
       };

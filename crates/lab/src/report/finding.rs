@@ -208,10 +208,7 @@ fn sentence(summary: &ExperimentSummary, figure: Quantity, per: &str, laws: &[&F
     }
     if !not.is_empty() {
         let law = if is_usl { "the Universal Scalability Law" } else { "a straight line" };
-        parts.push(
-            format!("{} do not follow {law}", and(&not))
-                .replace(" do not", if not.len() == 1 { " does not" } else { " do not" }),
-        );
+        parts.push(format!("{law} does not describe {}", and(&not)));
     }
     let text = parts.join("; ");
     let mut letters = text.chars();

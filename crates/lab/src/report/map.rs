@@ -109,7 +109,8 @@ fn field(summary: &ExperimentSummary, first: &str, model: &str, place: Place) ->
     let (Status::Ok | Status::Doubtful, Some(cpu)) = (row.status, row.server_cpu_ns_per_message) else {
         return Field { text: row.reason.clone().unwrap_or_default(), ..Field::default() };
     };
-    let mark = if row.status == Status::Ok { "" } else { " ○" };
+    // The PNG's font has no hollow circle.
+    let mark = if row.status == Status::Ok { "" } else { " ?" };
     if model == first {
         let text = format!("{}{mark}", format::nanoseconds(cpu.median));
         return Field { text, ratio: None, is_known: true };

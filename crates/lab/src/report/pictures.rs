@@ -114,12 +114,13 @@ impl PictureName {
                  is not in it. With few connections this is mostly the server's own buffers."
             }
             PictureName::MemoryByPlace => {
-                "Lower is better. What one more connection holds at the most connections that a model reached, by place. Buffers and \
-                 objects of the kernel are those of both ends, the client's included."
+                "What one connection holds at the most connections that a model reached: in all on the right, and by place. The bars show shares: a short \
+                 part of a process may be more than all of a loop's connection. Buffers and objects of the kernel are those of both ends, the \
+                 client's included."
             }
             PictureName::Map => {
                 "A field is a model at a number of connections (rows) of which so many talk (columns); its number is CPU time per message \
-                 relative to the model at the top left. ≈: not told apart, round by round."
+                 relative to the model at the top left. ≈: not told apart, round by round; ?: doubtful."
             }
         }
     }
@@ -173,7 +174,10 @@ impl Drawing {
 
     fn is_empty(&self) -> bool {
         match self {
-            Drawing::Chart(chart) => chart.lines.iter().all(|line| line.points.is_empty()),
+            // That nothing was lost, say, is in the table.
+            Drawing::Chart(chart) => {
+                chart.lines.iter().flat_map(|line| &line.points).all(|dot| dot.value.max == 0.0)
+            }
             Drawing::Map(map) => map.is_empty(),
             Drawing::Shares(shares) => shares.is_empty(),
             Drawing::Timeline(_) => false,

@@ -4,10 +4,13 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::draw::{Draw, Drawn, FAINT, INK, text};
+use super::draw::{Draw, Drawn, INK, text};
 use crate::format;
 use crate::record::Status;
 use crate::summary::{ExperimentSummary, PerConnection};
+
+/// Pixels that a number needs.
+const ROOM: i32 = 90;
 
 const LEFT: i32 = 210;
 const RIGHT: i32 = 1090;
@@ -64,41 +67,55 @@ impl Shares {
 impl Draw for Shares {
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn<B> {
         text(area, "What one connection holds", (40, 48), 36, INK, HPos::Left)?;
-        text(area, "bytes per open connection, by place (square-root scale)", (40, 84), 24, INK, HPos::Left)?;
+        text(area, "shares of the bytes per open connection, by place", (40, 84), 24, INK, HPos::Left)?;
         let mut x = 40;
         for (name, colour, _) in PARTS {
             area.draw(&Rectangle::new([(x, 112), (x + 22, 134)], colour.filled()))?;
             text(area, name, (x + 30, 123), 20, INK, HPos::Left)?;
             x += 70 + name.chars().count() as i32 * 9;
         }
-        let most = self.0.iter().map(|bar| bar.parts.iter().sum::<f64>()).fold(1.0, f64::max);
-        // A process holds a thousand times what a loop's connection does: on a linear scale nothing else would be seen.
-        let at = |bytes: f64| LEFT + ((bytes / most).sqrt() * f64::from(RIGHT - LEFT)).round() as i32;
-        let powers = (0..12).map(|power| 4_f64.powi(power) * 1024.0).filter(|bytes| *bytes <= most);
-        for bytes in powers {
-            let line = vec![(at(bytes), TOP - 6), (at(bytes), BOTTOM)];
-            area.draw(&PathElement::new(line, FAINT.stroke_width(1)))?;
-            text(area, &format::bytes(bytes), (at(bytes), BOTTOM + 20), 20, INK, HPos::Center)?;
-        }
         let step = (BOTTOM - TOP) / self.0.len().max(1) as i32;
         for (number, bar) in self.0.iter().enumerate() {
             let y = TOP + number as i32 * step;
-            let high = (step - 12).clamp(8, 44);
+            let high = (step - 12).clamp(8, 52);
             let middle = y + high / 2;
             text(area, &bar.name, (LEFT - 12, middle - 8), 24, INK, HPos::Right)?;
             let count = format!("at {}", format::count(bar.connections));
             text(area, &count, (LEFT - 12, middle + 14), 15, INK, HPos::Right)?;
-            let mut sum = 0.0;
-            for (bytes, (_, colour, _)) in bar.parts.iter().zip(PARTS) {
-                let corners = [(at(sum), y), (at(sum + bytes), y + high)];
-                sum += bytes;
-                if *bytes > 0.0 {
-                    area.draw(&Rectangle::new(corners, colour.filled()))?;
-                }
+            self.draw_bar(area, bar, y, high)?;
+            let mark = if bar.is_hollow { " ?" } else { "" };
+            let words = format!("{}{mark}", format::bytes(bar.parts.iter().sum()));
+            text(area, &words, (RIGHT + 16, middle), 26, INK, HPos::Left)?;
+        }
+        Ok(())
+    }
+}
+
+impl Shares {
+    fn draw_bar<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        bar: &Bar,
+        y: i32,
+        high: i32,
+    ) -> Drawn<B> {
+        let all: f64 = bar.parts.iter().sum::<f64>().max(1.0);
+        let at = |bytes: f64| LEFT + (bytes / all * f64::from(RIGHT - LEFT)).round() as i32;
+        let mut sum = 0.0;
+        for (bytes, (_, colour, _)) in bar.parts.iter().zip(PARTS) {
+            let corners = [(at(sum), y), (at(sum + bytes), y + high)];
+            sum += bytes;
+            if corners[1].0 <= corners[0].0 {
+                continue;
             }
-            let mark = if bar.is_hollow { " ○" } else { "" };
-            let words = format!("{}{mark}", format::bytes(sum));
-            text(area, &words, (at(sum) + 12, middle), 24, INK, HPos::Left)?;
+            area.draw(&Rectangle::new(corners, colour.filled()))?;
+            if corners[1].0 - corners[0].0 > ROOM {
+                // Dark letters on the light colours, light ones on the dark.
+                let is_light = u32::from(colour.0) + u32::from(colour.1) + u32::from(colour.2) > 400;
+                let ink = if is_light { INK } else { WHITE };
+                let middle = ((corners[0].0 + corners[1].0) / 2, y + high / 2);
+                text(area, &format::bytes(*bytes), middle, 20, ink, HPos::Center)?;
+            }
         }
         Ok(())
     }
