@@ -43,7 +43,11 @@ fn only_those_that_are_to_talk_do_and_all_are_open() {
         vec![Answer::Send(message)]
     });
     let report = run(&LoadPlan { active: Some(3), ..plan(address, "/echo") }).unwrap();
-    assert_eq!((report.connections_open, report.active, talkers.load(Ordering::SeqCst)), (8, 3, 3), "{report}");
+    assert_eq!(
+        (report.connections_open, report.active, talkers.load(Ordering::SeqCst)),
+        (8, 3, 3),
+        "{report}"
+    );
     assert!(report.messages > 0 && damage(&report) == 0 && report.exit_status() == 0, "{report}");
     let in_flight = report.in_flight_ns as f64 / report.window_ns as f64;
     assert!((in_flight / 3.0 - 1.0).abs() < 0.05, "{in_flight} of 3 under way");
@@ -56,7 +60,8 @@ fn only_those_that_are_to_talk_do_and_all_are_open() {
 
 #[test]
 fn nobody_needs_to_talk() {
-    let silent = LoadPlan { active: Some(0), warmup_limit: Some(Duration::from_secs(1)), ..plan(echo(), "/echo") };
+    let silent =
+        LoadPlan { active: Some(0), warmup_limit: Some(Duration::from_secs(1)), ..plan(echo(), "/echo") };
     let report = run(&silent).unwrap();
     assert_eq!((report.connections_open, report.messages, report.exit_status()), (8, 0, 0), "{report}");
     assert!(report.window_ns >= 300_000_000 && !report.ended_early, "{report}");
@@ -121,7 +126,10 @@ fn strict_broadcast_server() -> SocketAddr {
                 let (writing, ending) = (stream.try_clone().unwrap(), stream.try_clone().unwrap());
                 let Ok(mut socket) = tungstenite::accept(stream) else { return };
                 writing.set_write_timeout(Some(Duration::from_millis(5))).unwrap();
-                receivers.lock().unwrap().push((ending, WebSocket::from_raw_socket(writing, Role::Server, None)));
+                receivers
+                    .lock()
+                    .unwrap()
+                    .push((ending, WebSocket::from_raw_socket(writing, Role::Server, None)));
                 while let Ok(message) = socket.read() {
                     if !message.is_binary() {
                         continue;

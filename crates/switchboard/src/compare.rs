@@ -1,6 +1,7 @@
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use switchboard_lab::{CompareOptions, Gate, compare};
+use switchboard_lab::{CompareOptions, Gate, compare, report};
 
 use crate::Failure;
 
@@ -23,12 +24,20 @@ pub(crate) struct Args {
     /// Compare times as they were measured, without allowing for the speed of the machine
     #[arg(long)]
     raw_times: bool,
+    /// Draw the main curve of both in one picture, FILE.svg or FILE.png
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
     /// Print the comparison as one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let folder = |side: &str| PathBuf::from(side.rsplit_once(':').map_or(side, |(dir, _)| dir));
+    let is_whole = |side: &str| std::path::Path::new(side).is_dir();
+    let sides =
+        [&args.a, &args.b].map(|side| if is_whole(side) { PathBuf::from(side) } else { folder(side) });
+    let (picture, models) = (args.picture, args.models.clone());
     let options = CompareOptions {
         a: args.a,
         b: args.b,
@@ -38,6 +47,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         raw_times: args.raw_times,
     };
     let comparison = compare(&options).map_err(|error| Failure::new(error.exit_status(), error))?;
+    if let Some(file) = &picture {
+        let [a, b] = &sides;
+        let b = if b.as_os_str().is_empty() { a } else { b };
+        report::draw_two(a, b, models.as_deref(), file).map_err(|error| Failure::new(1, error))?;
+    }
     if args.json {
         let text = serde_json::to_string_pretty(&comparison).map_err(|error| Failure::new(1, error))?;
         println!("{text}");

@@ -20,6 +20,7 @@ mod timeline;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use draw::Draw;
 use page::Part;
 use pictures::Picture;
 pub use pictures::PictureName;
@@ -94,6 +95,38 @@ pub fn write(dir: &Path, formats: &[Format]) -> Result<Vec<PathBuf>, ReportError
     let names: Vec<String> = findings.draw_into(dir, dir, formats)?;
     renew(dir, &names)?;
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+/// Draws the main curve of two results folders in one picture, as SVG or PNG by the ending of its name: A thick, B thin and dashed.
+///
+/// # Errors
+/// A folder holds no run, the two vary different things, or the picture cannot be written.
+pub fn draw_two(a: &Path, b: &Path, models: Option<&[String]>, to: &Path) -> Result<(), ReportError> {
+    let (first, second) = (Findings::read(a)?, Findings::read(b)?);
+    if first.plan.axes.x.axis != second.plan.axes.x.axis {
+        let [one, other] = [&first, &second].map(|findings| findings.plan.axes.label());
+        return Err(ReportError::Draw(format!("one varies {one}, the other {other}")));
+    }
+    let name = first.plan.pictures.iter().copied().find(|name| name.has_lines());
+    let name = name.ok_or_else(|| ReportError::Draw("neither has a picture with lines".to_owned()))?;
+    let mut chart = pictures::chart(&first.summary, name);
+    let theirs = pictures::chart(&second.summary, name);
+    let is_main = |line: &chart::Line| line.variant.is_none() && !line.points.is_empty();
+    let is_wanted = |line: &chart::Line| models.is_none_or(|models| models.contains(&line.model));
+    let theirs =
+        theirs.lines.into_iter().filter(is_main).map(|line| chart::Line { variant: Some("B"), ..line });
+    chart.lines.retain(is_main);
+    chart.lines.extend(theirs);
+    chart.lines.retain(is_wanted);
+    let folder =
+        |dir: &Path| dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    chart.y_label = format!("thick A: {}; dashed B: {}", folder(a), folder(b));
+    let bytes = match to.extension().and_then(|ending| ending.to_str()) {
+        Some("png") => chart.png()?,
+        Some("svg") => chart.svg()?.into_bytes(),
+        _ => return Err(ReportError::Draw(format!("{}: the ending must be .svg or .png", to.display()))),
+    };
+    write_whole(to, &bytes).map_err(|source| ReportError::File { path: to.to_owned(), source })
 }
 
 /// Makes the page of a folder of several experiments, whose own reports are there. Returns its path.

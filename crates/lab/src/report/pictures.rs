@@ -67,6 +67,11 @@ impl PictureName {
         }
     }
 
+    /// Whether it shows figures along the x-axis.
+    pub(super) fn has_lines(self) -> bool {
+        !matches!(self, PictureName::Map | PictureName::MemoryByPlace)
+    }
+
     /// The file's name, without ending.
     fn file(self) -> String {
         let name = serde_json::to_value(self).unwrap_or_default();
