@@ -3,16 +3,18 @@
 # requires-python = ">=3.10"
 # dependencies = ["matplotlib>=3.8"]
 # ///
-"""Draw one or several results folders against the number of connections.
+"""Draw one or several results folders against what they vary.
 
-Usage: plot.py RESULTS... -o FILE [--y throughput|latency|cpu|memory] [--linear|--log]
+Usage: plot.py RESULTS... -o FILE [--y throughput|latency|cpu|memory|lost] [--linear|--log]
 
-  RESULTS   folders that `switchboard run` made; several are told apart by the style of their lines
+  RESULTS   folders that `switchboard run` made; several are told apart by the style of their lines. All must vary the
+            same, such as the number of connections; an experiment with two axes is drawn by its report alone
   -o FILE   the picture; its ending chooses the format: .png, .svg or .pdf
   --y       throughput  messages (or deliveries) per second: median over rounds, with the range (the default)
             latency     p50 (thin) and p99 (thick), medians over rounds
             cpu         CPU time of the server per message
             memory      memory of the server per connection
+            lost        datagrams that never came back
   --linear, --log
             the y-axis; by default throughput is linear and the others are logarithmic
 
@@ -48,6 +50,21 @@ FIGURES = {
     "latency": ("latency (thin: p50, thick: p99)", "log", [("latency_ns.p50", 1.0), ("latency_ns.p99", 2.5)]),
     "cpu": ("server CPU time per message", "log", [("server_cpu_ns_per_message", 2.5)]),
     "memory": ("server memory per connection", "log", [("memory_bytes_per_connection", 2.5)]),
+    "lost": ("messages lost", "linear", [("lost", 2.5)]),
+}
+
+# What an experiment varies, by its name in run.json: in words, and whether each doubling takes the same room. Where it is
+# None, each value takes the same room, whatever it is.
+AXES = {
+    "connections": ("connections", "log"),
+    "active": ("connections that talk", "log"),
+    "payload_bytes": ("payload, bytes", "log"),
+    "depth": ("messages in flight per connection", "log"),
+    "rate_per_s": ("messages per second offered", "log"),
+    "load": ("offered load, of what the server can do", "linear"),
+    "work_us": ("work per message, µs", None),
+    "slow": ("receivers that do not read", None),
+    "pause_ms": ("server stopped for, ms", None),
 }
 
 
@@ -62,8 +79,24 @@ def style(model: str) -> tuple[str, str]:
     return list(STYLES.values())[total % 6][0], "sD^v"[total % 4]
 
 
-def read_points(folder: pathlib.Path) -> list[dict]:
-    """The points of a folder; damaged lines are named and left out."""
+def read_axis(folder: pathlib.Path) -> str:
+    """What the experiment of a folder varies."""
+    try:
+        plan = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "connections"
+    # Before schema 3 nothing else was varied.
+    axes = plan.get("axes", {})
+    if axes.get("by"):
+        raise Failure(f"{folder}: has two axes; its report has the picture")
+    axis = axes.get("x", {}).get("axis", "connections")
+    if axis not in AXES:
+        raise Failure(f"{folder}: varies {axis}, which this script does not know")
+    return axis
+
+
+def read_points(folder: pathlib.Path, axis: str) -> list[dict]:
+    """The points of a folder with their place `x` on the axis; damaged lines are named and left out."""
     if not folder.is_dir():
         raise Failure(f"{folder}: no such folder")
     file = folder / "points.jsonl"
@@ -75,17 +108,19 @@ def read_points(folder: pathlib.Path) -> list[dict]:
     for number, line in enumerate(lines, start=1):
         try:
             point = json.loads(line)
-            if point["schema"] not in (1, 2):
+            if point["schema"] not in (1, 2, 3):
                 raise ValueError(f"schema {point['schema']} is not known")
-            for key in ("model", "connections", "status"):
+            for key in ("model", "connections", "status", "order"):
                 point[key]
+            # Where nobody is told to be silent, all connections talk.
+            point["x"] = point["connections"] if axis == "active" and point.get(axis) is None else point[axis]
             points.append(point)
         except (ValueError, KeyError, TypeError) as error:
             print(f"{file}:{number}: {error}; line left out", file=sys.stderr)
     if not points:
         raise Failure(f"{file}: no point in it")
     # What was disturbed has been measured twice: the last try counts.
-    last = {(point["model"], point["connections"], point.get("round")): point for point in points}
+    last = {point["order"]: point for point in points}
     return list(last.values())
 
 
@@ -96,22 +131,22 @@ def value(point: dict, path: str) -> float | None:
     return found if isinstance(found, (int, float)) and found > 0 else None
 
 
-def series(points: list[dict], model: str, path: str) -> list[tuple[int, float, float, float, bool]]:
-    """Connections, median, least, greatest, whether it broke; by rising number of connections."""
+def series(points: list[dict], model: str, path: str) -> list[tuple[float, float, float, float, bool]]:
+    """The value of x, median, least, greatest, whether it broke; by rising x."""
     rows = []
     mine = [point for point in points if point["model"] == model and point["status"] != "limit"]
-    for connections in sorted({point["connections"] for point in mine}):
-        here = [point for point in mine if point["connections"] == connections]
+    for x in sorted({point["x"] for point in mine}):
+        here = [point for point in mine if point["x"] == x]
         # Doubtful points stand in only where there is no good one.
         good = [point for point in here if point["status"] == "ok"]
         values = [found for point in good or here if (found := value(point, path)) is not None]
         if values:
             broke = not good or any(point["status"] == "invalid" for point in here)
-            rows.append((connections, statistics.median(values), min(values), max(values), broke))
+            rows.append((x, statistics.median(values), min(values), max(values), broke))
     return rows
 
 
-def draw(runs: list[tuple[str, list[dict]]], figure: str, scale: str | None, file: pathlib.Path) -> None:
+def draw(runs: list[tuple[str, list[dict]]], axis: str, figure: str, scale: str | None, file: pathlib.Path) -> None:
     try:
         import matplotlib
     except ImportError as error:
@@ -124,6 +159,9 @@ def draw(runs: list[tuple[str, list[dict]]], figure: str, scale: str | None, fil
     label, usual_scale, paths = FIGURES[figure]
     plt.rcParams.update({"font.size": 15, "svg.hashsalt": "switchboard"})
     picture, axes = plt.subplots(figsize=(12.8, 7.2), dpi=100)
+    x_label, spread = AXES[axis]
+    steps = sorted({point["x"] for _, points in runs for point in points})
+    place = (lambda x: x) if spread else steps.index
     counts, models, limits = set(), [], {}
     for run, (_, points) in enumerate(runs):
         for model in dict.fromkeys(point["model"] for point in sorted(points, key=lambda point: order(point["model"]))):
@@ -135,26 +173,28 @@ def draw(runs: list[tuple[str, list[dict]]], figure: str, scale: str | None, fil
                     continue
                 if model not in models:
                     models.append(model)
-                x, middle, low, high, broke = zip(*rows)
-                counts.update(x)
+                values, middle, low, high, broke = zip(*rows)
+                counts.update(values)
+                x = [place(value) for value in values]
                 axes.plot(x, middle, line_style, color=colour, linewidth=width, zorder=3)
-                for place in range(len(x)):
-                    face = "white" if broke[place] else colour
-                    axes.plot(x[place], middle[place], marker, color=colour, markerfacecolor=face, markersize=9, zorder=4)
+                for index in range(len(x)):
+                    face = "white" if broke[index] else colour
+                    axes.plot(x[index], middle[index], marker, color=colour, markerfacecolor=face, markersize=9, zorder=4)
                 axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
                 limit = min(
-                    ((point["connections"], point["reason"] or "limit") for point in points if point["model"] == model and point["status"] == "limit"),
+                    ((point["x"], point["reason"] or "limit") for point in points if point["model"] == model and point["status"] == "limit"),
                     default=None,
                 )
                 if limit and path == paths[-1][0]:
                     counts.add(limit[0])
-                    axes.plot([x[-1], limit[0]], [middle[-1]] * 2, ":", color=colour, linewidth=1.5)
-                    axes.plot(limit[0], middle[-1], "x", color=colour, markersize=12, markeredgewidth=3, zorder=5)
+                    axes.plot([x[-1], place(limit[0])], [middle[-1]] * 2, ":", color=colour, linewidth=1.5)
+                    axes.plot(place(limit[0]), middle[-1], "x", color=colour, markersize=12, markeredgewidth=3, zorder=5)
                     limits[model] = limit[1]
     if not models:
         raise Failure(f"nobody has a figure for --y {figure}")
-    axes.set_xscale("log", base=4)
-    axes.set_xticks(sorted(counts), [f"{count:,}" for count in sorted(counts)])
+    if spread == "log":
+        axes.set_xscale("log", base=4)
+    axes.set_xticks([place(count) for count in sorted(counts)], [f"{count:,.12g}" for count in sorted(counts)])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_yscale(scale or usual_scale)
     if (scale or usual_scale) == "linear":
@@ -165,7 +205,7 @@ def draw(runs: list[tuple[str, list[dict]]], figure: str, scale: str | None, fil
         axes.yaxis.set_major_locator(LogLocator(base=4, subs=(1,)) if figure == "memory" else LogLocator(base=10, subs=digits))
         axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: readable(number, figure)))
-    axes.set_xlabel("connections")
+    axes.set_xlabel(x_label)
     axes.set_title(label, loc="left", fontsize=20)
     axes.grid(axis="y", color="#dddddd")
     axes.spines[["top", "right"]].set_visible(False)
@@ -185,7 +225,7 @@ def order(model: str) -> int:
 
 
 def readable(number: float, figure: str) -> str:
-    if figure == "throughput":
+    if figure in ("throughput", "lost"):
         steps, units = 1000, ["", "k", "M"]
     elif figure == "memory":
         steps, units = 1024, [" B", " KiB", " MiB", " GiB"]
@@ -209,8 +249,12 @@ def main() -> int:
     if arguments.file.suffix not in (".png", ".svg", ".pdf"):
         parser.error(f"-o {arguments.file}: the ending must be .png, .svg or .pdf")
     try:
-        runs = [(folder.resolve().name, read_points(folder)) for folder in arguments.results]
-        draw(runs, arguments.y, arguments.scale, arguments.file)
+        axes = {read_axis(folder) for folder in arguments.results}
+        if len(axes) > 1:
+            raise Failure(f"these vary different things: {', '.join(sorted(axes))}")
+        axis = axes.pop()
+        runs = [(folder.resolve().name, read_points(folder, axis)) for folder in arguments.results]
+        draw(runs, axis, arguments.y, arguments.scale, arguments.file)
     except Failure as failure:
         print(f"plot.py: {failure}", file=sys.stderr)
         return 1

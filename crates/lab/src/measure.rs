@@ -14,6 +14,7 @@ use crate::progress::Meter;
 use crate::record::{HISTOGRAMS, Histograms, POINTS, Point, Recorder, Status};
 use crate::setting::Place;
 use crate::trial::Trial;
+use crate::verdict::blank;
 
 /// Disturbed points are tried again for at most this part of the planned time; on a machine that is never quiet a run would
 /// else take twice as long and be no better.
@@ -109,6 +110,13 @@ impl Measurement<'_> {
         meter.point_begins(job);
         let setting = calibration.with_rate(job.setting, &job.model);
         let job = &Job { setting, ..job.clone() };
+        if setting.load.is_some() && setting.rate_per_s.is_none() {
+            // A share of what is not known is nothing that could be offered.
+            let reason = "what this server can do could not be measured at the start of the run".to_owned();
+            let point = Point { attempt, reason: Some(reason), ..blank(self.plan, job) };
+            meter.point_ends(job, &point);
+            return Ok(Some((point, Histograms::default())));
+        }
         let Some((mut point, histograms)) = self.trial.run(job, known)? else { return Ok(None) };
         point.attempt = attempt;
         if point.window_s.is_some() {
@@ -169,7 +177,6 @@ mod tests {
     use crate::experiment::find;
     use crate::machine::Machine;
     use crate::record::{Check, CheckName};
-    use crate::verdict::blank;
 
     fn plan() -> Plan {
         let options = RunOptions {

@@ -13,9 +13,25 @@ use crate::stats::histogram;
 #[derive(Debug, Clone)]
 pub(crate) struct Round {
     pub(crate) point: Point,
-    pub(crate) latency: Option<Histogram<u64>>,
+    pub(crate) latency: Latencies,
     /// See [`Point::uncorrected_ns`].
-    pub(crate) uncorrected: Option<Histogram<u64>>,
+    pub(crate) uncorrected: Latencies,
+}
+
+/// A histogram as the load generator wrote it. It is taken apart only where it is looked at: half a megabyte each, those of a run would
+/// fill the memory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Latencies(Option<String>);
+
+impl Latencies {
+    fn read(text: String) -> Result<Latencies, String> {
+        histogram(&text).map(|_| Latencies(Some(text)))
+    }
+
+    /// `None` if there is none.
+    pub(crate) fn histogram(&self) -> Option<Histogram<u64>> {
+        self.0.as_deref().and_then(|text| histogram(text).ok())
+    }
 }
 
 /// Reads all points of a folder. What is damaged is named and left out.
@@ -31,17 +47,18 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<Round>, Vec<Damaged>)> {
         Err(error) => return Err(error),
     };
     let mut found = HashMap::new();
-    for (number, line) in lines.iter().enumerate() {
-        let uncorrected = line.uncorrected_histogram.as_deref().map(histogram).transpose();
-        match histogram(&line.latency_histogram).and_then(|latency| Ok((latency, uncorrected?))) {
-            Ok(histograms) => drop(found.insert(Key::of_line(line), histograms)),
+    for (number, line) in lines.into_iter().enumerate() {
+        let key = Key::of_line(&line);
+        let uncorrected = line.uncorrected_histogram.map_or(Ok(Latencies::default()), Latencies::read);
+        match Latencies::read(line.latency_histogram).and_then(|latency| Ok((latency, uncorrected?))) {
+            Ok(histograms) => drop(found.insert(key, histograms)),
             Err(reason) => damaged.push(Damaged { file: dir.join(HISTOGRAMS), line: number + 1, reason }),
         }
     }
     let round = |point: Point| {
-        let (latency, uncorrected) =
-            found.remove(&Key::of(&point)).or_else(|| found.remove(&Key::old(&point))).unzip();
-        Round { latency, uncorrected: uncorrected.flatten(), point }
+        let histograms = found.remove(&Key::of(&point)).or_else(|| found.remove(&Key::old(&point)));
+        let (latency, uncorrected) = histograms.unwrap_or_default();
+        Round { latency, uncorrected, point }
     };
     let rounds = points.into_iter().map(round).collect();
     Ok((rounds, damaged))

@@ -325,8 +325,10 @@ impl Row {
             .into_iter()
             .find_map(|status| with(status).first().map(|round| (status, round.point.reason.clone())))?;
         let points: Vec<&Point> = used.iter().map(|round| &round.point).collect();
-        let histograms: Vec<_> = used.iter().filter_map(|round| round.latency.as_ref()).collect();
-        let uncorrected: Vec<_> = used.iter().filter_map(|round| round.uncorrected.as_ref()).collect();
+        let histograms: Vec<_> = used.iter().filter_map(|round| round.latency.histogram()).collect();
+        let uncorrected: Vec<_> = used.iter().filter_map(|round| round.uncorrected.histogram()).collect();
+        let (histograms, uncorrected): (Vec<_>, Vec<_>) =
+            (histograms.iter().collect(), uncorrected.iter().collect());
         let estimate =
             |figure: fn(&Point) -> Option<f64>| Estimate::of(points.iter().filter_map(|point| figure(point)));
         let of =
@@ -399,16 +401,10 @@ fn laws(plan: &Plan, rows: &[Row]) -> Vec<FittedLaw> {
     for Fit { law, figure, per } in &plan.fit {
         for subject in &plan.subjects {
             let mine = rows.iter().filter(|row| row.model == subject.model && row.status == Status::Ok);
-            let mut rounds: BTreeMap<u32, Points> = BTreeMap::new();
-            for row in mine {
-                for (round, point) in &row.each {
-                    if let Some(value) = figure.of_point(point) {
-                        rounds.entry(*round).or_default().push((row.place.x, value));
-                    }
-                }
-            }
-            let rounds: Vec<Points> = rounds.into_values().collect();
-            if let Some(law) = fit(*law, &rounds) {
+            let point = |row: &Row, point: &Point| Some((row.place.x, figure.of_point(point)?));
+            let points: Points =
+                mine.flat_map(|row| row.each.values().filter_map(move |each| point(row, each))).collect();
+            if let Some(law) = fit(*law, &points) {
                 let (model, per) = (subject.model.clone(), per.clone());
                 laws.push(FittedLaw { model, figure: *figure, per, law });
             }

@@ -277,7 +277,7 @@ mod tests {
     use super::*;
     use crate::judge::tests::point;
     use crate::record::Limiter;
-    use crate::rounds::Round;
+    use crate::rounds::{Latencies, Round};
     use crate::setting::{Axes, Axis, Range, Setting};
 
     fn row(model: &str, connections: usize, rates: &[f64]) -> Row {
@@ -290,8 +290,8 @@ mod tests {
                 point.status = Status::Ok;
                 point.limiters = vec![Limiter { name: LimiterName::ServerCpu, evidence: String::new() }];
             }),
-            latency: None,
-            uncorrected: None,
+            latency: Latencies::default(),
+            uncorrected: Latencies::default(),
         };
         let rounds: Vec<Round> = rates.iter().enumerate().map(round).collect();
         let subject =

@@ -195,6 +195,7 @@ fn figures(rounds: &[Round]) -> Examined {
     let mut problems = Vec::new();
     let mut count = 0;
     for Round { point, latency, uncorrected } in rounds {
+        let (latency, uncorrected) = (latency.histogram(), uncorrected.histogram());
         let mut expect = |field: &str, recorded: Option<f64>, derived: Option<f64>| {
             let (Some(recorded), Some(derived)) = (recorded, derived) else { return };
             count += 1;

@@ -80,7 +80,8 @@ impl Figure {
                 point.memory_bytes_per_connection.filter(|_| point.setting.connections >= FEW_CONNECTIONS)
             }
             _ => {
-                round.latency.as_ref().filter(|histogram| !histogram.is_empty()).zip(self.quantile()).map(at)
+                let histogram = round.latency.histogram().filter(|histogram| !histogram.is_empty());
+                histogram.zip(self.quantile()).map(at)
             }
         };
         figure.filter(|figure| figure.is_finite() && *figure > 0.0)
@@ -96,7 +97,7 @@ impl Figure {
     }
 }
 
-fn at((histogram, quantile): (&Histogram<u64>, f64)) -> f64 {
+fn at((histogram, quantile): (Histogram<u64>, f64)) -> f64 {
     histogram.value_at_quantile(quantile) as f64
 }
 

@@ -334,8 +334,9 @@ impl Pair<'_> {
     fn ratio(&self, figure: Figure, is_paired: bool, normalised: bool) -> Option<Ratio> {
         let merged = figure.quantile().and_then(|q| {
             let of = |rounds: &[Round]| {
-                let histograms: Vec<_> = rounds.iter().filter_map(|round| round.latency.as_ref()).collect();
-                quantile(&histograms, q)
+                let histograms: Vec<_> =
+                    rounds.iter().filter_map(|round| round.latency.histogram()).collect();
+                quantile(&histograms.iter().collect::<Vec<_>>(), q)
             };
             Some(of(self.b)?.median / of(self.a)?.median)
         });

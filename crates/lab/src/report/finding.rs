@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::format;
-use crate::quantity::Quantity;
+use crate::quantity::{Quantity, Unit};
 use crate::record::Status;
-use crate::setting::Place;
+use crate::setting::{Axis, Place};
 use crate::stats::{Estimate, LawKind, Ratio};
 use crate::summary::{ExperimentSummary, FittedLaw, Row};
 
@@ -13,38 +13,73 @@ use crate::summary::{ExperimentSummary, FittedLaw, Row};
 const FAR: f64 = 0.3;
 const LITTLE: f64 = 0.8;
 
-/// What follows from the figures: who is best at the far end of the x-axis, and which laws hold.
+/// What follows from the figures: who is best where it matters, what a law says, what was lost.
 pub(super) fn sentences(summary: &ExperimentSummary) -> Vec<String> {
     // Throughput is as much the client's: models are compared by what is the server's alone.
     let figures: Vec<Quantity> =
         summary.figures.iter().copied().filter(|figure| !figure.is_throughput()).collect();
     let main = figures.first().copied().unwrap_or(Quantity::Cpu);
-    let mut sentences = vec![comparison(summary, main)];
+    let mut sentences: Vec<String> = ends(summary, main)
+        .into_iter()
+        .map(|(place, rows)| comparison(summary, main, place, &rows))
+        .collect();
+    if sentences.is_empty() {
+        sentences.push("No two models can be compared: see the table for what each reached.".into());
+    }
     sentences.extend(corrected(summary));
+    sentences.extend(slowed(summary, main));
+    sentences.extend(lost(summary));
     sentences.extend(laws(summary));
     sentences
 }
 
-/// Which models are best and worst by the figure, at the far end of the x-axis that several reach.
-fn comparison(summary: &ExperimentSummary, figure: Quantity) -> String {
-    let Some((place, rows)) = widest_comparison(summary, figure) else {
-        return "No two models can be compared: see the table for what each reached.".into();
-    };
+/// Models with a good figure at one place, the best first.
+type Ranking<'a> = Vec<(&'a Row, Estimate)>;
+
+/// The last place on the x-axis that several models reach; where the way there is the question, the first one before it. Of two axes,
+/// both ends of the last row.
+fn ends(summary: &ExperimentSummary, figure: Quantity) -> Vec<(Place, Ranking<'_>)> {
+    let ranked: Vec<(Place, Ranking<'_>)> = summary
+        .places()
+        .into_iter()
+        .filter_map(|place| Some((place, ranking(summary, figure, place)?)))
+        .collect();
+    let Some((last, _)) = ranked.last() else { return Vec::new() };
+    let (last, axis) = (*last, summary.axes.x.axis);
+    let shows_the_way = summary.axes.by.is_some() || axis == Axis::WorkUs;
+    let first = ranked.iter().find(|(place, _)| place.by == last.by).map(|(place, _)| *place);
+    let wanted = |place: &Place| *place == last || shows_the_way && Some(*place) == first;
+    ranked.into_iter().filter(|(place, _)| wanted(place)).collect()
+}
+
+/// The models with a good figure at a place, the best first; at least two. Those with another protocol or none are not compared.
+fn ranking(summary: &ExperimentSummary, figure: Quantity, place: Place) -> Option<Ranking<'_>> {
+    let is_good =
+        |row: &&Row| row.place == place && row.status == Status::Ok && summary.is_compared(&row.model);
+    let good = summary.rows.iter().filter(is_good).filter_map(|row| Some((row, figure.of(row)?)));
+    let mut rows: Ranking<'_> = good.filter(|(_, value)| value.median > 0.0).collect();
+    rows.sort_by(|one, other| one.1.median.total_cmp(&other.1.median));
+    if figure.is_better_high() {
+        rows.reverse();
+    }
+    (rows.len() >= 2).then_some(rows)
+}
+
+/// Which models are best and worst by the figure at a place.
+fn comparison(summary: &ExperimentSummary, figure: Quantity, place: Place, rows: &Ranking<'_>) -> String {
     let name = figure.name(summary.words());
-    let (least, most) = if figure.is_better_high() { ("most", "least") } else { ("least", "most") };
     let show = |estimate: &Estimate| figure.unit().show(estimate.median);
     let (best, best_figure) = rows[0];
     let (worst, worst_figure) = rows[rows.len() - 1];
     let at = at(summary, place);
-    let took = if figure == Quantity::Cpu { "took the" } else { "had the" };
-    let (low, high) = match figure {
-        Quantity::Cpu => (least.to_owned(), most.to_owned()),
-        _ if figure.is_better_high() => ("highest".to_owned(), "lowest".to_owned()),
-        _ => ("lowest".to_owned(), "highest".to_owned()),
+    let (took, low, high) = match figure {
+        Quantity::Cpu => ("took the", "least", "most"),
+        _ if figure.is_better_high() => ("had the", "highest", "lowest"),
+        _ => ("had the", "lowest", "highest"),
     };
     if summary.rounds < 2 || best.rounds < 2 {
         return format!(
-            "{at}, in one round, {} {took} {low} {name} ({}), {} the {high} ({}). One round says nothing about noise.",
+            "{at}, in one good round, {} {took} {low} {name} ({}), {} the {high} ({}). One round says nothing about noise.",
             best.model,
             show(&best_figure),
             worst.model,
@@ -63,7 +98,7 @@ fn comparison(summary: &ExperimentSummary, figure: Quantity) -> String {
             show(&best_figure)
         ),
     };
-    match worst.ratio_to(best, figure).filter(|_| level.len() < rows.len()) {
+    match worst.ratio_to(best, figure).filter(|ratio| level.len() < rows.len() && !ratio.holds_one()) {
         None => format!("{first}."),
         Some(Ratio { ratio, low, high: top, .. }) => {
             format!(
@@ -81,7 +116,6 @@ fn comparison(summary: &ExperimentSummary, figure: Quantity) -> String {
 
 /// `With 4,096 connections`, `At an offered load of 90 %`
 fn at(summary: &ExperimentSummary, place: Place) -> String {
-    use crate::setting::Axis;
     let axis = summary.axes.x.axis;
     let shown = summary.axes.show(place);
     match axis {
@@ -106,28 +140,6 @@ fn at(summary: &ExperimentSummary, place: Place) -> String {
 
 fn connections(summary: &ExperimentSummary, place: Place) -> String {
     summary.axes.by.as_ref().zip(place.by).map_or_else(String::new, |(by, value)| by.axis.show(value))
-}
-
-/// The models with a good figure at the last place that at least two have one at, the best first. Those with another
-/// protocol or none are not compared.
-fn widest_comparison(
-    summary: &ExperimentSummary,
-    figure: Quantity,
-) -> Option<(Place, Vec<(&Row, Estimate)>)> {
-    summary.places().into_iter().rev().find_map(|place| {
-        let is_good =
-            |row: &&Row| row.place == place && row.status == Status::Ok && summary.is_compared(&row.model);
-        let good = summary.rows.iter().filter(is_good);
-        let mut rows: Vec<(&Row, Estimate)> = good
-            .filter_map(|row| Some((row, figure.of(row)?)))
-            .filter(|(_, value)| value.median > 0.0)
-            .collect();
-        rows.sort_by(|one, other| one.1.median.total_cmp(&other.1.median));
-        if figure.is_better_high() {
-            rows.reverse();
-        }
-        (rows.len() >= 2).then_some((place, rows))
-    })
 }
 
 /// How much of a stall a client would not have seen that waits when the server does, where it is most.
@@ -160,6 +172,63 @@ fn corrected(summary: &ExperimentSummary) -> Option<String> {
     })
 }
 
+/// What receivers that do not read do to the others: the figure with the most of them, relative to that with none.
+fn slowed(summary: &ExperimentSummary, figure: Quantity) -> Option<String> {
+    if summary.axes.x.axis != Axis::Slow {
+        return None;
+    }
+    let places = summary.places();
+    let (first, last) = (*places.first()?, *places.last()?);
+    let (mut moved, mut level) = (Vec::new(), Vec::new());
+    for subject in summary.subjects.iter().filter(|subject| subject.compared) {
+        let good = |place| summary.row(&subject.model, place).filter(|row| row.status == Status::Ok);
+        let Some((before, after)) = good(first).zip(good(last)) else { continue };
+        match after.ratio_to(before, figure) {
+            Some(ratio) if ratio.holds_one() => level.push(subject.model.as_str()),
+            Some(Ratio { ratio, low, high, .. }) => {
+                let [ratio, low, high] = [ratio, low, high].map(factor);
+                moved.push(format!("{} {ratio} times ({low} to {high})", subject.model));
+            }
+            None => {}
+        }
+    }
+    let name = figure.name(summary.words());
+    let beside = format!("{}, of the {name} without any", at(summary, last));
+    let mut parts = Vec::new();
+    if !moved.is_empty() {
+        parts.push(moved.join(", "));
+    }
+    if !level.is_empty() {
+        parts.push(format!("no change can be shown for {}", and(&level)));
+    }
+    (!parts.is_empty()).then(|| format!("{beside}: {}.", parts.join("; ")))
+}
+
+/// What datagrams were lost at the highest load, and up to where none was.
+fn lost(summary: &ExperimentSummary) -> Option<String> {
+    if !summary.figures.contains(&Quantity::Lost) {
+        return None;
+    }
+    let good = |row: &&Row| row.status == Status::Ok && row.lost_share.is_some();
+    let rows: Vec<&Row> = summary.rows.iter().filter(good).collect();
+    let last = rows.last()?;
+    let share = last.lost_share?;
+    let mut text = format!(
+        "{}, {} lost {} of its datagrams",
+        at(summary, last.place),
+        last.model,
+        interval(&share, Quantity::Lost)
+    );
+    let without = rows.iter().take_while(|row| row.lost_share.is_some_and(|share| share.max == 0.0)).last();
+    if let Some(row) = without {
+        text += &match row.place == last.place {
+            true => "; it lost none at any load".to_owned(),
+            false => format!("; up to {} it lost none", summary.axes.show(row.place)),
+        };
+    }
+    Some(text + ".")
+}
+
 /// What the fits say, one sentence for each law and figure.
 fn laws(summary: &ExperimentSummary) -> Vec<String> {
     let mut groups: BTreeMap<(Quantity, &str), Vec<&FittedLaw>> = BTreeMap::new();
@@ -180,17 +249,21 @@ fn sentence(summary: &ExperimentSummary, figure: Quantity, per: &str, laws: &[&F
                     None => {}
                     Some(true) => flat.push(model.as_str()),
                     Some(false) if law.worst > FAR || law.r_squared < LITTLE => not.push(model.as_str()),
-                    Some(false) => holds.push(format!("{model} {}", interval(slope, figure))),
+                    Some(false) => {
+                        let [value, low, high] =
+                            [slope.value, slope.low, slope.high].map(|value| small(value, figure));
+                        holds.push(format!("{model} {value} (95 % interval {low} to {high})"));
+                    }
                 }
             }
             LawKind::Usl => match law.parameter("peak_at") {
                 _ if law.worst > FAR || law.r_squared < LITTLE => not.push(model.as_str()),
-                Some(peak) if peak.low.is_some() => {
-                    let [peak, low, high] = [Some(peak.median), peak.low, peak.high]
-                        .map(|value| format::grouped(value.unwrap_or(0.0).round()));
+                Some(peak) => {
+                    let [peak, low, high] =
+                        [peak.value, peak.low, peak.high].map(|value| format::grouped(value.round()));
                     holds.push(format!("{model} at {peak} ({low} to {high})"));
                 }
-                _ => {}
+                None => {}
             },
         }
     }
@@ -198,7 +271,7 @@ fn sentence(summary: &ExperimentSummary, figure: Quantity, per: &str, laws: &[&F
     let mut parts = Vec::new();
     if !holds.is_empty() {
         parts.push(if is_usl {
-            format!("by the Universal Scalability Law, {name} has its peak for {}", holds.join(", "))
+            format!("by the Universal Scalability Law, {name} have their peak for {}", holds.join(", "))
         } else {
             format!("each {per} adds to the {name}: {}", holds.join(", "))
         });
@@ -233,13 +306,18 @@ fn factor(ratio: f64) -> String {
     }
 }
 
-fn interval(estimate: &Estimate, figure: Quantity) -> String {
-    let show = |value: f64| match value {
-        value if value < 0.0 => format!("−{}", figure.unit().show(-value)),
-        // A slope in nanoseconds may be a few of them.
-        value if figure.unit() == crate::quantity::Unit::Ns && value < 100.0 => format!("{value:.1} ns"),
+/// A coefficient, which may be below nothing, and of nanoseconds only some.
+fn small(value: f64, figure: Quantity) -> String {
+    match value {
+        value if value < 0.0 => format!("−{}", small(-value, figure)),
+        value if figure.unit() == Unit::Ns && value < 10.0 => format!("{value:.2} ns"),
+        value if figure.unit() == Unit::Ns && value < 100.0 => format!("{value:.1} ns"),
         value => figure.unit().show(value),
-    };
+    }
+}
+
+fn interval(estimate: &Estimate, figure: Quantity) -> String {
+    let show = |value: f64| figure.unit().show(value);
     match (estimate.low, estimate.high) {
         (Some(low), Some(high)) => format!(
             "{} (95 % interval {} to {}, {} rounds)",
@@ -249,5 +327,131 @@ fn interval(estimate: &Estimate, figure: Quantity) -> String {
             estimate.rounds
         ),
         _ => show(estimate.median),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::tests::point;
+    use crate::plan::Plan;
+    use crate::record::Point;
+    use crate::rounds::{Latencies, Round};
+    use crate::setting::Setting;
+    use serde_json::{Value, json};
+
+    const NOISE: [f64; 5] = [0.99, 1.01, 1.0, 1.005, 0.995];
+
+    /// Five rounds of some models at some places; `figure` writes what a model does at a place into the point, times the noise of the round.
+    fn summary(
+        experiment: Value,
+        models: &[&str],
+        places: &[f64],
+        figure: impl Fn(&str, f64, f64, &mut Point),
+    ) -> ExperimentSummary {
+        let mechanism = |model: &str| if model == "udp" { "udp-echo" } else { "echo" };
+        let subject = |model: &&str| json!({"model": model, "mechanism": mechanism(model), "compared": true, "ceiling": false});
+        let mut plan = json!({
+            "schema": 3, "experiment": "e", "question": "?", "analysis": "", "effort": "default", "seed": 1,
+            "setting": Setting::default(), "axes": {"x": {"axis": "connections", "values": places}}, "pictures": ["cpu"],
+            "rounds": 5, "warmup_ms": 1, "window_ms": 1000, "subjects": models.iter().map(subject).collect::<Vec<_>>(),
+            "jobs": [], "expected_s": 1.0, "started_at": "", "command": []
+        });
+        for (key, value) in experiment.as_object().unwrap() {
+            plan[key] = value.clone();
+        }
+        let plan: Plan = serde_json::from_value(plan).unwrap();
+        let mut rounds = Vec::new();
+        for (round, noise) in NOISE.iter().enumerate() {
+            for (number, model) in models.iter().enumerate() {
+                for place in places {
+                    let mut point = point(|point| {
+                        (point.model, point.mechanism) = ((*model).into(), mechanism(model).into());
+                        (point.round, point.order, point.status) = (round as u32, rounds.len(), Status::Ok);
+                        point.setting = plan.axes.x.axis.set(plan.setting, *place);
+                        point.lost = Some(0);
+                    });
+                    // No two models have the same noise.
+                    figure(model, *place, NOISE[(round + number) % NOISE.len()] * noise, &mut point);
+                    rounds.push(Round {
+                        point,
+                        latency: Latencies::default(),
+                        uncorrected: Latencies::default(),
+                    });
+                }
+            }
+        }
+        ExperimentSummary::of(&plan, "x".into(), &rounds, &[])
+    }
+
+    #[test]
+    fn a_law_is_said_where_it_holds_flat_where_nothing_can_be_shown_and_broken_where_it_does_not() {
+        let places = [64.0, 256.0, 1024.0, 4096.0];
+        let fit = json!([{"law": "linear", "figure": "cpu", "per": "silent connection"}]);
+        let experiment = json!({"fit": fit});
+        let found = summary(experiment, &["poll", "epoll", "select"], &places, |model, x, noise, point| {
+            let cpu = match model {
+                "poll" => 5000.0 + 14.0 * x,
+                "select" => 5000.0 + x * x / 100.0,
+                _ => 5000.0,
+            };
+            point.server_cpu_ns_per_message = Some(cpu * noise);
+        });
+        let sentences = sentences(&found);
+        let law = sentences.last().unwrap();
+        assert!(
+            law.starts_with("Each silent connection adds to the server CPU per message: poll 1"),
+            "{law}"
+        );
+        assert!(law.contains("no dependence on the number can be shown for epoll"), "{law}");
+        assert!(law.contains("a straight line does not describe select"), "{law}");
+        let first = &sentences[0];
+        assert!(
+            first.starts_with("With 4,096 connections, epoll took the least server CPU per message: "),
+            "{first}"
+        );
+        assert!(
+            first.contains("select took the most") && first.contains("times that of epoll (95 % interval"),
+            "{first}"
+        );
+    }
+
+    #[test]
+    fn where_the_way_is_the_question_both_ends_are_said() {
+        let experiment = json!({"axes": {"x": {"axis": "work_us", "values": [0, 100]}}});
+        let found = summary(experiment, &["threads", "epoll"], &[0.0, 100.0], |model, x, noise, point| {
+            let own = if model == "epoll" { 5000.0 } else { 10_000.0 };
+            point.server_cpu_ns_per_message = Some((own / (1.0 + x) + 1000.0 * x) * noise);
+        });
+        let sentences = sentences(&found);
+        assert!(sentences[0].starts_with("Without any work, epoll took the least"), "{sentences:?}");
+        assert!(sentences[1].starts_with("With 100 µs of work per message, "), "{sentences:?}");
+        assert!(sentences[1].contains("cannot be told apart"), "{sentences:?}");
+    }
+
+    #[test]
+    fn what_slow_readers_do_to_the_others_is_said_with_its_factor() {
+        let experiment = json!({"axes": {"x": {"axis": "slow", "values": [0, 4]}}});
+        let found = summary(experiment, &["threads", "epoll"], &[0.0, 4.0], |model, x, noise, point| {
+            let factor = if model == "threads" { 1.0 + x } else { 1.0 };
+            point.server_cpu_ns_per_message = Some(1000.0 * factor * noise);
+        });
+        let sentence = slowed(&found, Quantity::Cpu).unwrap();
+        assert!(sentence.contains("threads 5.00 times"), "{sentence}");
+        assert!(sentence.contains("no change can be shown for epoll"), "{sentence}");
+    }
+
+    #[test]
+    fn lost_datagrams_are_counted_and_so_is_where_none_was() {
+        let experiment =
+            json!({"axes": {"x": {"axis": "load", "values": [0.5, 0.9, 1.5]}}, "pictures": ["cpu", "lost"]});
+        let found = summary(experiment, &["epoll", "udp"], &[0.5, 0.9, 1.5], |model, x, noise, point| {
+            point.server_cpu_ns_per_message = Some(1000.0 * noise);
+            point.messages = Some(8000);
+            point.lost = Some(if model == "udp" && x > 1.0 { 2000 } else { 0 });
+        });
+        let sentence = lost(&found).unwrap();
+        assert!(sentence.starts_with("At an offered load of 150 %, udp lost 20.0 %"), "{sentence}");
+        assert!(sentence.ends_with("up to 90 % it lost none."), "{sentence}");
     }
 }

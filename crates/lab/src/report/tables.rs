@@ -60,12 +60,9 @@ pub(super) fn laws(summary: &ExperimentSummary) -> Vec<LawRow> {
             (_, "peak_at") => format::grouped(value.round()),
             _ => format!("{value:.2e}"),
         };
-        let parameters = law.parameters.iter().map(|Parameter { name, value }| {
-            let interval = value.low.zip(value.high);
-            let interval = interval.map_or_else(String::new, |(low, high)| {
-                format!(" ({} to {})", show(name, low), show(name, high))
-            });
-            format!("{} {}{interval}", name.replace('_', " "), show(name, value.median))
+        let parameters = law.parameters.iter().map(|Parameter { name, value, low, high }| {
+            let [value, low, high] = [*value, *low, *high].map(|value| show(name, value));
+            format!("{} {value} ({low} to {high})", name.replace('_', " "))
         });
         LawRow {
             model: model.clone(),
