@@ -73,18 +73,15 @@ fn draw(lines: &[Line], title: &str, figure: Quantity, axis: Axis) -> Option<Str
     let row = |y: f64| ROWS - 1 - (part(y.ln(), low.ln(), high.ln()) * (ROWS - 1) as f64).round() as usize;
 
     let mut canvas = vec![vec![' '; COLUMNS]; ROWS];
-    for line in lines {
-        for pair in line.points.windows(2) {
-            let (from, to) = (column(pair[0].0), column(pair[1].0));
-            for at in from + 1..to {
-                let share = (at - from) as f64 / (to - from) as f64;
-                let y = (pair[0].1.ln() + share * (pair[1].1.ln() - pair[0].1.ln())).exp();
-                let field = &mut canvas[row(y)][at];
-                if *field == ' ' {
-                    *field = '·';
-                }
-            }
-        }
+    let between = lines.iter().flat_map(|line| line.points.windows(2)).flat_map(|pair| {
+        let (from, to) = (column(pair[0].0), column(pair[1].0));
+        (from + 1..to).map(move |at| {
+            let share = (at - from) as f64 / (to - from) as f64;
+            (at, (pair[0].1.ln() + share * (pair[1].1.ln() - pair[0].1.ln())).exp())
+        })
+    });
+    for (at, y) in between {
+        canvas[row(y)][at] = '·';
     }
     // Points come last, so that no line hides one.
     for line in lines {
@@ -103,7 +100,7 @@ fn draw(lines: &[Line], title: &str, figure: Quantity, axis: Axis) -> Option<Str
             number if number == ROWS - 1 => low,
             _ => (low.ln() + (ROWS - 1 - number) as f64 / (ROWS - 1) as f64 * (high.ln() - low.ln())).exp(),
         };
-        let is_shown = number % 4 == 0 || number == ROWS - 1;
+        let is_shown = number.is_multiple_of(4) || number == ROWS - 1;
         if is_shown { figure.unit().show(y) } else { String::new() }
     };
     let values: Vec<String> = (0..ROWS).map(value_at).collect();

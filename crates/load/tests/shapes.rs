@@ -113,11 +113,14 @@ fn what_a_waiting_client_would_not_have_seen_is_told_apart() {
     assert!(report.uncorrected_histogram.is_some(), "{report}");
 }
 
+/// A receiver twice: to end the connection, and to write to it.
+type Receiver = (TcpStream, WebSocket<TcpStream>);
+
 /// A broadcast server that closes who cannot keep up.
 fn strict_broadcast_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let receivers: Arc<Mutex<Vec<(TcpStream, WebSocket<TcpStream>)>>> = Arc::default();
+    let receivers: Arc<Mutex<Vec<Receiver>>> = Arc::default();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             stream.set_nodelay(true).unwrap();

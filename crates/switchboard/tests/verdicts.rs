@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use switchboard_lab::{Interrupt, Progress, RunOptions, run};
@@ -12,7 +13,13 @@ const SWITCHBOARD: &str = env!("CARGO_BIN_EXE_switchboard");
 
 /// Runs one point of `epoll` with `program`, and returns the points that were recorded.
 fn points(program: &Path, connections: usize, dir: &Path) -> Vec<Value> {
+    points_of(program, connections, None, dir)
+}
+
+/// The same with a rate that is offered whatever comes back.
+fn points_of(program: &Path, connections: usize, rate_per_s: Option<f64>, dir: &Path) -> Vec<Value> {
     let options = RunOptions {
+        rate_per_s,
         models: Some(vec!["epoll".into()]),
         connections: Some(vec![connections]),
         rounds: Some(1),
@@ -26,6 +33,12 @@ fn points(program: &Path, connections: usize, dir: &Path) -> Vec<Value> {
     run(&options, &Interrupt::new()).unwrap();
     let text = fs::read_to_string(dir.join("points.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Held by each test: what one provokes must not be there in another.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn evidence(point: &Value, name: &str) -> (Option<bool>, String) {
@@ -65,6 +78,7 @@ impl Drop for Neighbours {
 
 #[test]
 fn a_noisy_neighbour_is_named_in_both_tries() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let _neighbours = Neighbours::everywhere();
     let points = points(Path::new(SWITCHBOARD), 4, &folder.path().join("results"));
@@ -79,6 +93,7 @@ fn a_noisy_neighbour_is_named_in_both_tries() {
 
 #[test]
 fn a_server_that_stalls_in_the_window_does_not_pass_for_steady() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     // Two seconds of window after a tenth of warm-up: the server stands still for half a second in the middle.
     let stall = r#"
@@ -97,7 +112,48 @@ fi"#;
 }
 
 #[test]
+fn a_server_that_grows_slower_within_the_window_shows_a_trend() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    // Of every 50 ms the server stands still for a longer and longer part.
+    let slower = r#"
+if [ "$1" = serve ] && [ "$2" = epoll ]; then echo $$ >"$0.pid"; fi
+if [ "$1" = load ] && [ "${2#ws:}" != "$2" ]; then
+    pid=$(cat "$0.pid")
+    (i=0
+    while [ $i -lt 80 ]; do
+        kill -STOP "$pid"; sleep $(printf '0.%04d' $((i * 5)))
+        kill -CONT "$pid"; sleep $(printf '0.%04d' $((500 - i * 5)))
+        i=$((i + 1))
+    done) >/dev/null 2>&1 &
+fi"#;
+    let points = points(&script(folder.path(), slower), 4, &folder.path().join("results"));
+    for point in points {
+        let (holds, evidence) = evidence(&point, "steady");
+        assert_eq!(holds, Some(false), "{evidence}");
+        assert!(evidence.contains("the rate changed by -"), "{evidence}");
+        assert_ne!(point["status"], "ok");
+    }
+}
+
+#[test]
+fn a_client_that_is_too_weak_for_its_schedule_is_told() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("results");
+    let points = points_of(Path::new(SWITCHBOARD), 4, Some(2e7), &dir);
+    for point in points {
+        let (holds, evidence) = evidence(&point, "offered");
+        assert_eq!(holds, Some(false), "{evidence}");
+        assert!(evidence.contains("messages due were sent in time"), "{evidence}");
+        assert_ne!(point["status"], "ok");
+        assert_eq!(point["limiters"][0]["name"], "schedule", "{point}");
+    }
+}
+
+#[test]
 fn why_not_double_is_answered_for_a_busy_server_and_for_an_idle_one() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let names = |connections: usize| -> Vec<String> {
         let dir = folder.path().join(connections.to_string());
