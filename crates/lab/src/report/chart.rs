@@ -167,7 +167,8 @@ fn draw_line<B: DrawingBackend>(area: &DrawingArea<B, Shift>, line: &Line, axes:
     let upper = line.points.iter().map(|dot| at(dot, dot.interval().1));
     let lower = line.points.iter().rev().map(|dot| at(dot, dot.interval().0));
     let band: Vec<(i32, i32)> = upper.chain(lower).collect();
-    if line.points.len() > 1 {
+    // Those of the thin lines would hide the others.
+    if line.points.len() > 1 && line.variant.is_none() {
         area.draw(&Polygon::new(band, style.colour.mix(0.14).filled()))?;
     }
     let middle: Vec<(i32, i32)> = line.points.iter().map(|dot| at(dot, dot.value.median)).collect();

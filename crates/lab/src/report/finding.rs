@@ -58,6 +58,10 @@ fn ranking(summary: &ExperimentSummary, figure: Quantity, place: Place) -> Optio
         |row: &&Row| row.place == place && row.status == Status::Ok && summary.is_compared(&row.model);
     let good = summary.rows.iter().filter(is_good).filter_map(|row| Some((row, figure.of(row)?)));
     let mut rows: Ranking<'_> = good.filter(|(_, value)| value.median > 0.0).collect();
+    // What has one good round beside others with more cannot be compared with them.
+    if rows.iter().filter(|(row, _)| row.rounds > 1).count() > 1 {
+        rows.retain(|(row, _)| row.rounds > 1);
+    }
     rows.sort_by(|one, other| one.1.median.total_cmp(&other.1.median));
     if figure.is_better_high() {
         rows.reverse();
@@ -90,6 +94,13 @@ fn comparison(summary: &ExperimentSummary, figure: Quantity, place: Place, rows:
     let level: Vec<&str> =
         rows.iter().take_while(|(row, _)| is_level(row)).map(|(row, _)| row.model.as_str()).collect();
     let first = match level.as_slice() {
+        several if several.len() == rows.len() => {
+            let (several, rounds) = (and(several), best.rounds);
+            return format!(
+                "{at}, {several} cannot be told apart by the {name} in {rounds} rounds ({} at best).",
+                show(&best_figure)
+            );
+        }
         [] | [_] => format!("{at}, {} {took} {low} {name}: {}", best.model, interval(&best_figure, figure)),
         several => format!(
             "{at}, {} {took} {low} {name} and cannot be told apart in {} rounds ({} at best)",
