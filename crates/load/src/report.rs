@@ -148,7 +148,8 @@ impl LoadReport {
             client_cpu_ns: course.cpu_ns,
             client_cpu: per_ns(course.cpu_ns),
             latency_histogram: total.latency.encoded(),
-            uncorrected_histogram: is_open_loop.then(|| total.uncorrected.encoded()),
+            uncorrected_histogram: (is_open_loop && !mechanism.is_broadcast())
+                .then(|| total.uncorrected.encoded()),
             refused: total.refused,
             errors: total.errors,
         }

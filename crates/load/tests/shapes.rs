@@ -59,6 +59,36 @@ fn only_those_that_are_to_talk_do_and_all_are_open() {
 }
 
 #[test]
+fn a_rate_is_offered_by_those_that_talk_whichever_loop_they_are_in() {
+    // Five of a hundred: all of them are every second loop's.
+    let two_loops = LoadPlan {
+        connections: 100,
+        active: Some(5),
+        threads: 2,
+        rate_per_s: Some(2000.0),
+        ..plan(echo(), "/echo")
+    };
+    let report = run(&two_loops).unwrap();
+    assert_eq!((report.due, damage(&report)), (Some(600), 0), "{report}");
+    assert!(report.sent.unwrap() > 300, "{report}");
+}
+
+#[test]
+fn a_connection_that_is_never_answered_makes_room_for_the_next() {
+    let address = echo_server(|_, _| Vec::new());
+    let deaf = LoadPlan {
+        churn: true,
+        connections: 2,
+        patience: Duration::from_millis(50),
+        ..plan(address, "/echo")
+    };
+    let report = run(&deaf).unwrap();
+    let unanswered: u64 =
+        report.errors.iter().filter(|(kind, _)| kind.contains("no answer")).map(|(_, count)| count).sum();
+    assert!(unanswered >= 2, "{report}");
+}
+
+#[test]
 fn nobody_needs_to_talk() {
     let silent =
         LoadPlan { active: Some(0), warmup_limit: Some(Duration::from_secs(1)), ..plan(echo(), "/echo") };

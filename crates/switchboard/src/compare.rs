@@ -54,9 +54,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     if args.json {
         let text = serde_json::to_string_pretty(&comparison).map_err(|error| Failure::new(1, error))?;
-        println!("{text}");
+        crate::print(format_args!("{text}\n"));
     } else {
-        print!("{comparison}");
+        crate::print(&comparison);
     }
     Ok(ExitCode::from(comparison.exit_status()))
 }

@@ -86,9 +86,9 @@ pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
     let report = switchboard_load::run(&plan).map_err(|error| Failure::new(error.exit_status(), error))?;
     if args.json {
         let line = serde_json::to_string(&report).map_err(|error| Failure::new(1, error))?;
-        println!("{line}");
+        crate::print(format_args!("{line}\n"));
     } else {
-        print!("{report}");
+        crate::print(&report);
     }
     if report.connections_open == 0 && !args.json {
         return Err(Failure::new(1, format!("nothing could connect to {}", args.url)));

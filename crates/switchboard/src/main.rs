@@ -9,6 +9,8 @@ mod run;
 mod serve;
 mod verify;
 
+use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -59,6 +61,12 @@ fn main() -> ExitCode {
         eprintln!("switchboard: {}", failure.message);
         ExitCode::from(failure.status)
     })
+}
+
+/// Writes to stdout. A reader that has seen enough and gone, such as `head`, is no failure.
+pub(crate) fn print(text: impl Display) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = write!(stdout, "{text}").and_then(|()| stdout.flush());
 }
 
 /// Why the command failed, in one line, and its exit status: 1 where the machine or a server failed, 2 where

@@ -18,14 +18,17 @@ pub(crate) fn list(args: &Args) -> Result<ExitCode, Failure> {
     let models: Vec<&Model> = MODELS.iter().filter(|model| args.all || !model.hidden).collect();
     if args.json {
         let text = serde_json::to_string_pretty(&models).map_err(|error| Failure::new(1, error))?;
-        println!("{text}");
+        crate::print(format_args!("{text}\n"));
         return Ok(ExitCode::SUCCESS);
     }
     for model in models {
-        println!("{:<15} {}", model.name, model.about);
-        println!("{:15} waits with {}; a broadcast travels by {}", "", model.waits_with, model.broadcast);
+        crate::print(format_args!("{:<15} {}\n", model.name, model.about));
+        crate::print(format_args!(
+            "{:15} waits with {}; a broadcast travels by {}\n",
+            "", model.waits_with, model.broadcast
+        ));
         for limit in model.limits {
-            println!("{:15} limit: {limit}", "");
+            crate::print(format_args!("{:15} limit: {limit}\n", ""));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -113,9 +113,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let summary = switchboard_lab::run(&options, &interrupt).map_err(failed)?;
     if args.json {
         let text = serde_json::to_string_pretty(&summary).map_err(|error| Failure::new(1, error))?;
-        println!("{text}");
+        crate::print(format_args!("{text}\n"));
     } else {
-        print!("{summary}");
+        crate::print(&summary);
     }
     Ok(ExitCode::from(summary.exit_status()))
 }
@@ -125,7 +125,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let written = report::write(&args.dir, &formats)
         .map_err(|error| Failure::new(1, format!("{}: {error}", args.dir.display())))?;
     for file in written {
-        println!("{}", file.display());
+        crate::print(format_args!("{}\n", file.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! What the command answers to what cannot be meant, and with which exit status.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn switchboard(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_switchboard")).args(arguments).output().unwrap()
@@ -44,4 +44,14 @@ fn what_is_no_results_folder_ends_with_status_1() {
     let output = switchboard(&["verify", dir]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().contains("✗ raw data"));
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    for arguments in [&["models"][..], &["experiments"], &["experiments", "--show", "idle"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
+    }
 }

@@ -30,11 +30,18 @@ impl Worker {
         self.has_begun = true;
         self.now = self.shared.now_ns();
         let is_broadcast = self.shared.target.mechanism.is_broadcast();
-        // In an open loop each worker has its share of the rate; only one publishes.
-        let share = if is_broadcast { 1.0 } else { self.shared.plan.threads as f64 };
-        if !is_broadcast || self.index == 0 {
-            let rate = self.shared.plan.rate_per_s;
-            self.schedule = rate.map(|rate| Schedule::new(start_ns, rate / share));
+        // In an open loop each worker has the share of the rate that its connections have of all that talk; only one publishes.
+        let plan = &self.shared.plan;
+        let share = match is_broadcast {
+            true => f64::from(u8::from(self.index == 0)),
+            false => {
+                let mine = (self.index..plan.connections).step_by(plan.threads);
+                let talking = mine.filter(|id| plan.is_active(*id as u32)).count();
+                talking as f64 / plan.active.unwrap_or(plan.connections).max(1) as f64
+            }
+        };
+        if share > 0.0 {
+            self.schedule = plan.rate_per_s.map(|rate| Schedule::new(start_ns, rate * share));
         }
         if is_broadcast {
             return self.publish_more();
@@ -83,6 +90,11 @@ impl Worker {
                 self.flush(index);
                 self.turn += 1;
             }
+        }
+        // Nobody is left who could send.
+        if !self.shared.target.mechanism.is_broadcast() && self.next_in_turn().is_none() {
+            self.schedule = Some(schedule);
+            return LOOK_UP;
         }
         let left = Duration::from_nanos(schedule.next_ns().saturating_sub(self.shared.now_ns()));
         self.schedule = Some(schedule);
@@ -138,10 +150,7 @@ impl Worker {
         match self.lines[index].flush() {
             Ok(written) if self.is_measured() => self.recorder.bytes_sent += written,
             Ok(_) => {}
-            Err(error) => {
-                self.recorder.error(connect::kind(&error));
-                self.end(index);
-            }
+            Err(error) => self.gone(index, connect::kind(&error)),
         }
     }
 
@@ -152,11 +161,14 @@ impl Worker {
         let is_churn = self.shared.plan.churn;
         if self.opening > 0 || is_churn {
             for index in 0..self.lines.len() {
-                if self.lines[index].stage == Stage::Closing
-                    && now.saturating_sub(self.lines[index].since_ns) > 2 * patience
-                {
+                let is_old = now.saturating_sub(self.lines[index].since_ns) > 2 * patience;
+                match self.lines[index].stage {
                     // It has done its work; that the server does not end it is not held against it.
-                    self.end(index);
+                    Stage::Closing if is_old => self.end(index),
+                    Stage::Open if is_old && is_churn => {
+                        self.gone(index, format!("no answer within {:?}", 2 * self.shared.plan.patience));
+                    }
+                    _ => {}
                 }
                 if let Stage::Connecting(since) | Stage::Upgrading(since) = self.lines[index].stage
                     && now.saturating_sub(since) > 2 * patience
