@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(1, error))?;
         crate::print(format_args!("{text}\n"));
     } else {
-        all.iter().for_each(|verification| crate::print(verification));
+        all.iter().for_each(crate::print);
     }
     Ok(ExitCode::from(u8::from(!all.iter().all(Verification::agrees))))
 }
