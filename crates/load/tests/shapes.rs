@@ -7,9 +7,10 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use servers::{Answer, echo_server, stalling_server, web_server};
+use switchboard_load::trend::trend;
 use switchboard_load::{LoadPlan, LoadReport, run};
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
@@ -199,6 +200,19 @@ fn who_does_not_read_is_not_waited_for_and_its_end_is_no_error() {
     assert!(first.p50 <= last.p50, "{report}");
     let fairness = report.fairness.unwrap();
     assert!((1.0 / 6.0..=1.0).contains(&fairness), "{fairness}");
+}
+
+#[test]
+fn a_server_that_grows_slower_shows_a_trend_in_the_slices_of_the_window() {
+    let begun = Instant::now();
+    // The longer it has lived, the longer it takes for a message, whatever else this machine does.
+    let address = echo_server(move |_, message| {
+        thread::sleep(begun.elapsed() / 200);
+        vec![Answer::Send(message)]
+    });
+    let report = run(&LoadPlan { duration: Duration::from_secs(1), ..plan(address, "/echo") }).unwrap();
+    let trend = trend(&report.slices).unwrap();
+    assert!(trend.is_trend() && trend.change < 0.0, "{trend:?}: {report}");
 }
 
 #[test]

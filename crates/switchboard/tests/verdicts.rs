@@ -112,31 +112,6 @@ fi"#;
 }
 
 #[test]
-fn a_server_that_grows_slower_within_the_window_shows_a_trend() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
-    // Of every 50 ms the server stands still for a longer and longer part.
-    let slower = r#"
-if [ "$1" = serve ] && [ "$2" = epoll ]; then echo $$ >"$0.pid"; fi
-if [ "$1" = load ] && [ "${2#ws:}" != "$2" ]; then
-    pid=$(cat "$0.pid")
-    (i=0
-    while [ $i -lt 80 ]; do
-        kill -STOP "$pid"; sleep $(printf '0.%04d' $((i * 5)))
-        kill -CONT "$pid"; sleep $(printf '0.%04d' $((500 - i * 5)))
-        i=$((i + 1))
-    done) >/dev/null 2>&1 &
-fi"#;
-    let points = points(&script(folder.path(), slower), 4, &folder.path().join("results"));
-    for point in points {
-        let (holds, evidence) = evidence(&point, "steady");
-        assert_eq!(holds, Some(false), "{evidence}");
-        assert!(evidence.contains("the rate changed by -"), "{evidence}");
-        assert_ne!(point["status"], "ok");
-    }
-}
-
-#[test]
 fn a_client_that_is_too_weak_for_its_schedule_is_told() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
