@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use switchboard_proto::{App, LINGER, http};
 
+use crate::crew::Seat;
 use crate::limits::{Limit, RepeatedLog, descriptor_ceiling};
 use crate::{Shutdown, readiness};
 
@@ -28,7 +29,11 @@ const TEND_EVERY: Duration = Duration::from_millis(20);
 /// Takes connections from a listener.
 pub(crate) struct Acceptor {
     listener: TcpListener,
+    /// Connections taken in one turn.
+    pub(crate) batch: usize,
     max_connections: Option<usize>,
+    /// In place of `max_connections`, when several workers share the limit.
+    seat: Option<Seat>,
     /// The first descriptor that is one too many, and the limit that this is.
     ceiling: (RawFd, Limit),
     lingering: Lingering,
@@ -50,7 +55,9 @@ impl Acceptor {
         listener.set_nonblocking(true)?;
         Ok(Acceptor {
             listener,
+            batch: BATCH,
             max_connections: app.max_connections,
+            seat: None,
             ceiling: descriptor_ceiling(watchable),
             lingering: Lingering::default(),
             retry: None,
@@ -58,6 +65,11 @@ impl Acceptor {
             failures: RepeatedLog::default(),
             refusals: RepeatedLog::default(),
         })
+    }
+
+    /// Shares `--max-connections` with other workers. Whoever ends a connection gives its place back.
+    pub(crate) fn share(&mut self, seat: Option<Seat>) {
+        self.seat = seat;
     }
 
     /// Takes what is waiting and gives each connection to `take`; `open` is the number of those open already.
@@ -70,28 +82,49 @@ impl Acceptor {
     ) {
         self.retry = None;
         self.lingering.tend(now);
-        for _ in 0..BATCH {
+        for _ in 0..self.batch {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // It went away before its turn, or a signal came.
                 Err(error) if is_passing(&error) => continue,
-                Err(error) => {
-                    self.failures
-                        .log(now, &format!("cannot accept: {error}; trying again in {TEND_EVERY:?}"));
-                    self.retry = Some(now + TEND_EVERY);
-                    return;
-                }
+                Err(error) => return self.failed(&error, now),
             };
-            match self.limit(&stream, open) {
-                Some(limit) => self.refuse(stream, limit, now),
-                None => match take(stream) {
+            if let Some(stream) = self.admit(stream, open, now) {
+                match take(stream) {
                     Ok(()) => open += 1,
                     Err((stream, limit)) => self.refuse(stream, limit, now),
-                },
+                }
             }
         }
         self.retry = Some(now);
+    }
+
+    /// Lets a connection in that was just accepted, or refuses it.
+    pub(crate) fn admit(&mut self, stream: TcpStream, open: usize, now: Instant) -> Option<TcpStream> {
+        match self.limit(&stream, open) {
+            Some(limit) => {
+                self.refuse(stream, limit, now);
+                None
+            }
+            None => Some(stream),
+        }
+    }
+
+    /// Takes note that accept failed: it is tried again in a while.
+    pub(crate) fn failed(&mut self, error: &std::io::Error, now: Instant) {
+        if !is_passing(error) {
+            self.failures.log(now, &format!("cannot accept: {error}; trying again in {TEND_EVERY:?}"));
+            self.retry = Some(now + TEND_EVERY);
+        }
+    }
+
+    /// Looks after those that were refused, and ends a rest whose time is up.
+    pub(crate) fn tend(&mut self, now: Instant) {
+        self.lingering.tend(now);
+        if self.retry.is_some_and(|retry| retry <= now) {
+            self.retry = None;
+        }
     }
 
     /// Blocks until a connection may be waiting or something else is due. False: the server is to stop.
@@ -129,6 +162,9 @@ impl Acceptor {
         let (ceiling, limit) = self.ceiling;
         if stream.as_raw_fd() >= ceiling {
             return Some(limit);
+        }
+        if let Some(Seat { places, worker }) = &self.seat {
+            return (!places.enter(*worker)).then(|| Limit::MaxConnections(places.max()));
         }
         self.max_connections.filter(|max| open >= *max).map(Limit::MaxConnections)
     }

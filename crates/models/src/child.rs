@@ -14,36 +14,37 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::sys::socket::MsgFlags;
 use switchboard_proto::{App, CloseReason, Event};
 
+use crate::Tally;
 use crate::blocking::{Exchange, Line};
 use crate::limits::Limit;
 use crate::relay::{Packet, Relay};
-use crate::threads::STACK_BYTES;
+use crate::hub::STACK_BYTES;
 
 /// Messages that are taken from the relay at once.
 const BATCH: usize = 64;
 
-/// Serves the connection and ends the process.
-pub(crate) fn run(stream: TcpStream, relay: Relay, app: &Arc<App>) -> ! {
-    let status = match serve(stream, relay, app) {
+/// Serves the connection. Returns the exit status.
+pub(crate) fn run(stream: TcpStream, relay: Relay, app: &Arc<App>) -> i32 {
+    match serve(stream, relay, app) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("a child could not serve its connection: {error}");
             1
         }
-    };
-    // SAFETY: ends the process without running the parent's destructors on our copies of its descriptors.
-    unsafe { libc::_exit(status) }
+    }
 }
 
 fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
     // A parent that was killed cannot tell its children.
     set_pdeathsig(Signal::SIGKILL)?;
     handle_signals()?;
-    close_all_but(stream.as_raw_fd(), relay.as_fd().as_raw_fd());
+    close_all_but([stream.as_raw_fd(), relay.as_fd().as_raw_fd()]);
     let line = Arc::new(Line::new(stream, app)?);
     let mut talk = Talk { line: &line, relay, subscription: None };
     line.serve(&mut talk);
-    talk.relay.send_counts(line.counts())
+    let mut tally = Tally::default();
+    tally.add(line.counts());
+    talk.relay.send_tally(tally)
 }
 
 /// Set by SIGTERM.
@@ -66,15 +67,19 @@ fn handle_signals() -> nix::Result<()> {
     Ok(())
 }
 
-/// Closes what the parent had open: its listener, and its end of every other child's relay.
-fn close_all_but(one: RawFd, other: RawFd) {
-    let (low, high) = (one.min(other) as u32, one.max(other) as u32);
-    for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, u32::MAX)] {
-        if first <= last {
-            // SAFETY: this process ends without running the destructors of whoever owned these (see `run`).
+/// Closes what the parent had open: its listeners, and its end of every other child's relay.
+pub(crate) fn close_all_but<const N: usize>(mut kept: [RawFd; N]) {
+    kept.sort_unstable();
+    let mut first = 3;
+    for last in kept.into_iter().map(|fd| fd as u32).chain([u32::MAX]) {
+        // The last one itself is kept, but for the end of all numbers.
+        let end = if last == u32::MAX { last } else { last.saturating_sub(1) };
+        if first <= end {
+            // SAFETY: this process ends without running the destructors of whoever owned these (see `Parent::make`).
             // An old kernel that does not know the call leaves them open, which only wastes them.
-            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            unsafe { libc::syscall(libc::SYS_close_range, first, end, 0) };
         }
+        first = last.saturating_add(1);
     }
 }
 
@@ -110,7 +115,7 @@ impl Talk<'_> {
         let mut incoming = self.relay.try_clone()?;
         self.relay.send_subscribe()?;
         loop {
-            match incoming.receive(MsgFlags::empty()) {
+            match incoming.next(MsgFlags::empty()) {
                 Ok(Some(Packet::Subscribe)) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => return Err(io::ErrorKind::ConnectionAborted.into()),
@@ -137,7 +142,7 @@ impl Talk<'_> {
 /// Writes what is published to this process's client.
 fn write_messages(line: &Line, relay: &mut Relay, has_ended: &Receiver<()>) {
     loop {
-        match relay.receive(MsgFlags::empty()) {
+        match relay.next(MsgFlags::empty()) {
             Ok(Some(Packet::Message(message))) => line.deliver(&message),
             Ok(Some(_)) => {}
             // The parent has cut us off.
@@ -146,7 +151,7 @@ fn write_messages(line: &Line, relay: &mut Relay, has_ended: &Receiver<()>) {
         }
         // What has gathered in the relay leaves in one write.
         for _ in 0..BATCH {
-            match relay.receive(MsgFlags::MSG_DONTWAIT) {
+            match relay.next(MsgFlags::MSG_DONTWAIT) {
                 Ok(Some(Packet::Message(message))) => line.deliver(&message),
                 _ => break,
             }

@@ -20,17 +20,26 @@ use mio::{Events, Poll, Token};
 use switchboard_proto::App;
 
 use crate::readiness::{self, Interest, Key, Poller, Ready};
-use crate::{Listener, Mechanism, Model, Shutdown, Tally};
+use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
 pub const MODEL: Model = Model {
     name: "epoll",
+    family: Family::Told,
+    after: Some("epoll-level"),
     about: "one loop that is told which connections are ready, edge-triggered",
     waits_with: "epoll_wait(2)",
+    runs_as: "1 process, 1 thread",
+    calls: &["epoll_wait", "recvfrom", "sendto"],
     broadcast: "the loop's own table, no locks",
     serves: Mechanism::SESSION,
     limits: &["one core"],
+    workers: Workers::None,
+    reuses_port: false,
+    busy_polls: true,
     hidden: false,
+    source: include_str!("epoll.rs"),
+    obstacle: Model::no_obstacle,
     serve,
 };
 
@@ -42,13 +51,13 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
 const EVENTS: usize = 1024;
 
 /// Who is watched is known to the kernel.
-struct Epoll {
+pub(crate) struct Epoll {
     poll: Poll,
     events: Events,
 }
 
 impl Epoll {
-    fn new() -> io::Result<Epoll> {
+    pub(crate) fn new() -> io::Result<Epoll> {
         Ok(Epoll { poll: Poll::new()?, events: Events::with_capacity(EVENTS) })
     }
 }

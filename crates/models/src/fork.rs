@@ -20,20 +20,29 @@ use switchboard_proto::App;
 
 use crate::accept::Acceptor;
 use crate::parent::Parent;
-use crate::{Listener, Mechanism, Model, Shutdown, Tally};
+use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
 pub const MODEL: Model = Model {
     name: "fork",
+    family: Family::Process,
+    after: Some("iterative"),
     about: "a process per connection, blocking reads",
     waits_with: "recvfrom(2)",
+    runs_as: "a process for each connection, and one that accepts",
+    calls: &["recvfrom", "sendto"],
     broadcast: "a relay in the parent: socket pairs, two hops",
     serves: Mechanism::SESSION,
     limits: &[
         "processes: ulimit -u and kernel.pid_max",
         "an address space per connection, a fork per accept",
     ],
+    workers: Workers::None,
+    reuses_port: false,
+    busy_polls: false,
     hidden: false,
+    source: include_str!("fork.rs"),
+    obstacle: Model::no_obstacle,
     serve,
 };
 

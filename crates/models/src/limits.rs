@@ -21,6 +21,8 @@ pub(crate) enum Limit {
     Processes,
     /// A thread could not be made, for the same reasons.
     Threads,
+    /// Each connection takes a worker, and there are so many.
+    Workers(usize),
     /// `--max-connections`.
     MaxConnections(usize),
 }
@@ -33,6 +35,7 @@ impl Limit {
             Limit::Descriptors(_) => "descriptors",
             Limit::Processes => "processes",
             Limit::Threads => "threads",
+            Limit::Workers(_) => "workers",
             Limit::MaxConnections(_) => "max-connections",
         }
     }
@@ -55,6 +58,9 @@ impl Limit {
                 "no thread left: see ulimit -u, kernel.threads-max and vm.max_map_count (a thread takes up to 6 mappings); \
                  use epoll, or --max-connections"
                     .into()
+            }
+            Limit::Workers(limit) => {
+                format!("each of {limit} workers has a connection; try again later, or use --workers or a model that needs none")
             }
             Limit::MaxConnections(limit) => {
                 format!("{limit} connections are open, and --max-connections allows no more; try again later")
@@ -83,7 +89,7 @@ pub(crate) fn no_descriptor_left() -> Limit {
     Limit::Descriptors(soft_limit())
 }
 
-fn soft_limit() -> RawFd {
+pub(crate) fn soft_limit() -> RawFd {
     let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     RawFd::try_from(soft).unwrap_or(RawFd::MAX)
 }

@@ -1,4 +1,4 @@
-//! One connection of a loop: reading and writing without blocking.
+//! The socket of one connection of a loop: reading and writing without blocking.
 
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown as Direction, TcpStream};
@@ -12,15 +12,11 @@ use crate::write::write_some;
 /// Full reads that one connection may take in one turn, before the others get theirs.
 const READS_PER_TURN: usize = 16;
 
-/// One connection.
+/// One connection's socket, and what its loop knows of it.
 pub(crate) struct Line {
     pub(crate) stream: TcpStream,
-    pub(crate) session: Session,
     /// What the poller was last told; `None` before it knows this line.
     pub(crate) watched: Option<Interest>,
-    /// The entry in `timers`.
-    pub(crate) timer: Option<Instant>,
-    pub(crate) is_touched: bool,
     /// There may be input that an edge-triggered poller will not report again unless it is asked to.
     pub(crate) has_unread: bool,
     /// Reading or writing failed: nothing more can be done for this peer.
@@ -28,32 +24,60 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn new(stream: TcpStream, session: Session) -> Line {
-        Line {
-            stream,
-            session,
-            watched: None,
-            timer: None,
-            is_touched: false,
-            has_unread: false,
-            is_broken: false,
-        }
+    pub(crate) fn new(stream: TcpStream) -> Line {
+        Line { stream, watched: None, has_unread: false, is_broken: false }
     }
 
     /// Reads until there is no more, the session has enough, or it is somebody else's turn.
+    pub(crate) fn read(
+        &mut self,
+        session: &mut Session,
+        scratch: &mut [u8],
+        is_at_end: bool,
+        now: Instant,
+    ) {
+        self.read_each(session, READS_PER_TURN, scratch, is_at_end, |session, bytes| match bytes {
+            [] => session.receive_eof(now),
+            bytes => session.receive(bytes, now),
+        });
+    }
+
+    /// Reads once, for somebody else to hand it to the session: the bytes, and whether the peer has ended.
+    pub(crate) fn collect(
+        &mut self,
+        session: &mut Session,
+        scratch: &mut [u8],
+        is_at_end: bool,
+    ) -> (Vec<u8>, bool) {
+        let mut collected = (Vec::new(), false);
+        self.read_each(session, 1, scratch, is_at_end, |_, bytes| match bytes {
+            [] => collected.1 = true,
+            bytes => collected.0.extend_from_slice(bytes),
+        });
+        collected
+    }
+
+    /// Reads at most `reads` times and hands each piece to `take`; an empty one is the end.
     ///
     /// A short read means that there is no more, and saves the call that would say so; unless the peer has
     /// ended (`is_at_end`), which only a read of nothing tells.
-    pub(crate) fn read(&mut self, scratch: &mut [u8], is_at_end: bool, now: Instant) {
-        for _ in 0..READS_PER_TURN {
-            if !self.session.wants().read {
+    fn read_each(
+        &mut self,
+        session: &mut Session,
+        reads: usize,
+        scratch: &mut [u8],
+        is_at_end: bool,
+        mut take: impl FnMut(&mut Session, &mut [u8]),
+    ) {
+        for _ in 0..reads {
+            if !session.wants().read {
                 self.has_unread = true;
                 return;
             }
             match self.stream.read(scratch) {
-                Ok(0) => return self.session.receive_eof(now),
+                Ok(0) => return take(session, &mut []),
                 Ok(n) => {
-                    self.session.receive(&mut scratch[..n], now);
+                    take(session, &mut scratch[..n]);
                     if n < scratch.len() && !is_at_end {
                         return;
                     }
@@ -70,8 +94,8 @@ impl Line {
     }
 
     /// Writes as much as the peer takes.
-    pub(crate) fn write(&mut self) {
-        let output = self.session.output();
+    pub(crate) fn write(&mut self, session: &mut Session) {
+        let output = session.output();
         while !output.is_empty() && !self.is_broken {
             match write_some(&self.stream, output) {
                 Ok(()) => {}
@@ -80,7 +104,7 @@ impl Line {
                 Err(_) => self.is_broken = true,
             }
         }
-        if self.session.poll_finish() {
+        if session.poll_finish() {
             // It fails when the peer is gone, and then the next read says so.
             let _ = self.stream.shutdown(Direction::Write);
         }

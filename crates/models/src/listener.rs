@@ -15,6 +15,8 @@ const UDP_RECEIVE_BYTES: usize = 4 << 20;
 pub struct Listener {
     pub(crate) socket: ListenerSocket,
     local_addr: SocketAddr,
+    /// Others may bind the same port: SO_REUSEPORT is set.
+    is_shared: bool,
 }
 
 #[derive(Debug)]
@@ -29,9 +31,18 @@ impl Listener {
     /// # Errors
     /// The system's: the address is in use, not this machine's, or not permitted.
     pub fn bind(model: &Model, address: SocketAddr) -> io::Result<Listener> {
-        let datagrams = model.serves.contains(&Mechanism::UdpEcho);
+        let is_datagram = model.serves.contains(&Mechanism::UdpEcho);
+        let is_shared = model.reuses_port;
+        if is_shared && address.port() != 0 {
+            // Whoever has the port may have it shared too, and then two servers would take turns unnoticed.
+            drop(Listener::open(address, is_datagram, false)?);
+        }
+        Listener::open(address, is_datagram, is_shared)
+    }
+
+    fn open(address: SocketAddr, is_datagram: bool, is_shared: bool) -> io::Result<Listener> {
         let domain = Domain::for_address(address);
-        let socket = if datagrams {
+        let socket = if is_datagram {
             Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?
         } else {
             Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?
@@ -39,23 +50,37 @@ impl Listener {
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
         }
-        if datagrams {
+        if is_shared {
+            socket.set_reuse_port(true)?;
+        }
+        let socket = if is_datagram {
             socket.set_recv_buffer_size(UDP_RECEIVE_BYTES)?;
             socket.bind(&address.into())?;
             let receive_bytes = socket.recv_buffer_size()?;
-            let socket = UdpSocket::from(socket);
-            let local_addr = socket.local_addr()?;
-            return Ok(Listener { socket: ListenerSocket::Udp { socket, receive_bytes }, local_addr });
-        }
-        socket.set_reuse_address(true)?;
-        // Connections inherit this from the listener on Linux: one system call less for each.
-        socket.set_tcp_nodelay(true)?;
-        socket.bind(&address.into())?;
-        let backlog = longest_backlog();
-        socket.listen(backlog)?;
-        let socket = TcpListener::from(socket);
-        let local_addr = socket.local_addr()?;
-        Ok(Listener { socket: ListenerSocket::Tcp { socket, backlog }, local_addr })
+            ListenerSocket::Udp { socket: UdpSocket::from(socket), receive_bytes }
+        } else {
+            socket.set_reuse_address(true)?;
+            // Connections inherit this from the listener on Linux: one system call less for each.
+            socket.set_tcp_nodelay(true)?;
+            socket.bind(&address.into())?;
+            let backlog = longest_backlog();
+            socket.listen(backlog)?;
+            ListenerSocket::Tcp { socket: TcpListener::from(socket), backlog }
+        };
+        let local_addr = match &socket {
+            ListenerSocket::Tcp { socket, .. } => socket.local_addr()?,
+            ListenerSocket::Udp { socket, .. } => socket.local_addr()?,
+        };
+        Ok(Listener { socket, local_addr, is_shared })
+    }
+
+    /// This and others on the same port, `n` in all, among which the kernel spreads what comes (SO_REUSEPORT, socket(7)).
+    pub(crate) fn times(self, n: usize) -> io::Result<Vec<Listener>> {
+        debug_assert!(self.is_shared, "the model says that it reuses the port");
+        let is_datagram = matches!(self.socket, ListenerSocket::Udp { .. });
+        let address = self.local_addr;
+        let others = (1..n).map(|_| Listener::open(address, is_datagram, true));
+        std::iter::once(Ok(self)).chain(others).collect()
     }
 
     /// The address with the real port, where port 0 was asked for.

@@ -1,4 +1,5 @@
-//! The parent of `fork`: it gives each connection to a child, relays what children publish, and buries them.
+//! The parent of other processes: it makes them, relays what they publish, and buries them. In `fork` each has a connection, in
+//! `prefork` each is a worker that has many.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -18,7 +20,7 @@ use slab::Slab;
 use switchboard_proto::{App, Outgoing};
 
 use crate::fork::CHILD_ENDED;
-use crate::limits::{Limit, no_descriptor_left};
+use crate::limits::{Limit, RepeatedLog, no_descriptor_left};
 use crate::relay::{Backlog, Packet, Relay};
 use crate::{Tally, child, readiness};
 
@@ -39,11 +41,26 @@ pub(crate) struct Parent {
     pub(crate) children: Slab<Child>,
     keys: HashMap<Pid, usize>,
     pub(crate) tally: Tally,
+    /// What each worker counted that has ended.
+    pub(crate) buried_workers: Vec<(Pid, Tally)>,
+    is_stopping: bool,
+    deaths: RepeatedLog,
+}
+
+/// What a child is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// One connection. It gets what is published when it asks for it, and is cut off when it falls behind.
+    Connection,
+    /// Many connections. It gets all that is published, and reads it in every turn of its loop.
+    Worker,
 }
 
 /// What the parent knows of a child.
 pub(crate) struct Child {
     pid: Pid,
+    role: Role,
+    tally: Tally,
     relay: Relay,
     is_subscribed: bool,
     backlog: Backlog,
@@ -66,15 +83,42 @@ impl Parent {
             children: Slab::new(),
             keys: HashMap::new(),
             tally: Tally::default(),
+            buried_workers: Vec::new(),
+            is_stopping: false,
+            deaths: RepeatedLog::default(),
         })
     }
 
     /// Gives a connection to a process of its own.
     pub(crate) fn answer(&mut self, stream: TcpStream) -> Result<(), (TcpStream, Limit)> {
-        let Ok((ours, theirs)) = Relay::pair() else { return Err((stream, no_descriptor_left())) };
+        let app = self.app.clone();
+        let mut stream = Some(stream);
+        let made = self.make(Role::Connection, |relay| {
+            child::run(stream.take().expect("it is run once"), relay, &app)
+        });
+        match (made, stream) {
+            (Err(limit), Some(stream)) => Err((stream, limit)),
+            _ => {
+                self.tally.connections += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a child that runs `run`, with its end of the relay, and ends with the status that it returns.
+    pub(crate) fn make(
+        &mut self,
+        role: Role,
+        run: impl FnOnce(Relay) -> i32,
+    ) -> Result<Pid, Limit> {
+        let Ok((ours, theirs)) = Relay::pair() else { return Err(no_descriptor_left()) };
         // SAFETY: the parent has one thread, so the child may use everything that its copy of the memory holds.
         match unsafe { fork() } {
-            Ok(ForkResult::Child) => child::run(stream, theirs, &self.app),
+            Ok(ForkResult::Child) => {
+                let status = run(theirs);
+                // SAFETY: ends the process without running the parent's destructors on our copies of its descriptors.
+                unsafe { libc::_exit(status) }
+            }
             Ok(ForkResult::Parent { child: pid }) => {
                 let watched = EpollFlags::EPOLLIN;
                 let entry = self.children.vacant_entry();
@@ -83,14 +127,25 @@ impl Parent {
                     // Without a relay a child could neither publish nor subscribe.
                     let _ = kill(pid, Signal::SIGKILL);
                 }
-                let backlog = Backlog::default();
-                entry.insert(Child { pid, relay: ours, is_subscribed: false, backlog, watched });
+                entry.insert(Child {
+                    pid,
+                    role,
+                    tally: Tally::default(),
+                    relay: ours,
+                    is_subscribed: role == Role::Worker,
+                    backlog: Backlog::default(),
+                    watched,
+                });
                 self.keys.insert(pid, key);
-                self.tally.connections += 1;
-                Ok(())
+                Ok(pid)
             }
-            Err(_) => Err((stream, Limit::Processes)),
+            Err(_) => Err(Limit::Processes),
         }
+    }
+
+    /// Whether a child is still there.
+    pub(crate) fn has(&self, pid: Pid) -> bool {
+        self.keys.contains_key(&pid)
     }
 
     pub(crate) fn wait(&self, due: Option<Instant>) -> io::Result<Vec<EpollEvent>> {
@@ -127,13 +182,13 @@ impl Parent {
     fn receive(&mut self, key: usize) -> bool {
         for _ in 0..PACKETS_PER_TURN {
             let child = &mut self.children[key];
-            match child.relay.receive(MsgFlags::MSG_DONTWAIT) {
+            match child.relay.next(MsgFlags::MSG_DONTWAIT) {
                 Ok(Some(Packet::Subscribe)) => {
                     // It goes on only when it is answered: who has its upgrade gets all that follows.
                     child.is_subscribed = child.relay.send_subscribe().is_ok();
                 }
                 Ok(Some(Packet::Message(message))) => self.publish(&message),
-                Ok(Some(Packet::Counts(counts))) => self.tally.add(counts),
+                Ok(Some(Packet::Tally(tally))) => child.tally = child.tally.plus(tally),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Ok(None) | Err(_) => {
                     child.is_subscribed = false;
@@ -149,9 +204,12 @@ impl Parent {
     }
 
     fn publish(&mut self, message: &Arc<Outgoing>) {
-        let max_bytes = self.app.max_unsent_bytes;
         let mut behind = Vec::new();
         for (key, child) in self.children.iter_mut().filter(|(_, child)| child.is_subscribed) {
+            let max_bytes = match child.role {
+                Role::Connection => self.app.max_unsent_bytes,
+                Role::Worker => usize::MAX,
+            };
             child.is_subscribed = child.backlog.send(&child.relay, message, max_bytes);
             behind.push(key);
         }
@@ -180,13 +238,21 @@ impl Parent {
             if let Some(key) = self.keys.remove(&pid) {
                 // Its last packets are still there.
                 while self.receive(key) {}
-                self.children.remove(key);
+                let child = self.children.remove(key);
+                self.tally = self.tally.plus(child.tally);
+                if child.role == Role::Worker {
+                    self.buried_workers.push((pid, child.tally));
+                }
+                if !self.is_stopping && status != WaitStatus::Exited(pid, 0) {
+                    self.deaths.log(Instant::now(), &format!("process {pid} has died: {}", fate(status)));
+                }
             }
         }
     }
 
     /// Tells every child to close its connection with 1001, and waits as long as the grace lasts.
     pub(crate) fn say_goodbye(&mut self) -> io::Result<()> {
+        self.is_stopping = true;
         let patience = Instant::now() + self.app.grace + LONGER;
         while !self.children.is_empty() {
             let is_over = Instant::now() >= patience;
@@ -202,5 +268,13 @@ impl Parent {
             }
         }
         Ok(())
+    }
+}
+
+fn fate(status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Exited(_, status) => format!("exit status {status}"),
+        WaitStatus::Signaled(_, signal, _) => signal.to_string(),
+        other => format!("{other:?}"),
     }
 }

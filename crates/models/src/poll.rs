@@ -19,17 +19,26 @@ use nix::poll::{PollFd, PollFlags, poll};
 use switchboard_proto::App;
 
 use crate::readiness::{self, Interest, Key, Poller, Ready};
-use crate::{Listener, Mechanism, Model, Shutdown, Tally};
+use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
 pub const MODEL: Model = Model {
     name: "poll",
+    family: Family::Asking,
+    after: Some("select"),
     about: "one loop that asks about every connection, each time, by a list",
     waits_with: "poll(2)",
+    runs_as: "1 process, 1 thread",
+    calls: &["poll", "recvfrom", "sendto"],
     broadcast: "the loop's own table, no locks",
     serves: Mechanism::SESSION,
     limits: &["each wait costs O(connections)"],
+    workers: Workers::None,
+    reuses_port: false,
+    busy_polls: true,
     hidden: false,
+    source: include_str!("poll.rs"),
+    obstacle: Model::no_obstacle,
     serve,
 };
 

@@ -16,17 +16,26 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 use switchboard_proto::{App, Work};
 
-use crate::{Listener, Mechanism, Model, Shutdown, Tally};
+use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
 pub const MODEL: Model = Model {
     name: "raw",
+    family: Family::Told,
+    after: Some("epoll"),
     about: "plain TCP echo by edge-triggered epoll, no protocol at all: the ceiling",
     waits_with: "epoll_wait(2)",
+    runs_as: "1 process, 1 thread",
+    calls: &["epoll_wait", "recvfrom", "sendto"],
     broadcast: "nothing: it has none",
-    serves: &[Mechanism::TcpEcho],
+    serves: Mechanism::CEILING,
     limits: &["speaks no protocol: only `switchboard load tcp://…` understands it"],
+    workers: Workers::None,
+    reuses_port: false,
+    busy_polls: true,
     hidden: true,
+    source: include_str!("raw.rs"),
+    obstacle: Model::no_obstacle,
     serve,
 };
 

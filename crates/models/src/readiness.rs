@@ -1,9 +1,11 @@
-//! The loop of the models that ask which connections are ready: `select`, `poll` and `epoll`.
+//! The loop of the models that ask which connections are ready, or are told: `spin`, `select`, `poll`, `epoll` and those that have several
+//! of such loops.
 //!
 //! It is all but the waiting. What differs between these models is a [`Poller`]: how the kernel learns what
 //! is to be watched, and how the loop learns what is ready.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,14 +15,25 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use switchboard_proto::App;
 
 use crate::accept::Acceptor;
+use crate::crew::Crew;
+use crate::desk::Desk;
 use crate::table::Table;
 use crate::{Listener, Shutdown, Tally};
 
 /// A connection's place in the table, by which the poller calls it.
 pub(crate) type Key = usize;
 
-const LISTENER: Key = Key::MAX;
+/// The keys of what is no connection.
+pub(crate) const LISTENER: Key = Key::MAX;
 const SHUTDOWN: Key = Key::MAX - 1;
+const CREW: Key = Key::MAX - 2;
+const DESK: Key = Key::MAX - 3;
+
+/// Whether a key is a connection's or the listener's: something that may be read at any time just to see. The others are
+/// readable once there is something to be heard.
+pub(crate) fn may_be_tried(key: Key) -> bool {
+    key < DESK || key == LISTENER
+}
 
 /// What to watch a descriptor for. Errors and the end of a connection are always reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +43,7 @@ pub(crate) struct Interest {
 }
 
 impl Interest {
-    const READ: Interest = Interest { read: true, write: false };
+    pub(crate) const READ: Interest = Interest { read: true, write: false };
 }
 
 /// A descriptor that is ready.
@@ -64,36 +77,53 @@ pub(crate) trait Poller {
 
 /// Serves with one loop on one thread.
 pub(crate) fn serve(
-    mut poller: impl Poller,
+    poller: impl Poller,
     listener: Listener,
     app: &Arc<App>,
     shutdown: &Shutdown,
 ) -> io::Result<Tally> {
-    let mut acceptor = Acceptor::new(listener.into_tcp()?, app, watchable(&poller))?;
-    let mut table = Table::new(app);
+    serve_in(poller, listener.into_tcp()?, app, shutdown, Crew::default(), None)
+}
+
+/// Serves with one loop that is one of several (`crew`), or that has a pool to help it (`desk`).
+pub(crate) fn serve_in(
+    mut poller: impl Poller,
+    listener: TcpListener,
+    app: &Arc<App>,
+    shutdown: &Shutdown,
+    crew: Crew,
+    desk: Option<Desk>,
+) -> io::Result<Tally> {
+    let mut acceptor = Acceptor::new(listener, app, watchable(&poller))?;
+    acceptor.share(crew.seat.clone());
+    let mut table = Table::new(app, crew, desk);
     let mut ready = Vec::new();
     poller.watch(LISTENER, acceptor.as_fd(), Interest::READ)?;
     poller.watch(SHUTDOWN, shutdown.as_fd(), Interest::READ)?;
+    table.watch_aside(CREW, DESK, &mut poller)?;
     let mut is_listening = true;
     let mut is_stopping = false;
     while !is_stopping {
-        let due = earliest(acceptor.poll_timeout(), table.poll_timeout());
+        let due = earliest(acceptor.poll_timeout(), table.roster.poll_timeout());
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-        poller.wait(timeout, &mut ready)?;
+        wait(&mut poller, timeout, app.busy_poll, &mut ready)?;
         let now = Instant::now();
         let mut may_accept = acceptor.poll_timeout().is_some_and(|due| due <= now);
+        let mut is_called = false;
         for event in ready.drain(..) {
             match event.key {
                 LISTENER => may_accept = true,
                 SHUTDOWN => is_stopping = true,
+                CREW => is_called = true,
+                DESK => table.take_back(now, &mut poller)?,
                 _ => table.ready(event, now, &mut poller)?,
             }
         }
+        table.roster.receive_published(is_called, now);
         if may_accept {
-            let open = table.len();
-            // A connection that cannot even be made non-blocking is closed by being dropped.
+            let open = table.roster.len();
             acceptor.accept(open, now, |stream| {
-                let _ = table.insert(stream, now);
+                table.insert(stream, now);
                 Ok(())
             });
         }
@@ -105,7 +135,7 @@ pub(crate) fn serve(
                 false => poller.unwatch(LISTENER, acceptor.as_fd())?,
             }
         }
-        table.expire(now);
+        table.roster.expire(now);
         table.settle(&mut poller)?;
     }
     if is_listening {
@@ -115,7 +145,32 @@ pub(crate) fn serve(
     let refused = acceptor.refused;
     drop(acceptor);
     say_goodbye(&mut poller, &mut table, app)?;
-    Ok(Tally { refused, ..table.tally() })
+    let tally = table.tally();
+    Ok(Tally { refused: tally.refused + refused, ..tally })
+}
+
+/// Waits, and goes on asking for the time of `--busy-poll` before it blocks: to sleep and be woken takes longer than the
+/// answer to one client does.
+pub(crate) fn wait(
+    poller: &mut impl Poller,
+    timeout: Option<Duration>,
+    busy_poll: Duration,
+    ready: &mut Vec<Ready>,
+) -> io::Result<()> {
+    if !busy_poll.is_zero() {
+        let begun = Instant::now();
+        let long_enough = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
+        loop {
+            poller.wait(Some(Duration::ZERO), ready)?;
+            if !ready.is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() >= long_enough {
+                break;
+            }
+        }
+    }
+    poller.wait(timeout, ready)
 }
 
 /// Closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
@@ -123,19 +178,25 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
     let mut now = Instant::now();
     let patience = now + app.grace;
     let mut ready = Vec::new();
-    table.close_all(now);
+    table.roster.close_all(now);
     table.settle(poller)?;
-    while table.len() > 0 && now < patience {
-        let due = earliest(Some(patience), table.poll_timeout());
+    while table.roster.len() > 0 && now < patience {
+        let due = earliest(Some(patience), table.roster.poll_timeout());
         poller.wait(due.map(|due| due.saturating_duration_since(now)), &mut ready)?;
         now = Instant::now();
+        let mut is_called = false;
         for event in ready.drain(..) {
-            table.ready(event, now, poller)?;
+            match event.key {
+                CREW => is_called = true,
+                DESK => table.take_back(now, poller)?,
+                _ => table.ready(event, now, poller)?,
+            }
         }
-        table.expire(now);
+        table.roster.receive_published(is_called, now);
+        table.roster.expire(now);
         table.settle(poller)?;
     }
-    table.hang_up();
+    table.roster.hang_up();
     Ok(())
 }
 
@@ -166,7 +227,7 @@ fn watchable<P: Poller>(_: &P) -> Option<RawFd> {
     P::WATCHABLE
 }
 
-fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         _ => one.or(other),

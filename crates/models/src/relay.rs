@@ -15,7 +15,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, sendmsg, shutdown, socketpair,
 };
-use switchboard_proto::{Counts, Kind, Outgoing};
+use switchboard_proto::{Kind, Outgoing};
+
+use crate::Tally;
+use crate::crew::Elsewhere;
 
 /// Payload of one packet; a longer message takes several.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -25,7 +28,7 @@ const PACKET_BYTES: usize = CHUNK_BYTES + 2;
 
 const SUBSCRIBE: u8 = 1;
 const MESSAGE: u8 = 2;
-const COUNTS: u8 = 3;
+const TALLY: u8 = 3;
 
 const IS_TEXT: u8 = 1;
 const IS_LAST: u8 = 2;
@@ -43,8 +46,8 @@ pub(crate) enum Packet {
     Subscribe,
     /// A message, whole.
     Message(Arc<Outgoing>),
-    /// Upwards: what the session had counted when it ended.
-    Counts(Counts),
+    /// Upwards: what was counted until the end.
+    Tally(Tally),
 }
 
 impl Relay {
@@ -62,7 +65,7 @@ impl Relay {
     }
 
     /// The next packet; `None` when the other side has ended. Blocks unless `flags` say otherwise.
-    pub(crate) fn receive(&mut self, flags: MsgFlags) -> io::Result<Option<Packet>> {
+    pub(crate) fn next(&mut self, flags: MsgFlags) -> io::Result<Option<Packet>> {
         let mut packet = [0; PACKET_BYTES];
         loop {
             let received = match recv(self.socket.as_raw_fd(), &mut packet, flags) {
@@ -80,15 +83,17 @@ impl Relay {
                         return Ok(Some(Packet::Message(Arc::new(Outgoing::new(kind, payload)))));
                     }
                 }
-                [COUNTS, numbers @ ..] => {
+                [TALLY, numbers @ ..] => {
                     let mut numbers =
                         numbers.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes));
                     let mut next = || numbers.next().unwrap_or_default();
-                    return Ok(Some(Packet::Counts(Counts {
+                    return Ok(Some(Packet::Tally(Tally {
+                        connections: next(),
                         messages: next(),
                         bytes: next(),
-                        dropped: next(),
                         refused: next(),
+                        dropped: next(),
+                        truncated: next(),
                     })));
                 }
                 _ => return Ok(None),
@@ -101,10 +106,11 @@ impl Relay {
         self.send(&[&[SUBSCRIBE]], MsgFlags::empty())
     }
 
-    /// Sends what a session has counted. Blocks.
-    pub(crate) fn send_counts(&self, counts: Counts) -> io::Result<()> {
-        let numbers = [counts.messages, counts.bytes, counts.dropped, counts.refused].map(u64::to_ne_bytes);
-        self.send(&[&[COUNTS], numbers.as_flattened()], MsgFlags::empty())
+    /// Sends what was counted. Blocks.
+    pub(crate) fn send_tally(&self, tally: Tally) -> io::Result<()> {
+        let Tally { connections, messages, bytes, refused, dropped, truncated } = tally;
+        let numbers = [connections, messages, bytes, refused, dropped, truncated].map(u64::to_ne_bytes);
+        self.send(&[&[TALLY], numbers.as_flattened()], MsgFlags::empty())
     }
 
     /// Sends a message from `offset` on, and moves `offset` behind what was sent. True when all of it was.
@@ -151,6 +157,26 @@ impl Relay {
 impl AsFd for Relay {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// A worker's way to the others: up to the parent, which sends it to everybody. So all see one order.
+impl Elsewhere for Relay {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn publish(&mut self, message: &Arc<Outgoing>) {
+        // It fails when the parent is gone, which ends this process as well.
+        let _ = self.send_message(message, &mut 0, MsgFlags::empty());
+    }
+
+    fn receive(&mut self, is_called: bool, deliver: &mut dyn FnMut(&Arc<Outgoing>)) {
+        while is_called && let Ok(Some(packet)) = self.next(MsgFlags::MSG_DONTWAIT) {
+            if let Packet::Message(message) = packet {
+                deliver(&message);
+            }
+        }
     }
 }
 

@@ -21,17 +21,26 @@ use switchboard_proto::App;
 
 use crate::limits::FD_SETSIZE;
 use crate::readiness::{self, Interest, Key, Poller, Ready};
-use crate::{Listener, Mechanism, Model, Shutdown, Tally};
+use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
 pub const MODEL: Model = Model {
     name: "select",
+    family: Family::Asking,
+    after: Some("spin"),
     about: "one loop that asks about every connection, each time, by its number",
     waits_with: "select(2)",
+    runs_as: "1 process, 1 thread",
+    calls: &["pselect6", "recvfrom", "sendto"],
     broadcast: "the loop's own table, no locks",
     serves: Mechanism::SESSION,
     limits: &["cannot watch descriptor 1,024 or above (FD_SETSIZE)", "each wait costs O(highest descriptor)"],
+    workers: Workers::None,
+    reuses_port: false,
+    busy_polls: true,
     hidden: false,
+    source: include_str!("select.rs"),
+    obstacle: Model::no_obstacle,
     serve,
 };
 

@@ -20,6 +20,18 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// What two workers did together.
+    pub(crate) fn plus(self, other: Tally) -> Tally {
+        Tally {
+            connections: self.connections + other.connections,
+            messages: self.messages + other.messages,
+            bytes: self.bytes + other.bytes,
+            refused: self.refused + other.refused,
+            dropped: self.dropped + other.dropped,
+            truncated: self.truncated + other.truncated,
+        }
+    }
+
     /// Adds what one session counted.
     pub(crate) fn add(&mut self, counts: Counts) {
         self.messages += counts.messages;

@@ -19,21 +19,30 @@ use switchboard_proto::{App, Work};
 
 use crate::accept::Acceptor;
 use crate::limits::{Limit, thread_ceiling};
-use crate::threads::STACK_BYTES;
-use crate::{Listener, Mechanism, Model, Shutdown, Tally};
+use crate::hub::STACK_BYTES;
+use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
 pub const MODEL: Model = Model {
     name: "threads-direct",
+    family: Family::Thread,
+    after: Some("threads"),
     about: "the control: tungstenite on a blocking stream, a thread per connection, as a tutorial has it",
     waits_with: "recvfrom(2)",
+    runs_as: "1 process, a thread for each connection",
+    calls: &["recvfrom", "sendto"],
     broadcast: "nothing: it has none",
-    serves: &[Mechanism::Echo],
+    serves: &[Mechanism::Together, Mechanism::Echo],
     limits: &[
         "echo only, on any path; no pages, timers or goodbye",
         "threads: ulimit -u and kernel.threads-max",
     ],
+    workers: Workers::None,
+    reuses_port: false,
+    busy_polls: false,
     hidden: false,
+    source: include_str!("threads_direct.rs"),
+    obstacle: Model::no_obstacle,
     serve,
 };
 

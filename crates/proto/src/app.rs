@@ -23,6 +23,12 @@ pub struct App {
     pub udp: UdpApp,
     /// What is computed for each message that comes in, before it is answered or passed on.
     pub work: Work,
+    /// Processes or threads that serve side by side, in the models that have several. `None`: as many as the model thinks right.
+    pub workers: Option<usize>,
+    /// Cores that worker 0, 1, … are bound to, over and over. Empty: wherever the system puts them.
+    pub cpus: Vec<usize>,
+    /// How long an event loop goes on asking before it blocks. Zero: it blocks at once.
+    pub busy_poll: Duration,
 }
 
 impl Default for App {
@@ -37,6 +43,9 @@ impl Default for App {
             grace: Duration::from_secs(5),
             udp: UdpApp::Echo,
             work: Work::NONE,
+            workers: None,
+            cpus: Vec::new(),
+            busy_poll: Duration::ZERO,
         }
     }
 }

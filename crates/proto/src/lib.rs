@@ -22,6 +22,6 @@ mod work;
 pub use app::{App, UdpApp};
 pub use client::{Client, ClientError, ClientEvent, ClientPlan, Rejection};
 pub use message::{Kind, Outgoing};
-pub use output::Output;
+pub use output::{Lent, Output};
 pub use session::{CloseReason, Counts, Event, LINGER, Session, Wants};
 pub use work::Work;

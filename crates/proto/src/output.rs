@@ -25,6 +25,8 @@ pub struct Output {
     tail_written: usize,
     /// Bytes in `queue`, so that `len` need not walk it.
     queued: usize,
+    /// Bytes that were taken out to be written and are not known to be written yet.
+    lent: usize,
     /// Bytes written since the connection began: a peer whose count rises is reading.
     written: u64,
     /// Keep the buffers when empty: for the load generator, which must not allocate in its steady state.
@@ -39,7 +41,7 @@ impl Output {
 
     /// Bytes not written yet.
     pub fn len(&self) -> usize {
-        self.queued + self.tail.len() - self.tail_written
+        self.lent + self.queued + self.tail.len() - self.tail_written
     }
 
     /// Whether there is nothing to write.
@@ -108,6 +110,33 @@ impl Output {
         (self.queue.len() == 1 && self.tail.is_empty()).then(|| &self.queue[0][..])
     }
 
+    /// Takes out the next bytes to write, in one piece, for somebody who writes them later. They count as unwritten until they
+    /// are [`returned`](Output::returned).
+    pub fn lend(&mut self) -> Option<Lent> {
+        let lent = match self.queue.pop_front() {
+            Some(bytes) => {
+                self.queued -= bytes.len();
+                if self.queue.is_empty() {
+                    self.queue = VecDeque::new();
+                }
+                Lent { bytes: Piece::Shared(bytes), written: 0 }
+            }
+            None if self.tail.len() > self.tail_written => {
+                let written = std::mem::take(&mut self.tail_written);
+                Lent { bytes: Piece::Owned(std::mem::take(&mut self.tail)), written }
+            }
+            None => return None,
+        };
+        self.lent += lent.as_slice().len();
+        Some(lent)
+    }
+
+    /// Takes note that `written` of the bytes that were lent are with the kernel now.
+    pub fn returned(&mut self, written: usize) {
+        self.lent -= written;
+        self.written += written as u64;
+    }
+
     /// Takes note that the first `written` bytes are with the kernel now.
     pub fn consume(&mut self, mut written: usize) {
         self.written += written as u64;
@@ -142,8 +171,37 @@ impl Output {
 
     /// Forgets everything that is not written yet: the connection has ended.
     pub fn clear(&mut self) {
-        let left = self.len();
+        let left = self.len() - self.lent;
         self.consume(left);
+    }
+}
+
+/// Bytes that were taken out of an [`Output`]. They stay where they are in memory until this is dropped, also when this is moved.
+#[derive(Debug)]
+pub struct Lent {
+    bytes: Piece,
+    written: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Owned(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl Lent {
+    /// What is left to write.
+    pub fn as_slice(&self) -> &[u8] {
+        match &self.bytes {
+            Piece::Owned(bytes) => &bytes[self.written..],
+            Piece::Shared(bytes) => &bytes[self.written..],
+        }
+    }
+
+    /// Takes note that the first `written` bytes are with the kernel now. True: something is left.
+    pub fn consume(&mut self, written: usize) -> bool {
+        self.written += written;
+        !self.as_slice().is_empty()
     }
 }
 
@@ -189,6 +247,28 @@ mod tests {
         output.consume(3);
         output.push(Bytes::from_static(b"ghi"));
         assert_eq!(written_in_steps(&mut output, 2), b"defghi");
+    }
+
+    #[test]
+    fn what_is_lent_counts_until_it_is_written() {
+        let mut output = Output::default();
+        output.copy(b"abcdef");
+        output.consume(2);
+        output.push(Bytes::from_static(b"ghi"));
+        output.copy(b"j");
+        let mut lent = output.lend().unwrap();
+        assert_eq!((lent.as_slice(), output.len()), (&b"cdef"[..], 8));
+        output.copy(b"k");
+        assert!(lent.consume(3));
+        output.returned(3);
+        assert_eq!((lent.as_slice(), output.len(), output.written()), (&b"f"[..], 6, 5));
+        assert!(!lent.consume(1));
+        output.returned(1);
+        assert_eq!(output.lend().unwrap().as_slice(), b"ghi");
+        assert_eq!(output.lend().unwrap().as_slice(), b"jk");
+        assert!(output.lend().is_none() && output.len() == 5);
+        output.returned(5);
+        assert!(output.is_empty());
     }
 
     #[test]

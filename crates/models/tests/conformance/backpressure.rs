@@ -10,7 +10,7 @@ use crate::server::Server;
 use crate::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(Echo, a_client_that_does_not_read_is_held_and_gets_everything_later),
+    case!(Echo, a_client_that_does_not_read_is_held_and_gets_everything_later).together(),
     case!(Http, a_client_that_reads_slowly_gets_everything),
 ];
 

@@ -8,7 +8,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setresuid};
-use switchboard_models::{App, Listener, Model, Shutdown, UdpApp, Work};
+use switchboard_models::{App, Listener, Model, Shutdown, UdpApp, Work, Workers};
 
 /// The environment variable that makes this program a server, and says how.
 pub(crate) const VARIABLE: &str = "SWITCHBOARD_CONFORMANCE_SERVE";
@@ -32,16 +32,19 @@ pub(crate) struct Settings {
     pub(crate) work: Duration,
 }
 
-impl Default for Settings {
-    /// As by default, but for the grace: most cases stop their server with clients that do not say goodbye.
-    fn default() -> Settings {
-        let listen = "127.0.0.1:0".parse().expect("an address");
-        let app = App { grace: Duration::from_secs(1), ..App::default() };
-        Settings { app, listen, descriptors: None, processes: None, work: Duration::ZERO }
-    }
-}
+/// Loops of a server that has several: more than there are cores on a small machine, and more than two, so that what
+/// is published has others to go to.
+const WORKERS: usize = 3;
 
 impl Settings {
+    /// As by default, but for the grace: most cases stop their server with clients that do not say goodbye.
+    pub(crate) fn for_model(model: &Model) -> Settings {
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        let workers = (model.workers == Workers::OnePerCore).then_some(WORKERS);
+        let app = App { grace: Duration::from_secs(1), workers, ..App::default() };
+        Settings { app, listen, descriptors: None, processes: None, work: Duration::ZERO }
+    }
+
     /// What [`serve`] reads: words in the order of `decode`.
     pub(crate) fn encode(&self, model: &Model) -> String {
         let app = &self.app;
@@ -60,6 +63,8 @@ impl Settings {
             number(self.descriptors),
             number(self.processes),
             milliseconds(self.work),
+            number(app.workers.map(|n| n as u64)),
+            milliseconds(app.busy_poll),
         ]
         .join(" ")
     }
@@ -72,7 +77,7 @@ impl Settings {
         let milliseconds = |word: &str| number(word).map(Duration::from_millis);
         let model = switchboard_models::find(word()).expect("a model");
         let listen = word().parse().expect("an address");
-        let app = App {
+        let mut app = App {
             served_by: model.name,
             max_connections: number(word()).map(|n| n as usize),
             max_message_bytes: size(word()),
@@ -81,10 +86,12 @@ impl Settings {
             heartbeat: milliseconds(word()),
             grace: milliseconds(word()).expect("a time"),
             udp: if word() == "echo" { UdpApp::Echo } else { UdpApp::Broadcast },
-            work: Work::NONE,
+            ..App::default()
         };
         let (descriptors, processes) = (number(word()), number(word()));
         let work = milliseconds(word()).expect("a time");
+        app.workers = number(word()).map(|n| n as usize);
+        app.busy_poll = milliseconds(word()).expect("a time");
         (model, Settings { app, listen, descriptors, processes, work })
     }
 }

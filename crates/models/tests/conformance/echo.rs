@@ -15,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(Echo, every_mask_is_taken_off),
     case!(Echo, a_ping_is_answered_with_its_payload),
     case!(Echo, a_pong_that_nobody_asked_for_is_ignored),
-    case!(Echo, many_clients_are_served_at_once),
+    case!(Echo, many_clients_are_served_at_once).together(),
     case!(Echo, tungstenite_gets_its_messages_back),
     case!(Http, a_server_on_ipv6_serves_as_well),
 ];
@@ -146,7 +146,7 @@ fn a_server_on_ipv6_serves_as_well(server: &mut Server) {
         eprintln!("skipped: this machine has no IPv6");
         return;
     }
-    let settings = crate::Settings { listen, ..crate::Settings::default() };
+    let settings = crate::Settings { listen, ..crate::Settings::for_model(server.model) };
     let mut server = Server::start(server.model, &settings);
     assert!(server.address.is_ipv6());
     let mut client = Client::open(&server, "/echo");

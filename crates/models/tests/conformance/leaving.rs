@@ -9,8 +9,11 @@ use crate::server::Server;
 use crate::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(Echo, whoever_vanishes_leaves_nothing_behind_and_makes_room)
-        .with(|settings| settings.app.max_connections = Some(2)),
+    case!(Echo, whoever_vanishes_leaves_nothing_behind_and_makes_room).together()
+        .with(|settings| {
+            settings.app.max_connections = Some(2);
+            settings.app.workers = settings.app.workers.or(Some(2));
+        }),
     case!(Echo, whoever_sends_no_more_gets_what_is_owed),
     case!(Http, whoever_asks_and_sends_no_more_gets_the_page),
     case!(Http, whoever_ends_in_the_middle_of_a_head_is_let_go),
@@ -38,10 +41,11 @@ fn moments() -> Vec<(&'static str, Vec<u8>)> {
 type Way = fn(Client);
 
 fn whoever_vanishes_leaves_nothing_behind_and_makes_room(server: &mut Server) {
-    // One that stays, so that there is one place, and so that the server has all that it needs by itself.
+    // One that stays, so that there is one place, and one that leaves, so that the server has all that it needs by itself.
     let mut stays = Client::open(server, "/echo");
+    Client::open(server, "/echo").echo("hello");
     stays.echo("hello");
-    let before = server.belongings();
+    let before = server.belongings_at_rest();
     let nothing_is_left = || server.belongings() == before;
     let ways: [(&str, Way); 2] = [("an end", drop), ("a reset", Client::reset)];
     for (name, bytes) in moments() {

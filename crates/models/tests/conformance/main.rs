@@ -31,6 +31,7 @@ mod udp;
 mod upgrade;
 mod utf8;
 mod work;
+mod workers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -60,6 +61,7 @@ const CASES: &[&[Case]] = &[
     udp::CASES,
     raw::CASES,
     work::CASES,
+    workers::CASES,
 ];
 
 /// Something that a user would see of a server.
@@ -68,6 +70,10 @@ struct Case {
     name: &'static str,
     /// What a model must serve for the case to make sense. `None`: every model.
     needs: Option<Mechanism>,
+    /// Whether it has several connections at the same time.
+    together: bool,
+    /// Which of these models it is about.
+    only: fn(&Model) -> bool,
     settings: fn(&mut Settings),
     run: fn(&mut Server),
 }
@@ -78,12 +84,23 @@ impl Case {
         Case { settings, ..self }
     }
 
+    /// The same case, which has several connections at the same time.
+    const fn together(self) -> Case {
+        Case { together: true, ..self }
+    }
+
+    /// The same case, for some of the models only.
+    const fn only(self, only: fn(&Model) -> bool) -> Case {
+        Case { only, ..self }
+    }
+
     fn concerns(&self, model: &Model) -> bool {
-        self.needs.is_none_or(|mechanism| model.serves.contains(&mechanism))
+        let needs = self.needs.into_iter().chain(self.together.then_some(Mechanism::Together));
+        needs.into_iter().all(|mechanism| model.serves.contains(&mechanism)) && (self.only)(model)
     }
 
     fn run(&self, model: &'static Model) -> Result<(), Failed> {
-        let mut settings = Settings::default();
+        let mut settings = Settings::for_model(model);
         (self.settings)(&mut settings);
         let mut server = Server::start(model, &settings);
         // The message of the panic is on stderr already; what the server said belongs to it.
@@ -95,12 +112,14 @@ impl Case {
 /// `case!(f)` for every model, `case!(Echo, f)` for those that serve it.
 macro_rules! case {
     ($run:ident) => {
-        crate::Case { name: stringify!($run), needs: None, settings: |_| {}, run: $run }
+        crate::Case { name: stringify!($run), needs: None, together: false, only: |_| true, settings: |_| {}, run: $run }
     };
     ($needs:ident, $run:ident) => {
         crate::Case {
             name: stringify!($run),
             needs: Some(switchboard_models::Mechanism::$needs),
+            together: false,
+            only: |_| true,
             settings: |_| {},
             run: $run,
         }
@@ -122,6 +141,10 @@ fn main() {
     arguments.test_threads.get_or_insert(2 * cores);
     let mut trials = Vec::new();
     for model in MODELS {
+        if let Some(obstacle) = (model.obstacle)() {
+            eprintln!("{} cannot be tested here: {obstacle}", model.name);
+            continue;
+        }
         for case in CASES.iter().copied().flatten().filter(|case| case.concerns(model)) {
             trials.push(Trial::test(format!("{}::{}", model.name, case.name), || case.run(model)));
         }

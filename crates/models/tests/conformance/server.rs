@@ -126,6 +126,25 @@ impl Server {
         (descriptors, threads, children)
     }
 
+    /// The same when everything of it is there, and everything is gone that is still about to go: no thread or descriptor came or
+    /// went for a while.
+    pub(crate) fn belongings_at_rest(&self) -> (usize, u64, usize) {
+        const LOOKS: u32 = 30;
+        let mut seen = (self.belongings(), 0);
+        eventually("the server has all that it needs", || {
+            let now = self.belongings();
+            seen = if now == seen.0 { (now, seen.1 + 1) } else { (now, 0) };
+            seen.1 == LOOKS
+        });
+        seen.0
+    }
+
+    /// The processes that it made and has not reaped.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        let pid = self.pid().as_raw();
+        all_processes().filter(|process| process.parent == pid).map(|process| Pid::from_raw(process.pid)).collect()
+    }
+
     /// CPU time of all its living processes.
     pub(crate) fn cpu_time(&self) -> Duration {
         let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().expect("the system has a clock");

@@ -16,15 +16,15 @@ use crate::{Case, case};
 pub(crate) const CASES: &[Case] = &[
     case!(an_idle_server_ends_on_sigterm),
     case!(an_idle_server_ends_on_sigint),
-    case!(Http, on_sigterm_every_websocket_is_told_1001).with(patient),
-    case!(Http, on_sigint_every_websocket_is_told_1001).with(patient),
-    case!(Http, on_ctrl_c_in_a_terminal_every_websocket_is_told_1001).with(patient),
-    case!(Http, a_request_that_is_not_finished_is_ended_at_once).with(patient),
-    case!(Http, who_does_not_answer_holds_up_the_end_no_longer_than_the_grace)
+    case!(Http, on_sigterm_every_websocket_is_told_1001).together().with(patient),
+    case!(Http, on_sigint_every_websocket_is_told_1001).together().with(patient),
+    case!(Http, on_ctrl_c_in_a_terminal_every_websocket_is_told_1001).together().with(patient),
+    case!(Http, a_request_that_is_not_finished_is_ended_at_once).together().with(patient),
+    case!(Http, who_does_not_answer_holds_up_the_end_no_longer_than_the_grace).together()
         .with(|settings| settings.app.grace = GRACE),
     case!(Http, nobody_is_let_in_while_the_server_ends).with(patient),
-    case!(Echo, with_clients_still_there_the_server_ends).with(|settings| settings.app.grace = GRACE),
-    case!(Echo, the_tally_says_what_was_served).with(patient),
+    case!(Echo, with_clients_still_there_the_server_ends).together().with(|settings| settings.app.grace = GRACE),
+    case!(Echo, the_tally_says_what_was_served).together().with(patient),
 ];
 
 const GRACE: Duration = Duration::from_millis(300);

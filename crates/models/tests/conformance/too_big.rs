@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(Http, by_default_the_limit_is_16_mib),
     case!(Http, the_refusal_arrives_though_its_client_goes_on_sending)
         .with(|settings| settings.app.max_message_bytes = LIMIT),
-    case!(Http, a_header_makes_the_server_hold_nothing),
+    case!(Http, a_header_makes_the_server_hold_nothing).together(),
 ];
 
 const LIMIT: usize = 1000;

@@ -115,7 +115,7 @@ fn datagrams_come_back_over_ipv6(server: &mut Server) {
         eprintln!("skipped: this machine has no IPv6");
         return;
     }
-    let settings = crate::Settings { listen, ..crate::Settings::default() };
+    let settings = crate::Settings { listen, ..crate::Settings::for_model(server.model) };
     let mut server = Server::start(server.model, &settings);
     let client = client(&server);
     for length in [0, 1, 60_000] {

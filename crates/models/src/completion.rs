@@ -1,0 +1,297 @@
+//! The loop over a ring, for `uring` and `uring-reactors`: what the roster's sessions want becomes operations, what is done goes to the sessions.
+//!
+//! Where a loop that is told who is *ready* reads and writes itself, this one only asks: receive on this connection, again and again, until
+//! I say stop; send these bytes. An operation outlives the wish for it, so a connection that has ended stays until the kernel has
+//! given up all that was begun for it.
+
+use std::io;
+use std::net::{Shutdown as Direction, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use io_uring::types::Fd;
+use io_uring::{cqueue, opcode, squeue};
+use nix::errno::Errno;
+use nix::libc;
+use switchboard_proto::{App, Lent};
+
+use crate::accept::Acceptor;
+use crate::crew::Crew;
+use crate::readiness::{Key, earliest};
+use crate::ring::{GROUP, Ring};
+use crate::roster::Roster;
+use crate::{Shutdown, Tally};
+
+/// Receive buffers of a ring. Small messages share one, as far as the kernel can do that.
+const BUFFERS: u16 = 32;
+const BUFFER_BYTES: usize = 32 << 10;
+
+/// A connection's socket, and what was begun on it and is not done yet.
+struct Socket {
+    stream: TcpStream,
+    is_receiving: bool,
+    /// The receive is to end.
+    is_cancelled: bool,
+    sending: Option<Lent>,
+    /// Nothing more can be done for this peer.
+    is_broken: bool,
+}
+
+/// What an operation was for; with a key it makes the number by which its completion is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+enum Kind {
+    Accept,
+    Shutdown,
+    Crew,
+    Receive,
+    Send,
+    Cancel,
+}
+
+const KINDS: [Kind; 6] =
+    [Kind::Accept, Kind::Shutdown, Kind::Crew, Kind::Receive, Kind::Send, Kind::Cancel];
+
+fn number(kind: Kind, key: Key) -> u64 {
+    (key as u64) << 3 | kind as u64
+}
+
+fn parse(number: u64) -> (Kind, Key) {
+    (KINDS[(number & 7) as usize], (number >> 3) as Key)
+}
+
+/// Serves with one ring on the thread that calls this.
+pub(crate) fn serve(
+    listener: TcpListener,
+    app: &Arc<App>,
+    shutdown: &Shutdown,
+    crew: Crew,
+) -> io::Result<Tally> {
+    let mut acceptor = Acceptor::new(listener, app, None)?;
+    acceptor.share(crew.seat.clone());
+    // The kernel does not wait on behalf of a descriptor that says of itself that it never waits.
+    let listening = acceptor.as_fd().as_raw_fd();
+    socket2::SockRef::from(&acceptor).set_nonblocking(false)?;
+    let mut server = Loop { ring: Ring::new(BUFFERS, BUFFER_BYTES)?, roster: Roster::new(app, crew) };
+    server.poll(Kind::Shutdown, shutdown.as_fd().as_raw_fd(), false)?;
+    server.watch_crew()?;
+    let mut is_accepting = false;
+    let mut is_stopping = false;
+    let mut done = Vec::new();
+    while !is_stopping {
+        if !is_accepting && !acceptor.is_resting() {
+            server.push(opcode::AcceptMulti::new(Fd(listening)).flags(libc::SOCK_CLOEXEC).build(), Kind::Accept, 0)?;
+            is_accepting = true;
+        }
+        let due = earliest(acceptor.poll_timeout(), server.roster.poll_timeout());
+        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+        server.ring.wait(timeout, app.busy_poll)?;
+        server.ring.done(&mut done);
+        let now = Instant::now();
+        let mut is_called = false;
+        for entry in done.drain(..) {
+            match parse(entry.user_data()) {
+                (Kind::Accept, _) => {
+                    is_accepting &= cqueue::more(entry.flags());
+                    match accepted(&entry) {
+                        Ok(stream) => server.take_in(acceptor.admit(stream, server.roster.len(), now), now),
+                        Err(error) => acceptor.failed(&error, now),
+                    }
+                }
+                (Kind::Shutdown, _) => is_stopping = true,
+                (Kind::Crew, _) => {
+                    is_called = true;
+                    if !cqueue::more(entry.flags()) {
+                        server.watch_crew()?;
+                    }
+                }
+                (kind, key) => server.handle(kind, key, &entry, now)?,
+            }
+        }
+        acceptor.tend(now);
+        server.turn(is_called, now)?;
+    }
+    server.cancel(Kind::Accept, 0)?;
+    let refused = acceptor.refused;
+    drop(acceptor);
+    server.say_goodbye(app)?;
+    let tally = server.roster.tally();
+    Ok(Tally { refused: tally.refused + refused, ..tally })
+}
+
+/// The connection that an accept brought.
+fn accepted(entry: &cqueue::Entry) -> io::Result<TcpStream> {
+    match entry.result() {
+        // SAFETY: the kernel made this descriptor for us just now, and nobody else knows of it.
+        fd @ 0.. => Ok(unsafe { TcpStream::from_raw_fd(fd) }),
+        error => Err(io::Error::from_raw_os_error(-error)),
+    }
+}
+
+struct Loop {
+    // Dropped first: the kernel gives up what was begun before the sockets and what is being sent are gone.
+    ring: Ring,
+    roster: Roster<Socket>,
+}
+
+impl Loop {
+    fn take_in(&mut self, stream: Option<TcpStream>, now: Instant) {
+        if let Some(stream) = stream {
+            let socket =
+                Socket { stream, is_receiving: false, is_cancelled: false, sending: None, is_broken: false };
+            self.roster.insert(socket, now);
+        }
+    }
+
+    /// Gives to a session what was done for it.
+    fn handle(&mut self, kind: Kind, key: Key, entry: &cqueue::Entry, now: Instant) -> io::Result<()> {
+        let Some(member) = self.roster.get(key) else { return Ok(()) };
+        let (socket, session) = (&mut member.socket, &mut member.session);
+        let result = entry.result();
+        match kind {
+            Kind::Receive => {
+                if !cqueue::more(entry.flags()) {
+                    socket.is_receiving = false;
+                    socket.is_cancelled = false;
+                }
+                let received = self.ring.received(entry, |bytes| session.receive(bytes, now));
+                match (received, result) {
+                    (Some(()), 1..) => {}
+                    (_, 0) => session.receive_eof(now),
+                    // It found no buffer, or was told to stop; it is begun again when the session wants to read.
+                    (_, error) if is_passing(error) => {}
+                    _ => socket.is_broken = true,
+                }
+                self.roster.handle_events(key, now);
+            }
+            Kind::Send => match usize::try_from(result) {
+                Ok(sent) => {
+                    session.output().returned(sent);
+                    if let Some(lent) = socket.sending.take_if(|lent| !lent.consume(sent)) {
+                        drop(lent);
+                    } else {
+                        return self.send(key);
+                    }
+                }
+                Err(_) => {
+                    socket.sending = None;
+                    socket.is_broken = true;
+                }
+            },
+            _ => return Ok(()),
+        }
+        self.roster.touch(key);
+        Ok(())
+    }
+
+    /// Does what is due at the end of a turn.
+    fn turn(&mut self, is_called: bool, now: Instant) -> io::Result<()> {
+        self.roster.receive_published(is_called, now);
+        self.roster.expire(now);
+        while let Some(key) = self.roster.next_touched() {
+            self.settle(key)?;
+        }
+        Ok(())
+    }
+
+    /// Begins what a session wants now.
+    fn settle(&mut self, key: Key) -> io::Result<()> {
+        let Some(member) = self.roster.get(key) else { return Ok(()) };
+        let (socket, session) = (&mut member.socket, &mut member.session);
+        if socket.sending.is_none() && !socket.is_broken {
+            socket.sending = session.output().lend();
+            if socket.sending.is_some() {
+                self.send(key)?;
+                return self.settle(key);
+            }
+        }
+        if session.poll_finish() {
+            // It fails when the peer is gone, and then the next receive says so.
+            let _ = socket.stream.shutdown(Direction::Write);
+        }
+        let wants = session.wants();
+        let has_ended = socket.is_broken || !(wants.read || wants.write);
+        let (is_receiving, is_cancelled) = (socket.is_receiving, socket.is_cancelled);
+        if has_ended && !is_receiving && socket.sending.is_none() {
+            drop(self.roster.remove(key));
+            return Ok(());
+        }
+        if is_receiving && !is_cancelled && (has_ended || !wants.read) {
+            socket.is_cancelled = true;
+            self.cancel(Kind::Receive, key)?;
+        } else if !is_receiving && wants.read && !has_ended {
+            let fd = Fd(socket.stream.as_raw_fd());
+            socket.is_receiving = true;
+            self.push(opcode::RecvMulti::new(fd, GROUP).build(), Kind::Receive, key)?;
+        }
+        if has_ended && self.roster.get(key).is_some_and(|member| member.socket.sending.is_some()) {
+            self.cancel(Kind::Send, key)?;
+        }
+        self.roster.note_deadline(key);
+        Ok(())
+    }
+
+    /// Begins to send what was lent.
+    fn send(&mut self, key: Key) -> io::Result<()> {
+        let Some(member) = self.roster.get(key) else { return Ok(()) };
+        let Some(lent) = &member.socket.sending else { return Ok(()) };
+        let bytes = lent.as_slice();
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let send = opcode::Send::new(Fd(member.socket.stream.as_raw_fd()), bytes.as_ptr(), length);
+        self.push(send.flags(libc::MSG_NOSIGNAL).build(), Kind::Send, key)
+    }
+
+    fn cancel(&mut self, kind: Kind, key: Key) -> io::Result<()> {
+        self.push(opcode::AsyncCancel::new(number(kind, key)).build(), Kind::Cancel, key)
+    }
+
+    fn watch_crew(&mut self) -> io::Result<()> {
+        match self.roster.elsewhere().map(|elsewhere| elsewhere.as_fd().as_raw_fd()) {
+            Some(fd) => self.poll(Kind::Crew, fd, true),
+            None => Ok(()),
+        }
+    }
+
+    fn poll(&mut self, kind: Kind, fd: RawFd, is_repeated: bool) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(is_repeated);
+        self.push(poll.build(), kind, 0)
+    }
+
+    fn push(&mut self, entry: squeue::Entry, kind: Kind, key: Key) -> io::Result<()> {
+        // SAFETY: descriptors are kept open and what is sent is kept in `sending` until the completion has come; a `Lent` stays where
+        // it is in memory though the roster may move it. If the loop ends before that, the ring is dropped before the roster.
+        unsafe { self.ring.push(&entry.user_data(number(kind, key))) }
+    }
+
+    /// Closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
+    fn say_goodbye(&mut self, app: &App) -> io::Result<()> {
+        let mut now = Instant::now();
+        let patience = now + app.grace;
+        let mut done = Vec::new();
+        self.roster.close_all(now);
+        self.turn(false, now)?;
+        while self.roster.len() > 0 && now < patience {
+            let due = earliest(Some(patience), self.roster.poll_timeout());
+            self.ring.wait(due.map(|due| due.saturating_duration_since(now)), app.busy_poll)?;
+            self.ring.done(&mut done);
+            now = Instant::now();
+            let mut is_called = false;
+            for entry in done.drain(..) {
+                match parse(entry.user_data()) {
+                    // It came too late, and is closed by being dropped.
+                    (Kind::Accept, _) => drop(accepted(&entry)),
+                    (Kind::Crew, _) => is_called = true,
+                    (kind, key) => self.handle(kind, key, &entry, now)?,
+                }
+            }
+            self.turn(is_called, now)?;
+        }
+        self.roster.hang_up();
+        Ok(())
+    }
+}
+
+fn is_passing(result: i32) -> bool {
+    matches!(Errno::from_raw(-result), Errno::ENOBUFS | Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN)
+}

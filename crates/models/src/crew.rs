@@ -1,0 +1,212 @@
+//! Several workers that are one server: how many there are, where they run, and how a broadcast reaches all of them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use switchboard_proto::{App, Outgoing};
+
+use crate::mailbox::Mailbox;
+use crate::places::Places;
+use crate::sync::Bell;
+use crate::{Shutdown, Tally};
+
+/// Descriptors that a worker takes for itself: a listener, what it waits with, what wakes it, and what that leaves open.
+const DESCRIPTORS_PER_WORKER: u64 = 4;
+
+/// What one worker has of the others. A loop that is the whole server has nothing of this.
+#[derive(Default)]
+pub(crate) struct Crew {
+    /// The way to the subscribers of the other workers.
+    pub(crate) elsewhere: Option<Box<dyn Elsewhere>>,
+    /// The worker's number and the places that all share, if connections are limited.
+    pub(crate) seat: Option<Seat>,
+}
+
+/// A worker's part in `--max-connections`.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    pub(crate) places: Places,
+    pub(crate) worker: usize,
+}
+
+/// How what is published on one worker reaches the subscribers of all. Every worker gets every message, in one order.
+pub(crate) trait Elsewhere {
+    /// What is readable when something came from another worker.
+    fn as_fd(&self) -> BorrowedFd<'_>;
+
+    /// Sends to every worker, this one included.
+    fn publish(&mut self, message: &Arc<Outgoing>);
+
+    /// Hands over what came. `is_called`: the descriptor was readable.
+    fn receive(&mut self, is_called: bool, deliver: &mut dyn FnMut(&Arc<Outgoing>));
+}
+
+/// Between threads: a mailbox for each.
+struct Post {
+    boxes: Vec<Mailbox<Arc<Outgoing>>>,
+    /// Held while a message goes into every box: all subscribers see one order.
+    order: Mutex<()>,
+}
+
+/// One worker's access to the [`Post`].
+struct PostOffice {
+    post: Arc<Post>,
+    worker: usize,
+}
+
+impl Post {
+    fn new(workers: usize) -> io::Result<Arc<Post>> {
+        let boxes = (0..workers).map(|_| Ok(Mailbox::new(Bell::new()?))).collect::<io::Result<_>>()?;
+        Ok(Arc::new(Post { boxes, order: Mutex::new(()) }))
+    }
+}
+
+impl Elsewhere for PostOffice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.post.boxes[self.worker].bell().as_fd()
+    }
+
+    fn publish(&mut self, message: &Arc<Outgoing>) {
+        let _order = self.post.order.lock().expect("nobody panics while a message goes into the boxes");
+        for (worker, mailbox) in self.post.boxes.iter().enumerate() {
+            match worker == self.worker {
+                true => mailbox.push_own(message.clone()),
+                false => mailbox.push(message.clone()),
+            }
+        }
+    }
+
+    fn receive(&mut self, is_called: bool, deliver: &mut dyn FnMut(&Arc<Outgoing>)) {
+        let mailbox = &self.post.boxes[self.worker];
+        if is_called {
+            mailbox.silence();
+        }
+        while let Some(message) = mailbox.pop() {
+            deliver(&message);
+        }
+    }
+}
+
+/// What each of several loops in one process has of the others.
+///
+/// # Errors
+/// The system's, when it has no descriptor left.
+pub(crate) fn members(app: &App, workers: usize) -> io::Result<Vec<Member>> {
+    let post = Post::new(workers)?;
+    let places = app.max_connections.map(|max| Places::new(workers, max)).transpose()?;
+    let member = |worker| Member { post: post.clone(), places: places.clone(), worker };
+    Ok((0..workers).map(member).collect())
+}
+
+/// What a thread takes with it to become one of the crew.
+pub(crate) struct Member {
+    post: Arc<Post>,
+    places: Option<Places>,
+    worker: usize,
+}
+
+impl Member {
+    pub(crate) fn join(self) -> Crew {
+        let Member { post, places, worker } = self;
+        // A loop that is alone delivers by itself, at once.
+        let is_alone = post.boxes.len() == 1;
+        let office = || Box::new(PostOffice { post, worker }) as Box<dyn Elsewhere>;
+        Crew {
+            elsewhere: (!is_alone).then(office),
+            seat: places.map(|places| Seat { places, worker }),
+        }
+    }
+}
+
+/// How many workers there are to be: `--workers`, or one for each core that the process may use.
+///
+/// # Errors
+/// More than there are descriptors for.
+pub(crate) fn workers(app: &App) -> io::Result<usize> {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    let workers = app.workers.unwrap_or_else(cores);
+    let descriptors = crate::limits::soft_limit() as u64;
+    let most = (descriptors / (2 * DESCRIPTORS_PER_WORKER)).max(1);
+    if workers as u64 > most {
+        return Err(io::Error::other(format!(
+            "{workers} workers need {} descriptors and leave none for connections: ulimit -n is {descriptors}; --workers {most} or fewer",
+            workers as u64 * DESCRIPTORS_PER_WORKER
+        )));
+    }
+    Ok(workers)
+}
+
+/// Binds the thread that calls this to the core that is this worker's, if cores were named.
+pub(crate) fn bind(app: &App, worker: usize) -> io::Result<()> {
+    let Some(cpu) = app.cpus.get(worker % app.cpus.len().max(1)) else { return Ok(()) };
+    let mut set = CpuSet::new();
+    set.set(*cpu)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+}
+
+/// Checks that this process may run on these cores.
+///
+/// # Errors
+/// A sentence that names the one that it may not use, and those that it may.
+pub fn check_cpus(cpus: &[usize]) -> Result<(), String> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).map_err(|error| format!("cannot tell which cores there are: {error}"))?;
+    let is_there = |cpu: usize| cpu < CpuSet::count() && allowed.is_set(cpu).unwrap_or(false);
+    match cpus.iter().find(|cpu| !is_there(**cpu)) {
+        None => Ok(()),
+        Some(cpu) => {
+            let there: Vec<String> =
+                (0..CpuSet::count()).filter(|cpu| is_there(*cpu)).map(|cpu| cpu.to_string()).collect();
+            Err(format!("core {cpu} does not exist, or this process may not use it; it may use {}", there.join(", ")))
+        }
+    }
+}
+
+/// Runs a thread for each worker until all have ended, and adds up what they counted. If one fails the others are told to stop.
+///
+/// # Errors
+/// The first worker's that failed; or that a thread cannot be made, with the limit.
+pub(crate) fn run<T: Send>(
+    app: &App,
+    shutdown: &Shutdown,
+    parts: Vec<T>,
+    serve: impl Fn(usize, T) -> io::Result<Tally> + Sync,
+) -> io::Result<Tally> {
+    let serve = &serve;
+    let tallies: Vec<io::Result<Tally>> = thread::scope(|scope| {
+        let wanted = parts.len();
+        let mut threads = Vec::new();
+        for (worker, part) in parts.into_iter().enumerate() {
+            let spawned = thread::Builder::new().name(format!("worker-{worker}")).spawn_scoped(scope, move || {
+                let result = bind(app, worker).and_then(|()| serve(worker, part));
+                if result.is_err() {
+                    shutdown.trigger();
+                }
+                result
+            });
+            match spawned {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    shutdown.trigger();
+                    let sentence = format!("only {worker} of {wanted} workers can be made: {error}; see ulimit -u, or --workers {}", worker.max(1));
+                    let mut results: Vec<io::Result<Tally>> = vec![Err(io::Error::other(sentence))];
+                    results.extend(threads.into_iter().map(|thread| thread.join().expect("no worker panics")));
+                    return results;
+                }
+            }
+        }
+        threads.into_iter().map(|thread| thread.join().expect("no worker panics")).collect()
+    });
+    let tallies = tallies.into_iter().collect::<io::Result<Vec<Tally>>>()?;
+    log_balance(&tallies);
+    Ok(tallies.into_iter().fold(Tally::default(), Tally::plus))
+}
+
+/// Says how connections were spread over the workers, which nobody decided but the kernel.
+pub(crate) fn log_balance(tallies: &[Tally]) {
+    let counts: Vec<String> = tallies.iter().map(|tally| tally.connections.to_string()).collect();
+    eprintln!("connections by worker: {}", counts.join(" "));
+}

@@ -1,0 +1,191 @@
+//! The ceiling of the rings: a plain TCP echo by io_uring, without any protocol.
+//!
+//! As `raw`, over a ring: whatever arrives is sent back. No server that speaks a protocol over this loop can be cheaper.
+//!
+//! - Calls of one message: `io_uring_enter`, shared by all that is done and to be done at the time.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::Fd;
+use io_uring::{cqueue, opcode};
+use nix::libc;
+use slab::Slab;
+use switchboard_proto::App;
+
+use crate::ring::{self, GROUP, Ring};
+use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
+
+/// The registry's entry.
+pub const MODEL: Model = Model {
+    name: "raw-uring",
+    family: Family::Completion,
+    after: Some("raw"),
+    about: "plain TCP echo by io_uring, no protocol at all: the ceiling",
+    waits_with: "io_uring_enter(2)",
+    runs_as: "1 process, 1 thread",
+    calls: &["io_uring_enter"],
+    broadcast: "nothing: it has none",
+    serves: Mechanism::CEILING,
+    limits: &["speaks no protocol: only `switchboard load tcp://…` understands it"],
+    workers: Workers::None,
+    reuses_port: false,
+    busy_polls: true,
+    hidden: true,
+    source: include_str!("raw_uring.rs"),
+    obstacle: ring::obstacle,
+    serve,
+};
+
+const LISTENER: u64 = u64::MAX;
+const SHUTDOWN: u64 = u64::MAX - 1;
+const CANCEL: u64 = u64::MAX - 2;
+/// Set in the number of a send; the rest is the connection's key.
+const SEND: u64 = 1 << 62;
+
+/// Unsent bytes above which nothing more is received.
+const HIGH_WATER_BYTES: usize = 1 << 20;
+
+/// A connection, what is being sent, and what is to be sent after that.
+struct Line {
+    fd: OwnedFd,
+    sending: Vec<u8>,
+    sent: usize,
+    unsent: Vec<u8>,
+    is_receiving: bool,
+    is_cancelled: bool,
+    has_ended: bool,
+}
+
+struct Server {
+    // Dropped first: the kernel gives up what was begun before the lines are gone.
+    ring: Ring,
+    lines: Slab<Line>,
+}
+
+fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
+    let listener = listener.into_tcp()?;
+    let mut server = Server { ring: Ring::new(32, 32 << 10)?, lines: Slab::new() };
+    let stop = opcode::PollAdd::new(Fd(shutdown.as_fd().as_raw_fd()), libc::POLLIN as u32).build();
+    server.push(stop, SHUTDOWN)?;
+    let accept = || opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+    server.push(accept(), LISTENER)?;
+    let mut tally = Tally::default();
+    let mut done = Vec::new();
+    let mut retry = None;
+    loop {
+        server.ring.wait(retry, app.busy_poll)?;
+        server.ring.done(&mut done);
+        if retry.take().is_some() {
+            server.push(accept(), LISTENER)?;
+        }
+        for entry in done.drain(..) {
+            match entry.user_data() {
+                SHUTDOWN => return Ok(tally),
+                CANCEL => {}
+                LISTENER => {
+                    if entry.result() >= 0 {
+                        tally.connections += 1;
+                        // SAFETY: the kernel made this descriptor for us just now, and nobody else knows of it.
+                        server.begin(unsafe { OwnedFd::from_raw_fd(entry.result()) })?;
+                    }
+                    if !cqueue::more(entry.flags()) {
+                        // No descriptor left, most likely: those who wait are looked at again in a while.
+                        retry = Some(Duration::from_millis(20));
+                    }
+                }
+                number if number & SEND != 0 => server.sent((number & !SEND) as usize, entry.result())?,
+                key => tally.bytes += server.received(key as usize, &entry, &app)?,
+            }
+        }
+    }
+}
+
+impl Server {
+    fn begin(&mut self, fd: OwnedFd) -> io::Result<()> {
+        let key = self.lines.insert(Line {
+            fd,
+            sending: Vec::new(),
+            sent: 0,
+            unsent: Vec::new(),
+            is_receiving: false,
+            is_cancelled: false,
+            has_ended: false,
+        });
+        self.settle(key)
+    }
+
+    fn received(&mut self, key: usize, entry: &cqueue::Entry, app: &App) -> io::Result<u64> {
+        let line = &mut self.lines[key];
+        if !cqueue::more(entry.flags()) {
+            line.is_receiving = false;
+            line.is_cancelled = false;
+        }
+        self.ring.received(entry, |bytes| line.unsent.extend_from_slice(bytes));
+        let bytes = u64::try_from(entry.result()).unwrap_or(0);
+        if bytes > 0 {
+            // There are no messages here; what was received at once is taken for one.
+            app.work.perform();
+        }
+        let passing = [-libc::ENOBUFS, -libc::ECANCELED, -libc::EINTR, -libc::EAGAIN];
+        line.has_ended |= bytes == 0 && !passing.contains(&entry.result());
+        self.settle(key)?;
+        Ok(bytes)
+    }
+
+    fn sent(&mut self, key: usize, result: i32) -> io::Result<()> {
+        let line = &mut self.lines[key];
+        match usize::try_from(result) {
+            Ok(sent) => line.sent += sent,
+            Err(_) => {
+                line.has_ended = true;
+                line.unsent.clear();
+                line.sent = line.sending.len();
+            }
+        }
+        if line.sent == line.sending.len() {
+            line.sending.clear();
+            line.sent = 0;
+        } else {
+            self.send(key)?;
+        }
+        self.settle(key)
+    }
+
+    /// Begins what is to be done next for a connection, or ends it.
+    fn settle(&mut self, key: usize) -> io::Result<()> {
+        let line = &mut self.lines[key];
+        let (fd, is_sending) = (Fd(line.fd.as_raw_fd()), !line.sending.is_empty());
+        if !is_sending && !line.unsent.is_empty() {
+            std::mem::swap(&mut line.sending, &mut line.unsent);
+            return self.send(key).and_then(|()| self.settle(key));
+        }
+        let may_receive = !line.has_ended && line.unsent.len() <= HIGH_WATER_BYTES;
+        if line.has_ended && !line.is_receiving && !is_sending {
+            drop(self.lines.remove(key));
+        } else if may_receive && !line.is_receiving {
+            line.is_receiving = true;
+            self.push(opcode::RecvMulti::new(fd, GROUP).build(), key as u64)?;
+        } else if !may_receive && line.is_receiving && !line.is_cancelled {
+            line.is_cancelled = true;
+            self.push(opcode::AsyncCancel::new(key as u64).build(), CANCEL)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, key: usize) -> io::Result<()> {
+        let line = &self.lines[key];
+        let bytes = &line.sending[line.sent..];
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let send = opcode::Send::new(Fd(line.fd.as_raw_fd()), bytes.as_ptr(), length);
+        self.push(send.flags(libc::MSG_NOSIGNAL).build(), SEND | key as u64)
+    }
+
+    fn push(&mut self, entry: io_uring::squeue::Entry, number: u64) -> io::Result<()> {
+        // SAFETY: a line and the bytes in `sending` stay until its operations are done; the heap that they are in does not move. If the
+        // server ends before that, the ring is dropped before the lines.
+        unsafe { self.ring.push(&entry.user_data(number)) }
+    }
+}

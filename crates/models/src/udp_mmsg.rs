@@ -1,0 +1,122 @@
+//! Many datagrams in one system call: recvmmsg(2) and sendmmsg(2).
+//!
+//! A datagram is a message, so that `udp` pays two system calls for each, however many wait in the queue. Here one call takes all that
+//! have come, up to a batch, and one call sends all the answers. Under load that shares the price of entering the kernel; when datagrams come one by one it is `udp`.
+//!
+//! - Calls of one message: `recvmmsg`, `sendmmsg`, each shared by all that have come at the time.
+//! - Costs: room for a batch of the longest datagrams, of which only what is used takes memory.
+//! - Limit: as `udp`.
+//! - Choose it over `udp` wherever it is to be had.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use switchboard_proto::App;
+
+use crate::datagrams::{Datagrams, LOOK_UP, Senders, is_passing};
+use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
+
+/// The registry's entry.
+pub const MODEL: Model = Model {
+    name: "udp-mmsg",
+    family: Family::Datagram,
+    after: Some("udp"),
+    about: "one socket for everybody, many datagrams a system call",
+    waits_with: "recvmmsg(2)",
+    runs_as: "1 process, 1 thread",
+    calls: &["recvmmsg", "sendmmsg"],
+    broadcast: "a sendmmsg for every batch of those heard from within 30 seconds",
+    serves: Mechanism::DATAGRAMS,
+    limits: &["65,507 bytes a datagram", "what finds the receive buffer full is lost"],
+    workers: Workers::None,
+    reuses_port: false,
+    busy_polls: false,
+    hidden: false,
+    source: include_str!("udp_mmsg.rs"),
+    obstacle: Model::no_obstacle,
+    serve,
+};
+
+/// Datagrams in one call.
+const BATCH: usize = 64;
+
+fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
+    let socket = listener.into_udp()?;
+    socket.set_read_timeout(Some(LOOK_UP))?;
+    let mut datagrams = Datagrams::new(&app, Senders::default());
+    let mut buffers = vec![0; BATCH * datagrams.buffer_bytes()];
+    let room = datagrams.buffer_bytes();
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
+    let mut sending = Sending { fd: socket.as_raw_fd(), headers: MultiHeaders::preallocate(BATCH, None) };
+    let mut looked_up = Instant::now();
+    loop {
+        let mut received = [(0, None); BATCH];
+        let result = {
+            let mut slices: Vec<[IoSliceMut<'_>; 1]> =
+                buffers.chunks_exact_mut(room).map(|buffer| [IoSliceMut::new(buffer)]).collect();
+            // It blocks for the first one and takes those that are there already.
+            recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_WAITFORONE, None).map(|messages| {
+                messages.zip(&mut received).map(|(message, place)| *place = (message.bytes, message.address)).count()
+            })
+        };
+        let now = Instant::now();
+        match result {
+            Ok(count) => {
+                let mut answers = Vec::with_capacity(count);
+                for ((bytes, sender), buffer) in received[..count].iter().zip(buffers.chunks_exact(room)) {
+                    let Some(sender) = sender.as_ref().and_then(socket_address) else { continue };
+                    datagrams.answer(&buffer[..*bytes], sender, now, |_, to| {
+                        answers.push((&buffer[..*bytes], to));
+                        Ok(())
+                    });
+                }
+                answers.chunks(BATCH).for_each(|answers| sending.send(answers, &mut datagrams, now));
+            }
+            Err(error) if is_passing(&error.into()) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if now.duration_since(looked_up) >= LOOK_UP {
+            looked_up = now;
+            if shutdown.is_triggered() {
+                return Ok(datagrams.tally);
+            }
+        }
+    }
+}
+
+struct Sending {
+    fd: i32,
+    headers: MultiHeaders<SockaddrStorage>,
+}
+
+impl Sending {
+    /// Sends a batch. A call ends at the first one that fails: that one is counted, and the rest goes into another call.
+    fn send(&mut self, mut answers: &[(&[u8], SocketAddr)], datagrams: &mut Datagrams, now: Instant) {
+        while !answers.is_empty() {
+            let slices: Vec<[IoSlice<'_>; 1]> = answers.iter().map(|(bytes, _)| [IoSlice::new(bytes)]).collect();
+            let addresses: Vec<Option<SockaddrStorage>> = answers.iter().map(|(_, to)| Some((*to).into())).collect();
+            let sent = sendmmsg(self.fd, &mut self.headers, slices.iter(), addresses.iter(), [], MsgFlags::empty());
+            match sent.map(Iterator::count) {
+                Ok(sent @ 1..) => answers = &answers[sent..],
+                // A signal, or somebody's port that was closed when we answered earlier: nothing is wrong with this one.
+                Err(Errno::EINTR | Errno::ECONNREFUSED) => {}
+                failed => {
+                    let error = failed.err().unwrap_or(Errno::EIO).into();
+                    datagrams.failed(answers[0].1, &error, now);
+                    answers = &answers[1..];
+                }
+            }
+        }
+    }
+}
+
+/// An address as the standard library has it.
+pub(crate) fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6))))
+}
