@@ -61,8 +61,14 @@ fn parse(number: u64) -> (Kind, Key) {
     (KINDS[(number & 7) as usize], (number >> 3) as Key)
 }
 
+/// A ring that has room for what connections receive. It serves on the thread that makes it.
+pub(crate) fn ring() -> io::Result<Ring> {
+    Ring::new(BUFFERS, BUFFER_BYTES)
+}
+
 /// Serves with one ring on the thread that calls this.
 pub(crate) fn serve(
+    ring: Ring,
     listener: TcpListener,
     app: &Arc<App>,
     shutdown: &Shutdown,
@@ -73,7 +79,7 @@ pub(crate) fn serve(
     // The kernel does not wait on behalf of a descriptor that says of itself that it never waits.
     let listening = acceptor.as_fd().as_raw_fd();
     socket2::SockRef::from(&acceptor).set_nonblocking(false)?;
-    let mut server = Loop { ring: Ring::new(BUFFERS, BUFFER_BYTES)?, roster: Roster::new(app, crew) };
+    let mut server = Loop { ring, roster: Roster::new(app, crew) };
     server.poll(Kind::Shutdown, shutdown.as_fd().as_raw_fd(), false)?;
     server.watch_crew()?;
     let mut is_accepting = false;

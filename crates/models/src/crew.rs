@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crossbeam::channel::bounded;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use switchboard_proto::{App, Outgoing};
@@ -167,21 +168,31 @@ pub fn check_cpus(cpus: &[usize]) -> Result<(), String> {
 
 /// Runs a thread for each worker until all have ended, and adds up what they counted. If one fails the others are told to stop.
 ///
+/// `prepare` makes what a worker needs, and what it returns serves: nobody is served before all are prepared, or the connections
+/// of the first could take the descriptors that the last needs to begin.
+///
 /// # Errors
 /// The first worker's that failed; or that a thread cannot be made, with the limit.
-pub(crate) fn run<T: Send>(
+pub(crate) fn run<T: Send, S: FnOnce() -> io::Result<Tally>>(
     app: &App,
     shutdown: &Shutdown,
     parts: Vec<T>,
-    serve: impl Fn(usize, T) -> io::Result<Tally> + Sync,
+    prepare: impl Fn(T) -> io::Result<S> + Sync,
 ) -> io::Result<Tally> {
-    let serve = &serve;
+    let prepare = &prepare;
+    // Nothing is ever sent: what is heard is that the last sender is gone.
+    let (is_prepared, all_are_prepared) = bounded::<()>(0);
+    let (may_begin, begin) = bounded::<()>(0);
     let tallies: Vec<io::Result<Tally>> = thread::scope(|scope| {
         let wanted = parts.len();
         let mut threads = Vec::new();
         for (worker, part) in parts.into_iter().enumerate() {
+            let (is_prepared, begin) = (is_prepared.clone(), begin.clone());
             let spawned = thread::Builder::new().name(format!("worker-{worker}")).spawn_scoped(scope, move || {
-                let result = bind(app, worker).and_then(|()| serve(worker, part));
+                let prepared = bind(app, worker).and_then(|()| prepare(part));
+                drop(is_prepared);
+                let _ = begin.recv();
+                let result = prepared.and_then(|serve| serve());
                 if result.is_err() {
                     shutdown.trigger();
                 }
@@ -191,6 +202,7 @@ pub(crate) fn run<T: Send>(
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     shutdown.trigger();
+                    drop(may_begin);
                     let sentence = format!("only {worker} of {wanted} workers can be made: {error}; see ulimit -u, or --workers {}", worker.max(1));
                     let mut results: Vec<io::Result<Tally>> = vec![Err(io::Error::other(sentence))];
                     results.extend(threads.into_iter().map(|thread| thread.join().expect("no worker panics")));
@@ -198,6 +210,9 @@ pub(crate) fn run<T: Send>(
                 }
             }
         }
+        drop(is_prepared);
+        let _ = all_are_prepared.recv();
+        drop(may_begin);
         threads.into_iter().map(|thread| thread.join().expect("no worker panics")).collect()
     });
     let tallies = tallies.into_iter().collect::<io::Result<Vec<Tally>>>()?;

@@ -44,7 +44,9 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let workers = crew::workers(&app)?;
     let listeners = listener.times(workers)?;
     let parts = listeners.into_iter().zip(crew::members(&app, workers)?).collect();
-    crew::run(&app, &shutdown, parts, |_, (listener, member): (Listener, Member)| {
-        readiness::serve_in(Epoll::new()?, listener.into_tcp()?, &app, &shutdown, member.join(), None)
+    let (app, shutdown) = (&app, &shutdown);
+    crew::run(app, shutdown, parts, |(listener, member): (Listener, Member)| {
+        let epoll = Epoll::new()?;
+        Ok(move || readiness::serve_in(epoll, listener.into_tcp()?, app, shutdown, member.join(), None))
     })
 }

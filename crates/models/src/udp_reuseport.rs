@@ -41,7 +41,9 @@ pub const MODEL: Model = Model {
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
     let sockets = listener.times(crew::workers(&app)?)?;
     let senders = Senders::default();
-    crew::run(&app, &shutdown, sockets, |_, socket| {
-        serve_blocking(&socket.into_udp()?, Datagrams::new(&app, senders.clone()), &shutdown)
+    crew::run(&app, &shutdown, sockets, |socket| {
+        let (socket, datagrams) = (socket.into_udp()?, Datagrams::new(&app, senders.clone()));
+        let shutdown = &shutdown;
+        Ok(move || serve_blocking(&socket, datagrams, shutdown))
     })
 }

@@ -41,5 +41,5 @@ pub const MODEL: Model = Model {
 };
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
-    completion::serve(listener.into_tcp()?, &app, &shutdown, Crew::default())
+    completion::serve(completion::ring()?, listener.into_tcp()?, &app, &shutdown, Crew::default())
 }

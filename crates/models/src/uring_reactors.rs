@@ -44,7 +44,9 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let workers = crew::workers(&app)?;
     let listeners = listener.times(workers)?;
     let parts = listeners.into_iter().zip(crew::members(&app, workers)?).collect();
-    crew::run(&app, &shutdown, parts, |_, (listener, member): (Listener, Member)| {
-        completion::serve(listener.into_tcp()?, &app, &shutdown, member.join())
+    let (app, shutdown) = (&app, &shutdown);
+    crew::run(app, shutdown, parts, |(listener, member): (Listener, Member)| {
+        let ring = completion::ring()?;
+        Ok(move || completion::serve(ring, listener.into_tcp()?, app, shutdown, member.join()))
     })
 }
