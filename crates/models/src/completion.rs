@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use io_uring::types::Fd;
-use io_uring::{cqueue, opcode, squeue};
+use io_uring::{opcode, squeue};
 use nix::errno::Errno;
 use nix::libc;
 use switchboard_proto::{App, Lent};
@@ -19,7 +19,7 @@ use switchboard_proto::{App, Lent};
 use crate::accept::Acceptor;
 use crate::crew::Crew;
 use crate::readiness::{Key, earliest};
-use crate::ring::{GROUP, Ring};
+use crate::ring::{Done, GROUP, Patience, Ring};
 use crate::roster::Roster;
 use crate::{Shutdown, Tally};
 
@@ -96,11 +96,11 @@ pub(crate) fn serve(
         server.ring.done(&mut done);
         let now = Instant::now();
         let mut is_called = false;
-        for entry in done.drain(..) {
-            match parse(entry.user_data()) {
+        for done in done.drain(..) {
+            match parse(done.number) {
                 (Kind::Accept, _) => {
-                    is_accepting &= cqueue::more(entry.flags());
-                    match accepted(&entry) {
+                    is_accepting &= done.has_more();
+                    match accepted(&done) {
                         Ok(stream) => server.take_in(acceptor.admit(stream, server.roster.len(), now), now),
                         Err(error) => acceptor.failed(&error, now),
                     }
@@ -108,11 +108,11 @@ pub(crate) fn serve(
                 (Kind::Shutdown, _) => is_stopping = true,
                 (Kind::Crew, _) => {
                     is_called = true;
-                    if !cqueue::more(entry.flags()) {
+                    if !done.has_more() {
                         server.watch_crew()?;
                     }
                 }
-                (kind, key) => server.handle(kind, key, &entry, now)?,
+                (kind, key) => server.handle(kind, key, &done, now)?,
             }
         }
         acceptor.tend(now);
@@ -127,8 +127,8 @@ pub(crate) fn serve(
 }
 
 /// The connection that an accept brought.
-fn accepted(entry: &cqueue::Entry) -> io::Result<TcpStream> {
-    match entry.result() {
+fn accepted(done: &Done) -> io::Result<TcpStream> {
+    match done.result {
         // SAFETY: the kernel made this descriptor for us just now, and nobody else knows of it.
         fd @ 0.. => Ok(unsafe { TcpStream::from_raw_fd(fd) }),
         error => Err(io::Error::from_raw_os_error(-error)),
@@ -151,17 +151,17 @@ impl Loop {
     }
 
     /// Gives to a session what was done for it.
-    fn handle(&mut self, kind: Kind, key: Key, entry: &cqueue::Entry, now: Instant) -> io::Result<()> {
+    fn handle(&mut self, kind: Kind, key: Key, done: &Done, now: Instant) -> io::Result<()> {
         let Some(member) = self.roster.get(key) else { return Ok(()) };
         let (socket, session) = (&mut member.socket, &mut member.session);
-        let result = entry.result();
+        let result = done.result;
         match kind {
             Kind::Receive => {
-                if !cqueue::more(entry.flags()) {
+                if !done.has_more() {
                     socket.is_receiving = false;
                     socket.is_cancelled = false;
                 }
-                let received = self.ring.received(entry, |bytes| session.receive(bytes, now));
+                let received = self.ring.received(done, |bytes| session.receive(bytes, now));
                 match (received, result) {
                     (Some(()), 1..) => {}
                     (_, 0) => session.receive_eof(now),
@@ -177,9 +177,11 @@ impl Loop {
                     if let Some(lent) = socket.sending.take_if(|lent| !lent.consume(sent)) {
                         drop(lent);
                     } else {
-                        return self.send(key);
+                        return self.send(key, Patience::Waits);
                     }
                 }
+                // The peer does not read as fast as it asks.
+                Err(_) if result == -libc::EAGAIN => return self.send(key, Patience::Waits),
                 Err(_) => {
                     socket.sending = None;
                     socket.is_broken = true;
@@ -207,8 +209,9 @@ impl Loop {
         let (socket, session) = (&mut member.socket, &mut member.session);
         if socket.sending.is_none() && !socket.is_broken {
             socket.sending = session.output().lend();
-            if socket.sending.is_some() {
-                self.send(key)?;
+            if let Some(lent) = &socket.sending {
+                let is_all = lent.as_slice().len() == session.output().len() && session.only_listens();
+                self.send(key, if is_all { Patience::None } else { Patience::Waits })?;
                 return self.settle(key);
             }
         }
@@ -239,13 +242,12 @@ impl Loop {
     }
 
     /// Begins to send what was lent.
-    fn send(&mut self, key: Key) -> io::Result<()> {
+    fn send(&mut self, key: Key, patience: Patience) -> io::Result<()> {
         let Some(member) = self.roster.get(key) else { return Ok(()) };
         let Some(lent) = &member.socket.sending else { return Ok(()) };
-        let bytes = lent.as_slice();
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let send = opcode::Send::new(Fd(member.socket.stream.as_raw_fd()), bytes.as_ptr(), length);
-        self.push(send.flags(libc::MSG_NOSIGNAL).build(), Kind::Send, key)
+        let fd = member.socket.stream.as_raw_fd();
+        // SAFETY: as in `push`.
+        unsafe { self.ring.send(fd, lent.as_slice(), number(Kind::Send, key), patience) }
     }
 
     fn cancel(&mut self, kind: Kind, key: Key) -> io::Result<()> {
@@ -267,7 +269,7 @@ impl Loop {
     fn push(&mut self, entry: squeue::Entry, kind: Kind, key: Key) -> io::Result<()> {
         // SAFETY: descriptors are kept open and what is sent is kept in `sending` until the completion has come; a `Lent` stays where
         // it is in memory though the roster may move it. If the loop ends before that, the ring is dropped before the roster.
-        unsafe { self.ring.push(&entry.user_data(number(kind, key))) }
+        unsafe { self.ring.push(entry, number(kind, key)) }
     }
 
     /// Closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
@@ -283,12 +285,12 @@ impl Loop {
             self.ring.done(&mut done);
             now = Instant::now();
             let mut is_called = false;
-            for entry in done.drain(..) {
-                match parse(entry.user_data()) {
+            for done in done.drain(..) {
+                match parse(done.number) {
                     // It came too late, and is closed by being dropped.
-                    (Kind::Accept, _) => drop(accepted(&entry)),
+                    (Kind::Accept, _) => drop(accepted(&done)),
                     (Kind::Crew, _) => is_called = true,
-                    (kind, key) => self.handle(kind, key, &entry, now)?,
+                    (kind, key) => self.handle(kind, key, &done, now)?,
                 }
             }
             self.turn(is_called, now)?;

@@ -141,6 +141,21 @@ pub(crate) fn workers(app: &App) -> io::Result<usize> {
     Ok(workers)
 }
 
+/// How many threads a pool may have that serve a connection each: `--workers`, or `usual` as far as the system allows.
+///
+/// # Errors
+/// More than the process can have.
+pub(crate) fn pool(app: &App, usual: usize) -> io::Result<usize> {
+    let most = crate::limits::thread_ceiling();
+    let workers = app.workers.unwrap_or(usual.min(most));
+    if workers > most {
+        return Err(io::Error::other(format!(
+            "{workers} workers need more memory mappings than vm.max_map_count allows; --workers {most} or fewer"
+        )));
+    }
+    Ok(workers)
+}
+
 /// Binds the thread that calls this to the core that is this worker's, if cores were named.
 pub(crate) fn bind(app: &App, worker: usize) -> io::Result<()> {
     let Some(cpu) = app.cpus.get(worker % app.cpus.len().max(1)) else { return Ok(()) };
@@ -149,21 +164,22 @@ pub(crate) fn bind(app: &App, worker: usize) -> io::Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// Checks that this process may run on these cores.
+/// Keeps this process, and all that it makes, on these cores.
 ///
 /// # Errors
-/// A sentence that names the one that it may not use, and those that it may.
-pub fn check_cpus(cpus: &[usize]) -> Result<(), String> {
+/// A sentence that names the one that it may not use, and those that it may; or the system's.
+pub fn confine(cpus: &[usize]) -> Result<(), String> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).map_err(|error| format!("cannot tell which cores there are: {error}"))?;
     let is_there = |cpu: usize| cpu < CpuSet::count() && allowed.is_set(cpu).unwrap_or(false);
-    match cpus.iter().find(|cpu| !is_there(**cpu)) {
-        None => Ok(()),
-        Some(cpu) => {
-            let there: Vec<String> =
-                (0..CpuSet::count()).filter(|cpu| is_there(*cpu)).map(|cpu| cpu.to_string()).collect();
-            Err(format!("core {cpu} does not exist, or this process may not use it; it may use {}", there.join(", ")))
-        }
+    if let Some(cpu) = cpus.iter().find(|cpu| !is_there(**cpu)) {
+        let there: Vec<String> =
+            (0..CpuSet::count()).filter(|cpu| is_there(*cpu)).map(|cpu| cpu.to_string()).collect();
+        let there = there.join(", ");
+        return Err(format!("core {cpu} does not exist, or this process may not use it; it may use {there}"));
     }
+    let mut set = CpuSet::new();
+    let kept = cpus.iter().try_for_each(|cpu| set.set(*cpu)).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
+    kept.map_err(|error| format!("cannot keep to these cores: {error}"))
 }
 
 /// Runs a thread for each worker until all have ended, and adds up what they counted. If one fails the others are told to stop.

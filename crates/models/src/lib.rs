@@ -89,7 +89,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-pub use crew::check_cpus;
+pub use crew::confine;
 pub use limits::raise_descriptor_limit;
 pub use listener::Listener;
 pub use shutdown::Shutdown;
@@ -171,6 +171,21 @@ impl Model {
     /// What is left out by most models: nothing stands in their way.
     const fn no_obstacle() -> Option<String> {
         None
+    }
+
+    /// Checks that the system has what a server with these settings needs to begin, and returns the number of its workers.
+    ///
+    /// # Errors
+    /// A sentence that names what there is not, and what would do.
+    pub fn check(&self, app: &App) -> io::Result<usize> {
+        if let Some(obstacle) = (self.obstacle)() {
+            return Err(io::Error::other(format!("`{}` needs what this kernel does not have: {obstacle}", self.name)));
+        }
+        match self.workers {
+            Workers::None => Ok(1),
+            Workers::OnePerCore => crew::workers(app),
+            Workers::OneConnectionEach(usual) => crew::pool(app, usual),
+        }
     }
 
     /// The connections that a server with these settings serves at once because each takes a worker, if so.

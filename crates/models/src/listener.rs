@@ -83,6 +83,12 @@ impl Listener {
         std::iter::once(Ok(self)).chain(others).collect()
     }
 
+    /// Why this kernel cannot have several listeners on one port, if it cannot.
+    pub(crate) fn obstacle() -> Option<String> {
+        let shared = Socket::new(Domain::IPV4, Type::STREAM, None).and_then(|socket| socket.set_reuse_port(true));
+        shared.err().map(|error| format!("SO_REUSEPORT: {error}; it needs Linux 3.9"))
+    }
+
     /// The address with the real port, where port 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr

@@ -22,7 +22,7 @@ use switchboard_proto::App;
 
 use crate::accept::Acceptor;
 use crate::hub::{Entry, Hub, STACK_BYTES};
-use crate::limits::{Limit, thread_ceiling};
+use crate::limits::Limit;
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers, crew};
 
 /// Threads of the pool, if nobody says.
@@ -51,7 +51,7 @@ pub const MODEL: Model = Model {
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
     let mut acceptor = Acceptor::new(listener.into_tcp()?, &app, None)?;
-    let size = app.workers.unwrap_or(WORKERS).min(thread_ceiling());
+    let size = crew::pool(&app, WORKERS)?;
     let (queue, entries) = unbounded();
     let hub = Arc::new(Hub::new(&app));
     let mut pool = Pool { hub: hub.clone(), app, size, made: 0, busy: Arc::default(), queue, entries };

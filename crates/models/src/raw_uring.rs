@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::types::Fd;
-use io_uring::{cqueue, opcode};
+use io_uring::{opcode, squeue};
 use nix::libc;
 use slab::Slab;
 use switchboard_proto::App;
 
-use crate::ring::{self, GROUP, Ring};
+use crate::ring::{self, Done, GROUP, Patience, Ring};
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
@@ -39,11 +39,11 @@ pub const MODEL: Model = Model {
     serve,
 };
 
-const LISTENER: u64 = u64::MAX;
-const SHUTDOWN: u64 = u64::MAX - 1;
-const CANCEL: u64 = u64::MAX - 2;
+const LISTENER: u64 = 1 << 60;
+const SHUTDOWN: u64 = LISTENER + 1;
+const CANCEL: u64 = LISTENER + 2;
 /// Set in the number of a send; the rest is the connection's key.
-const SEND: u64 = 1 << 62;
+const SEND: u64 = 1 << 61;
 
 /// Unsent bytes above which nothing more is received.
 const HIGH_WATER_BYTES: usize = 1 << 20;
@@ -81,23 +81,23 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
         if retry.take().is_some() {
             server.push(accept(), LISTENER)?;
         }
-        for entry in done.drain(..) {
-            match entry.user_data() {
+        for done in done.drain(..) {
+            match done.number {
                 SHUTDOWN => return Ok(tally),
                 CANCEL => {}
                 LISTENER => {
-                    if entry.result() >= 0 {
+                    if done.result >= 0 {
                         tally.connections += 1;
                         // SAFETY: the kernel made this descriptor for us just now, and nobody else knows of it.
-                        server.begin(unsafe { OwnedFd::from_raw_fd(entry.result()) })?;
+                        server.begin(unsafe { OwnedFd::from_raw_fd(done.result) })?;
                     }
-                    if !cqueue::more(entry.flags()) {
+                    if !done.has_more() {
                         // No descriptor left, most likely: those who wait are looked at again in a while.
                         retry = Some(Duration::from_millis(20));
                     }
                 }
-                number if number & SEND != 0 => server.sent((number & !SEND) as usize, entry.result())?,
-                key => tally.bytes += server.received(key as usize, &entry, &app)?,
+                number if number & SEND != 0 => server.sent((number & !SEND) as usize, done.result)?,
+                key => tally.bytes += server.received(key as usize, &done, &app)?,
             }
         }
     }
@@ -117,20 +117,20 @@ impl Server {
         self.settle(key)
     }
 
-    fn received(&mut self, key: usize, entry: &cqueue::Entry, app: &App) -> io::Result<u64> {
+    fn received(&mut self, key: usize, done: &Done, app: &App) -> io::Result<u64> {
         let line = &mut self.lines[key];
-        if !cqueue::more(entry.flags()) {
+        if !done.has_more() {
             line.is_receiving = false;
             line.is_cancelled = false;
         }
-        self.ring.received(entry, |bytes| line.unsent.extend_from_slice(bytes));
-        let bytes = u64::try_from(entry.result()).unwrap_or(0);
+        self.ring.received(done, |bytes| line.unsent.extend_from_slice(bytes));
+        let bytes = u64::try_from(done.result).unwrap_or(0);
         if bytes > 0 {
             // There are no messages here; what was received at once is taken for one.
             app.work.perform();
         }
         let passing = [-libc::ENOBUFS, -libc::ECANCELED, -libc::EINTR, -libc::EAGAIN];
-        line.has_ended |= bytes == 0 && !passing.contains(&entry.result());
+        line.has_ended |= bytes == 0 && !passing.contains(&done.result);
         self.settle(key)?;
         Ok(bytes)
     }
@@ -139,6 +139,7 @@ impl Server {
         let line = &mut self.lines[key];
         match usize::try_from(result) {
             Ok(sent) => line.sent += sent,
+            Err(_) if result == -libc::EAGAIN => {}
             Err(_) => {
                 line.has_ended = true;
                 line.unsent.clear();
@@ -149,7 +150,8 @@ impl Server {
             line.sending.clear();
             line.sent = 0;
         } else {
-            self.send(key)?;
+            // The peer does not read as fast as it writes: this one waits until it does.
+            self.send(key, Patience::Waits)?;
         }
         self.settle(key)
     }
@@ -160,7 +162,9 @@ impl Server {
         let (fd, is_sending) = (Fd(line.fd.as_raw_fd()), !line.sending.is_empty());
         if !is_sending && !line.unsent.is_empty() {
             std::mem::swap(&mut line.sending, &mut line.unsent);
-            return self.send(key).and_then(|()| self.settle(key));
+            // One that has sent its last is ended when this is sent, and that must be known.
+            let patience = if line.has_ended { Patience::Waits } else { Patience::None };
+            return self.send(key, patience).and_then(|()| self.settle(key));
         }
         let may_receive = !line.has_ended && line.unsent.len() <= HIGH_WATER_BYTES;
         if line.has_ended && !line.is_receiving && !is_sending {
@@ -175,17 +179,17 @@ impl Server {
         Ok(())
     }
 
-    fn send(&mut self, key: usize) -> io::Result<()> {
+    fn send(&mut self, key: usize, patience: Patience) -> io::Result<()> {
         let line = &self.lines[key];
         let bytes = &line.sending[line.sent..];
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let send = opcode::Send::new(Fd(line.fd.as_raw_fd()), bytes.as_ptr(), length);
-        self.push(send.flags(libc::MSG_NOSIGNAL).build(), SEND | key as u64)
+        let fd = line.fd.as_raw_fd();
+        // SAFETY: as in `push`.
+        unsafe { self.ring.send(fd, bytes, SEND | key as u64, patience) }
     }
 
-    fn push(&mut self, entry: io_uring::squeue::Entry, number: u64) -> io::Result<()> {
+    fn push(&mut self, entry: squeue::Entry, number: u64) -> io::Result<()> {
         // SAFETY: a line and the bytes in `sending` stay until its operations are done; the heap that they are in does not move. If the
         // server ends before that, the ring is dropped before the lines.
-        unsafe { self.ring.push(&entry.user_data(number)) }
+        unsafe { self.ring.push(entry, number) }
     }
 }

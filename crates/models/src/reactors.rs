@@ -36,7 +36,7 @@ pub const MODEL: Model = Model {
     busy_polls: true,
     hidden: false,
     source: include_str!("reactors.rs"),
-    obstacle: Model::no_obstacle,
+    obstacle: Listener::obstacle,
     serve,
 };
 

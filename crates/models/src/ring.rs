@@ -6,13 +6,15 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use io_uring::types::{BufRingEntry, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, squeue};
+use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
+use nix::libc;
 
 /// Places in the queue of what is to be done; more are submitted early.
 const SUBMISSIONS: u32 = 4096;
@@ -45,7 +47,41 @@ pub(crate) struct Ring {
     // Dropped before the buffers that the kernel writes to.
     ring: IoUring,
     buffers: Buffers,
+    /// What was handed over that either succeeds without a word or fails at once: its number, and what success is.
+    at_once: Vec<(u64, i32)>,
 }
+
+/// Something that has been done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    /// What it was known by.
+    pub(crate) number: u64,
+    /// As the system call of that name returns it, with a negative error number.
+    pub(crate) result: i32,
+    flags: u32,
+}
+
+impl Done {
+    /// Whether more is to come of the same.
+    pub(crate) fn has_more(&self) -> bool {
+        cqueue::more(self.flags)
+    }
+}
+
+/// What a send does that finds no room for all of its bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It says so at once, and otherwise says nothing: for the last of what a session has to say, after which it only listens.
+    None,
+    /// It goes on when there is room.
+    Waits,
+}
+
+/// The flags of a send for [`push_at_once`](Ring::push_at_once): all or an error, and now.
+pub(crate) const SEND_AT_ONCE: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+
+/// Set in the number of what is reported only if it fails.
+const AT_ONCE: u64 = 1 << 63;
 
 impl Ring {
     /// A ring for the thread that calls this, with `count` receive buffers (a power of two), in which small receives stand behind each
@@ -67,24 +103,54 @@ impl Ring {
             .setup_defer_taskrun()
             .build(SUBMISSIONS)?;
         let buffers = Buffers::new(&ring, count, bytes, flags)?;
-        Ok(Ring { ring, buffers })
+        Ok(Ring { ring, buffers, at_once: Vec::new() })
     }
 
     /// Puts something in the queue of what is to be done.
     ///
     /// # Safety
     /// What the entry points to must stay where it is until its completion has come, or the ring is dropped.
-    pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+    pub(crate) unsafe fn push(&mut self, entry: squeue::Entry, number: u64) -> io::Result<()> {
+        let entry = entry.user_data(number);
         loop {
             // SAFETY: the caller's promise.
-            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return Ok(());
             }
             ignore_passing(self.ring.submit())?;
         }
     }
 
-    /// Hands over what is to be done and waits until something is done or the time is up; asks for the time of `busy_poll` before it blocks.
+    /// Sends to a connection.
+    ///
+    /// # Safety
+    /// As for `push`.
+    pub(crate) unsafe fn send(&mut self, fd: RawFd, bytes: &[u8], number: u64, patience: Patience) -> io::Result<()> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let send = opcode::Send::new(Fd(fd), bytes.as_ptr(), length);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match patience {
+                Patience::None => self.push_at_once(send.flags(SEND_AT_ONCE).build(), number, length),
+                Patience::Waits => self.push(send.flags(libc::MSG_NOSIGNAL).build(), number),
+            }
+        }
+    }
+
+    /// As `push`, for a send that does not wait (MSG_DONTWAIT | MSG_WAITALL): if all `length` bytes are taken no completion is made, and
+    /// [`done`](Ring::done) tells of it with the next that is; or [`wait`](Ring::wait) would return at once for it, and each message cost two calls.
+    /// Only for what nobody waits for.
+    ///
+    /// # Safety
+    /// As for `push`.
+    pub(crate) unsafe fn push_at_once(&mut self, entry: squeue::Entry, number: u64, length: u32) -> io::Result<()> {
+        self.at_once.push((number, length.cast_signed()));
+        // SAFETY: the caller's promise.
+        unsafe { self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), number | AT_ONCE) }
+    }
+
+    /// Hands over what is to be done and waits until something is done or the time is up; asks for the time of `busy_poll` before
+    /// it blocks.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, busy_poll: Duration) -> io::Result<()> {
         if !busy_poll.is_zero() {
             let begun = Instant::now();
@@ -114,15 +180,31 @@ impl Ring {
     }
 
     /// Takes what is done.
-    pub(crate) fn done(&mut self, entries: &mut Vec<cqueue::Entry>) {
-        entries.extend(self.ring.completion());
+    pub(crate) fn done(&mut self, done: &mut Vec<Done>) {
+        let first = done.len();
+        let mut failed = Vec::new();
+        for entry in self.ring.completion() {
+            let number = entry.user_data() & !AT_ONCE;
+            if number != entry.user_data() {
+                failed.push(number);
+            }
+            done.push(Done { number, result: entry.result(), flags: entry.flags() });
+        }
+        if !failed.is_empty() {
+            self.at_once.retain(|(number, _)| !failed.contains(number));
+        }
+        // As long as something waits to be handed over, it is not known what has succeeded.
+        if self.ring.submission().is_empty() {
+            let success = |(number, result)| Done { number, result, flags: 0 };
+            done.splice(first..first, self.at_once.drain(..).map(success));
+        }
     }
 
     /// The bytes that a receive brought, which the kernel may use again after `take`.
-    pub(crate) fn received<T>(&mut self, entry: &cqueue::Entry, take: impl FnOnce(&mut [u8]) -> T) -> Option<T> {
-        let buffer = cqueue::buffer_select(entry.flags())?;
-        let taken = take(self.buffers.next(buffer, entry.result().max(0) as usize));
-        if !cqueue::buffer_more(entry.flags()) {
+    pub(crate) fn received<T>(&mut self, done: &Done, take: impl FnOnce(&mut [u8]) -> T) -> Option<T> {
+        let buffer = cqueue::buffer_select(done.flags)?;
+        let taken = take(self.buffers.next(buffer, done.result.max(0) as usize));
+        if !cqueue::buffer_more(done.flags) {
             self.buffers.give_back(buffer);
         }
         Some(taken)

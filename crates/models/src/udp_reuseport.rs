@@ -34,7 +34,7 @@ pub const MODEL: Model = Model {
     busy_polls: false,
     hidden: false,
     source: include_str!("udp_reuseport.rs"),
-    obstacle: Model::no_obstacle,
+    obstacle: Listener::obstacle,
     serve,
 };
 

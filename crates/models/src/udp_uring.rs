@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use io_uring::types::{Fd, RecvMsgOut};
-use io_uring::{cqueue, opcode};
+use io_uring::{opcode, squeue};
 use nix::libc;
 use slab::Slab;
 use socket2::{SockAddr, SockAddrStorage};
 use switchboard_proto::App;
 
 use crate::datagrams::{Datagrams, Senders};
-use crate::ring::{self, GROUP, Ring};
+use crate::ring::{self, GROUP, Ring, SEND_AT_ONCE};
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
@@ -51,8 +51,8 @@ pub const MODEL: Model = Model {
     serve,
 };
 
-const RECEIVE: u64 = u64::MAX;
-const SHUTDOWN: u64 = u64::MAX - 1;
+const RECEIVE: u64 = 1 << 60;
+const SHUTDOWN: u64 = RECEIVE + 1;
 
 /// Receive buffers, each for one datagram.
 const BUFFERS: u16 = 64;
@@ -78,27 +78,27 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let mut ring = Ring::single_use(BUFFERS, HEADER_BYTES + datagrams.buffer_bytes())?;
     let stop = opcode::PollAdd::new(Fd(shutdown.as_fd().as_raw_fd()), libc::POLLIN as u32).build();
     // SAFETY: it points to nothing, and the descriptor stays open until the end.
-    unsafe { ring.push(&stop.user_data(SHUTDOWN)) }?;
+    unsafe { ring.push(stop, SHUTDOWN) }?;
     let mut is_receiving = false;
     let mut done = Vec::new();
     loop {
         if !is_receiving {
             let receive = opcode::RecvMsgMulti::new(fd, &*header, GROUP).build();
             // SAFETY: the header stays where it is until the end, and is dropped after the ring.
-            unsafe { ring.push(&receive.user_data(RECEIVE)) }?;
+            unsafe { ring.push(receive, RECEIVE) }?;
             is_receiving = true;
         }
         ring.wait(None, app.busy_poll)?;
         ring.done(&mut done);
         let now = Instant::now();
-        for entry in done.drain(..) {
-            match entry.user_data() {
+        for done in done.drain(..) {
+            match done.number {
                 SHUTDOWN => return Ok(datagrams.tally),
                 RECEIVE => {
                     // It ends when there was no buffer for a datagram, which stays in the socket's queue.
-                    is_receiving &= cqueue::more(entry.flags());
+                    is_receiving &= done.has_more();
                     let mut due = Vec::new();
-                    ring.received(&entry, |bytes| {
+                    ring.received(&done, |bytes| {
                         let Ok(message) = RecvMsgOut::parse(bytes, &header) else { return };
                         let Some(sender) = address(message.name_data()) else { return };
                         datagrams.answer(message.payload_data(), sender, now, |bytes, to| {
@@ -107,26 +107,36 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
                         });
                     });
                     for key in due {
-                        let Answer { bytes, to } = &*answers[key];
-                        let send = opcode::Send::new(fd, bytes.as_ptr(), bytes.len() as u32)
-                            .dest_addr(to.as_ptr().cast())
-                            .dest_addr_len(to.len());
+                        let (send, length) = answers[key].send(fd, SEND_AT_ONCE);
                         // SAFETY: the answer is boxed and stays until its completion has come, or the ring is dropped.
-                        unsafe { ring.push(&send.build().user_data(key as u64)) }?;
+                        unsafe { ring.push_at_once(send, key as u64, length) }?;
                     }
+                }
+                key if done.result == -libc::EAGAIN => {
+                    let (send, _) = answers[key as usize].send(fd, 0);
+                    // SAFETY: as above.
+                    unsafe { ring.push(send, key) }?;
                 }
                 key => {
                     let answer = answers.remove(key as usize);
                     // A port that was closed when we answered earlier is reported to whoever sends next.
-                    if entry.result() < 0
-                        && entry.result() != -libc::ECONNREFUSED
+                    if done.result < 0
+                        && done.result != -libc::ECONNREFUSED
                         && let Some(to) = answer.to.as_socket()
                     {
-                        datagrams.failed(to, &io::Error::from_raw_os_error(-entry.result()), now);
+                        datagrams.failed(to, &io::Error::from_raw_os_error(-done.result), now);
                     }
                 }
             }
         }
+    }
+}
+
+impl Answer {
+    fn send(&self, socket: Fd, flags: i32) -> (squeue::Entry, u32) {
+        let length = u32::try_from(self.bytes.len()).expect("a datagram is short");
+        let send = opcode::Send::new(socket, self.bytes.as_ptr(), length).flags(flags);
+        (send.dest_addr(self.to.as_ptr().cast()).dest_addr_len(self.to.len()).build(), length)
     }
 }
 

@@ -36,7 +36,7 @@ pub const MODEL: Model = Model {
     busy_polls: true,
     hidden: false,
     source: include_str!("uring_reactors.rs"),
-    obstacle: ring::obstacle,
+    obstacle: || ring::obstacle().or_else(Listener::obstacle),
     serve,
 };
 

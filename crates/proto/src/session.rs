@@ -237,6 +237,11 @@ impl Session {
         }
     }
 
+    /// Whether nothing follows from its output's being written: it goes on reading, and neither finishes nor ends.
+    pub fn only_listens(&self) -> bool {
+        matches!(self.stage, Stage::WebSocket(_) | Stage::Head(_)) && self.wants().read
+    }
+
     /// What this session contributes to the tally.
     pub fn counts(&self) -> Counts {
         self.counts

@@ -21,8 +21,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "a duration is like 500ms, 10s or 2m".into())
 }
 
-/// Microseconds of simulated work per message.
-pub(crate) fn work_us(text: &str) -> Result<f64, String> {
+/// Microseconds: of simulated work per message, or before a loop blocks.
+pub(crate) fn microseconds(text: &str) -> Result<f64, String> {
     let microseconds = text.parse().ok().filter(|us| (0.0..=1e6).contains(us));
     microseconds.ok_or_else(|| "must be a number of microseconds from 0 to 1000000 (a second)".into())
 }
@@ -34,6 +34,24 @@ pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
         time => Ok(time),
     }
 }
+
+/// Numbers of cores, in the order in which workers are bound to them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cpus(pub(crate) Vec<usize>);
+
+/// Cores: `0`, `0,2`, `0-3,8`.
+pub(crate) fn cpus(text: &str) -> Result<Cpus, String> {
+    let range = |part: &str| -> Option<Vec<usize>> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse::<usize>().ok()?, last.trim().parse::<usize>().ok()?);
+        (first <= last && last < MOST_CPUS).then(|| (first..=last).collect())
+    };
+    let ranges: Option<Vec<Vec<usize>>> = text.split(',').map(range).collect();
+    ranges.map(|ranges| Cpus(ranges.concat())).ok_or_else(|| "cores are numbers, like 0 or 0,2 or 0-3".into())
+}
+
+/// More than the kernel can be built for (CONFIG_NR_CPUS).
+const MOST_CPUS: usize = 8192;
 
 /// The model of that name, or the list of them all and the one that is most like it.
 pub(crate) fn model(name: &str) -> Result<&'static Model, Failure> {
@@ -61,9 +79,13 @@ mod tests {
         assert!(duration("-1").is_err());
         assert!(duration("soon").is_err());
         assert!(some_time("0s").is_err());
-        assert_eq!(work_us("0.25"), Ok(0.25));
+        assert_eq!(microseconds("0.25"), Ok(0.25));
+        assert_eq!(cpus("0-2,7"), Ok(Cpus(vec![0, 1, 2, 7])));
+        for absurd in ["", "a", "3-1", "1,", "-1", "99999"] {
+            assert!(cpus(absurd).unwrap_err().contains("0-3"), "{absurd}");
+        }
         for absurd in ["-1", "NaN", "inf", "1e7", "much"] {
-            assert!(work_us(absurd).unwrap_err().contains("0 to 1000000"), "{absurd}");
+            assert!(microseconds(absurd).unwrap_err().contains("0 to 1000000"), "{absurd}");
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<f64>,
     /// Simulate so many microseconds of work for each message in every server: 0.25, 100
-    #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::work_us)]
+    #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::microseconds)]
     work_us: f64,
     /// Rounds: each has every point once, in random order
     #[arg(long, value_name = "N")]

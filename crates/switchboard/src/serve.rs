@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use switchboard_models::{App, Listener, Mechanism, Shutdown, UdpApp, Work, raise_descriptor_limit};
+use switchboard_models::{
+    App, Listener, MODELS, Mechanism, Model, Shutdown, UdpApp, Work, Workers, raise_descriptor_limit,
+};
 
 use crate::{Failure, args};
 
@@ -33,11 +35,21 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = args::some_time)]
     heartbeat: Option<Duration>,
     /// Simulate so many microseconds of work for each message: 0.25, 100 (raw: for each read)
-    #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::work_us)]
+    #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::microseconds)]
     work_us: f64,
     /// How long to wait for the clients' goodbyes at the end
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = args::duration)]
     grace: Duration,
+    /// Workers: loops of a server that has several, or threads that serve one connection each (`pool`) [default: one for
+    /// each core; `pool`: 512]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Run on these cores only, the workers bound to one each in turn: 0,2-3 [default: wherever the system likes]
+    #[arg(long, value_name = "LIST", value_parser = args::cpus)]
+    cpus: Option<args::Cpus>,
+    /// Let an event loop look for events for so many microseconds before it blocks
+    #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::microseconds)]
+    busy_poll: f64,
     /// What `udp` does with a datagram (a WebSocket chooses by its path)
     #[arg(long, value_enum, default_value = "echo")]
     app: Datagrams,
@@ -57,7 +69,12 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         let text = "--app broadcast is for udp; a WebSocket is a broadcast at the path /broadcast";
         return Err(Failure::new(2, text));
     }
+    check_waiting(args, model)?;
     let address = address(&args.listen)?;
+    let cpus = args.cpus.clone().unwrap_or_default().0;
+    if !cpus.is_empty() {
+        switchboard_models::confine(&cpus).map_err(|error| Failure::new(2, format!("--cpus: {error}")))?;
+    }
     let app = App {
         served_by: model.name,
         max_connections: args.max_connections,
@@ -70,10 +87,14 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
             Datagrams::Echo => UdpApp::Echo,
             Datagrams::Broadcast => UdpApp::Broadcast,
         },
+        workers: args.workers,
+        cpus,
+        busy_poll: Duration::from_secs_f64(args.busy_poll / 1e6),
         work: Work::calibrated(Duration::from_secs_f64(args.work_us / 1e6), Instant::now),
     };
     let failed = |error| Failure::new(1, format!("cannot serve on {address}: {error}"));
     let limits = raise_descriptor_limit().map_err(failed)?;
+    let workers = model.check(&app).map_err(|error| Failure::new(1, error))?;
     let shutdown = Shutdown::on_signals().map_err(failed)?;
     let listener = Listener::bind(model, address).map_err(failed)?;
     // A reader of this line may be gone already; the server serves all the same.
@@ -83,10 +104,43 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         (soft, hard) if soft < hard => format!("{hard} descriptors (raised from {soft})"),
         (_, hard) => format!("{hard} descriptors"),
     };
-    eprintln!("{}: waits with {}; {listener}, {descriptors}", model.name, model.waits_with);
+    let workers = match model.workers {
+        Workers::None => String::new(),
+        _ => format!("{workers} workers, "),
+    };
+    eprintln!("{}: waits with {}; {workers}{listener}, {descriptors}", model.name, model.waits_with);
     let tally = (model.serve)(listener, Arc::new(app), shutdown).map_err(failed)?;
     eprintln!("{}: {tally}", model.name);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether what was said about the waiting means something to the model.
+fn check_waiting(args: &Args, model: &Model) -> Result<(), Failure> {
+    let those = |has: fn(&Model) -> bool| {
+        let names = MODELS.iter().filter(|model| !model.hidden && has(model)).map(|model| model.name);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    if args.workers == Some(0) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        return Err(Failure::new(
+            2,
+            format!("--workers 0: nobody would serve; 1 or more, or leave it out ({cores} cores here)"),
+        ));
+    }
+    if args.workers.is_some() && model.workers == Workers::None {
+        let (name, runs_as) = (model.name, model.runs_as);
+        let those = those(|model| model.workers != Workers::None);
+        return Err(Failure::new(2, format!("--workers: `{name}` has none, it is {runs_as}; these have: {those}")));
+    }
+    if args.busy_poll > 0.0 && !model.busy_polls {
+        let (name, waits_with) = (model.name, model.waits_with);
+        let those = those(|model| model.busy_polls);
+        return Err(Failure::new(
+            2,
+            format!("--busy-poll: `{name}` has no loop of its own that blocks, it waits with {waits_with}; these have: {those}"),
+        ));
+    }
+    Ok(())
 }
 
 fn address(text: &str) -> Result<SocketAddr, Failure> {
