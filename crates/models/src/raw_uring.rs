@@ -63,11 +63,13 @@ struct Server {
     // Dropped first: the kernel gives up what was begun before the lines are gone.
     ring: Ring,
     lines: Slab<Line>,
+    /// Connections to be looked after when all that is done has been taken note of.
+    touched: Vec<usize>,
 }
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
     let listener = listener.into_tcp()?;
-    let mut server = Server { ring: Ring::new(32, 32 << 10)?, lines: Slab::new() };
+    let mut server = Server { ring: Ring::new(32, 32 << 10)?, lines: Slab::new(), touched: Vec::new() };
     let stop = opcode::PollAdd::new(Fd(shutdown.as_fd().as_raw_fd()), libc::POLLIN as u32).build();
     server.push(stop, SHUTDOWN)?;
     let accept = || opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
@@ -97,9 +99,10 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
                     }
                 }
                 number if number & SEND != 0 => server.sent((number & !SEND) as usize, done.result)?,
-                key => tally.bytes += server.received(key as usize, &done, &app)?,
+                key => tally.bytes += server.received(key as usize, &done, &app),
             }
         }
+        server.settle_touched()?;
     }
 }
 
@@ -117,7 +120,7 @@ impl Server {
         self.settle(key)
     }
 
-    fn received(&mut self, key: usize, done: &Done, app: &App) -> io::Result<u64> {
+    fn received(&mut self, key: usize, done: &Done, app: &App) -> u64 {
         let line = &mut self.lines[key];
         if !done.has_more() {
             line.is_receiving = false;
@@ -131,8 +134,8 @@ impl Server {
         }
         let passing = [-libc::ENOBUFS, -libc::ECANCELED, -libc::EINTR, -libc::EAGAIN];
         line.has_ended |= bytes == 0 && !passing.contains(&done.result);
-        self.settle(key)?;
-        Ok(bytes)
+        self.touched.push(key);
+        bytes
     }
 
     fn sent(&mut self, key: usize, result: i32) -> io::Result<()> {
@@ -153,12 +156,20 @@ impl Server {
             // The peer does not read as fast as it writes: this one waits until it does.
             self.send(key, Patience::Waits)?;
         }
-        self.settle(key)
+        self.touched.push(key);
+        Ok(())
+    }
+
+    fn settle_touched(&mut self) -> io::Result<()> {
+        while let Some(key) = self.touched.pop() {
+            self.settle(key)?;
+        }
+        Ok(())
     }
 
     /// Begins what is to be done next for a connection, or ends it.
     fn settle(&mut self, key: usize) -> io::Result<()> {
-        let line = &mut self.lines[key];
+        let Some(line) = self.lines.get_mut(key) else { return Ok(()) };
         let (fd, is_sending) = (Fd(line.fd.as_raw_fd()), !line.sending.is_empty());
         if !is_sending && !line.unsent.is_empty() {
             std::mem::swap(&mut line.sending, &mut line.unsent);
