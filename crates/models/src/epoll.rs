@@ -5,7 +5,7 @@
 //! Edge-triggered means that each arrival is told once, so the loop reads until there is no more (a short read says so),
 //! and asks again (`rewatch`) where it stopped earlier.
 //!
-//! - Calls of one message: `epoll_wait` (shared by all that are ready), `recvfrom`, `write`.
+//! - Calls of one message: `epoll_wait` (shared by all that are ready), `recvfrom`, `sendto`.
 //! - Costs: a wait is O(ready connections); watching one more costs one `epoll_ctl`.
 //! - Limit: none but the descriptors of the process.
 //! - Choose it for anything that may grow.

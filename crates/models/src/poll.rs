@@ -4,7 +4,7 @@
 //! answer. The kernel walks the array, asks each descriptor, and fills in the answers; the loop walks it again to
 //! find them. There is no highest number, and question and answer do not overwrite each other.
 //!
-//! - Calls of one message: `poll`, `recvfrom`, `write`.
+//! - Calls of one message: `poll` (shared by all that are ready), `recvfrom`, `sendto`.
 //! - Costs: each wait is O(lines), in the kernel and here, however few are ready.
 //! - Limit: none but the descriptors of the process.
 //! - Choose it for up to some hundred connections, or where most of them are busy at any time.

@@ -4,7 +4,7 @@
 //! answer to anybody; what a peer does not take at once is kept and written later. No server that speaks a protocol
 //! over this loop can be cheaper, so the distance to it is the price of the protocol.
 //!
-//! - Calls of one message: `epoll_wait` (shared by all that are ready), `read`, `write`.
+//! - Calls of one message: `epoll_wait` (shared by all that are ready), `recvfrom`, `sendto`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;

@@ -4,7 +4,8 @@
 //! The kernel looks at every descriptor up to the highest, and overwrites the sets with the answer, so that the
 //! sets are copied before each call and every bit is tested after it.
 //!
-//! - Calls of one message: `select`, `recvfrom`, `write`.
+//! - Calls of one message: `pselect6` (the kernel's name of it, shared by all that are ready), `recvfrom`,
+//!   `sendto`.
 //! - Costs: each wait is O(highest descriptor), in the kernel and here, however few are ready.
 //! - Limit: a set has `FD_SETSIZE` = 1,024 bits. Descriptor 1,024 cannot be asked about at all; the C macros
 //!   would write behind the set (select(2), "BUGS"). A server must refuse such a connection.
