@@ -31,18 +31,35 @@ import pathlib
 import statistics
 import sys
 
-# Colours (Okabe and Ito, 2008) and markers as in the report: crates/lab/src/report/style.rs.
+# Colour (Okabe and Ito, 2008, a shade for each model of a family), marker, and whether the line is dashed: as in the report, see
+# crates/lab/src/report/style.rs, whose tests compare the two.
 STYLES = {
-    "fork": ("#d55e00", "o"),
-    "threads": ("#e69f00", "s"),
-    "threads-direct": ("#cc79a7", "D"),
-    "select": ("#009e73", "^"),
-    "poll": ("#0072b2", "v"),
-    "epoll": ("#141414", "o"),
-    "udp": ("#56b4e9", "P"),
-    "raw": ("#828282", "X"),
+    "iterative": ("#8c8200", "o", False),
+    "fork": ("#d55e00", "o", False),
+    "prefork": ("#da7321", "s", False),
+    "prefork-reuseport": ("#e08842", "D", False),
+    "threads": ("#e69f00", "o", False),
+    "threads-direct": ("#e9ab21", "s", False),
+    "pool": ("#edb842", "D", False),
+    "spin": ("#009e73", "o", False),
+    "select": ("#21ab85", "s", False),
+    "poll": ("#42b797", "D", False),
+    "epoll-level": ("#141414", "o", False),
+    "epoll": ("#333333", "s", False),
+    "reactors": ("#515151", "D", False),
+    "epoll-workers": ("#707070", "^", False),
+    "raw": ("#8e8e8e", "v", True),
+    "tokio": ("#cc79a7", "o", False),
+    "tokio-multi": ("#d38ab2", "s", False),
+    "uring": ("#0072b2", "o", False),
+    "uring-reactors": ("#2184bc", "s", False),
+    "raw-uring": ("#4297c6", "D", True),
+    "udp": ("#56b4e9", "o", True),
+    "udp-epoll": ("#6cbeec", "s", True),
+    "udp-mmsg": ("#82c8ef", "D", True),
+    "udp-reuseport": ("#98d1f2", "^", True),
+    "udp-uring": ("#aedbf4", "v", True),
 }
-BESIDE = {"udp", "raw"}
 RUN_STYLES = ["-", "--", ":", "-."]
 
 FIGURES = {
@@ -72,11 +89,11 @@ class Failure(Exception):
     """What went wrong, in one line."""
 
 
-def style(model: str) -> tuple[str, str]:
+def style(model: str) -> tuple[str, str, bool]:
     if model in STYLES:
         return STYLES[model]
     total = sum(ord(letter) * (place + 1) for place, letter in enumerate(model))
-    return list(STYLES.values())[total % 6][0], "sD^v"[total % 4]
+    return "#6e4628", "osD^vPX"[total % 7], False
 
 
 def read_axis(folder: pathlib.Path) -> str:
@@ -165,8 +182,8 @@ def draw(runs: list[tuple[str, list[dict]]], axis: str, figure: str, scale: str 
     counts, models, limits = set(), [], {}
     for run, (_, points) in enumerate(runs):
         for model in dict.fromkeys(point["model"] for point in sorted(points, key=lambda point: order(point["model"]))):
-            colour, marker = style(model)
-            line_style = RUN_STYLES[run % len(RUN_STYLES)] if len(runs) > 1 else ("--" if model in BESIDE else "-")
+            colour, marker, is_dashed = style(model)
+            line_style = RUN_STYLES[run % len(RUN_STYLES)] if len(runs) > 1 else ("--" if is_dashed else "-")
             for path, width in paths:
                 rows = series(points, model, path)
                 if not rows:

@@ -29,9 +29,11 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("pause", include_str!("../../../experiments/pause.toml")),
     ("udp", include_str!("../../../experiments/udp.toml")),
     ("work", include_str!("../../../experiments/work.toml")),
+    ("cores", include_str!("../../../experiments/cores.toml")),
+    ("wakeup", include_str!("../../../experiments/wakeup.toml")),
 ];
 
-/// What stands for all of them on the command line.
+/// What stands for all experiments on the command line, and for all models there and in a definition.
 const ALL: &str = "all";
 
 /// How much time a run may take.
@@ -104,6 +106,9 @@ pub struct Constants {
     pub slow: Option<usize>,
     pub pause_ms: Option<u64>,
     pub churn: Option<bool>,
+    pub workers: Option<NonZeroUsize>,
+    pub all_cores: Option<bool>,
+    pub busy_poll_us: Option<f64>,
 }
 
 impl Constants {
@@ -121,6 +126,9 @@ impl Constants {
             slow: self.slow.unwrap_or(usual.slow),
             pause_ms: self.pause_ms.unwrap_or(usual.pause_ms),
             churn: self.churn.unwrap_or(usual.churn),
+            workers: self.workers.map(usize::from),
+            all_cores: self.all_cores.unwrap_or(usual.all_cores),
+            busy_poll_us: self.busy_poll_us.unwrap_or(usual.busy_poll_us),
         }
     }
 }
@@ -338,7 +346,7 @@ impl Experiment {
         for name in
             self.models.iter().chain(efforts.iter().filter_map(|budget| budget.models.as_ref())).flatten()
         {
-            if !known.contains(name) {
+            if name != ALL && !known.contains(name) {
                 let hint = nearest(name, &known)
                     .map(|near| format!(" (did you mean `{near}`?)"))
                     .unwrap_or_default();
@@ -373,8 +381,12 @@ impl Experiment {
                 return Err((key, "must be above 0".to_owned()));
             }
         }
-        if !(0.0..=1e6).contains(&setting.work_us) {
-            return Err(("setting.work_us", "must be from 0 to 1000000 (a second)".to_owned()));
+        for (key, value) in
+            [("setting.work_us", setting.work_us), ("setting.busy_poll_us", setting.busy_poll_us)]
+        {
+            if !(0.0..=1e6).contains(&value) {
+                return Err((key, "must be from 0 to 1000000 (a second)".to_owned()));
+            }
         }
         Ok(())
     }
@@ -453,7 +465,8 @@ impl Experiment {
     pub(crate) fn subjects_for(&self, effort: Effort) -> Vec<Subject> {
         let wanted = self.budget(effort).models.as_ref().or(self.models.as_ref());
         let is_wanted = |subject: &Subject| {
-            subject.ceiling || wanted.is_none_or(|wanted| wanted.contains(&subject.model))
+            let is_named = |wanted: &Vec<String>| wanted.iter().any(|name| *name == subject.model || name == ALL);
+            subject.ceiling || wanted.is_none_or(is_named)
         };
         self.subjects().into_iter().filter(is_wanted).collect()
     }
@@ -461,6 +474,9 @@ impl Experiment {
     /// Those of [`Experiment::subjects`] that were asked for by name.
     pub(crate) fn subjects_named(&self, names: &[String]) -> Result<Vec<Subject>, LabError> {
         let all = self.subjects();
+        if names == [ALL] {
+            return Ok(all);
+        }
         for name in names {
             if !all.iter().any(|subject| subject.model == *name) {
                 let known: Vec<String> = all.iter().map(|subject| subject.model.clone()).collect();
@@ -500,7 +516,7 @@ mod tests {
     #[test]
     fn every_built_in_definition_can_be_read_and_tells_what_it_is_for() {
         let all = experiments();
-        assert_eq!((all.len(), all[0].name.as_str()), (13, "connections"));
+        assert_eq!((all.len(), all[0].name.as_str()), (15, "connections"));
         for experiment in all {
             assert!(experiment.question.ends_with('?'), "{}", experiment.name);
             for word in ["What to expect.", "What would surprise."] {
@@ -571,7 +587,7 @@ mod tests {
             ("factor = 4", "values = [0, 1]", ["x.values", "from 1 up"]),
             ("factor = 4", "values = [1.5]", ["x.values", "whole numbers"]),
             ("payload_bytes = 64", "payload_bytes = 15", ["setting.payload_bytes", "at least 16"]),
-            ("system_calls = true", "models = [\"epol\"]", ["models", "did you mean `epoll`?"]),
+            ("\"select\", \"poll\"", "\"selekt\"", ["models", "did you mean `select`?"]),
         ] {
             assert!(good.contains(from), "{from}");
             let text = good.replacen(from, to, 1);

@@ -14,6 +14,7 @@ mod checksums;
 mod collection;
 mod compare;
 mod counters;
+pub mod difference;
 mod environment;
 mod error;
 mod experiment;
@@ -59,7 +60,7 @@ pub use run::{Interrupt, RunOptions, run};
 pub use setting::{Axes, Axis, Place, Range, Setting, Spread};
 pub use stats::{Estimate, Law, LawKind, Method, Parameter, Ratio};
 pub use summary::{ExperimentSummary, FittedLaw, PerConnection, PerMessage, Row, RowLimiter, RunSummary};
-pub use syscalls::{CensusLine, CensusSetting};
+pub use syscalls::{CensusLine, CensusSetting, calls_of_a_message};
 pub use verify::{Examined, Verification, verify, verify_all};
 
 /// This moment in UTC, to the second, as in `2026-11-20T22:31:43Z`.

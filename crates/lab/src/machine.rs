@@ -8,6 +8,9 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
+use switchboard_models::{Family, Mechanism, Workers};
+
+use crate::setting::Setting;
 
 /// Descriptors that a server or load generator needs beside its connections.
 const DESCRIPTORS_ASIDE: usize = 64;
@@ -53,6 +56,13 @@ impl Machine {
 
     /// The short name of the limit that makes it pointless to try `model` with `connections`.
     pub(crate) fn limit(&self, model: &str, connections: usize) -> Option<&'static str> {
+        let found = switchboard_models::find(model);
+        if connections > 1 && found.is_some_and(|model| !model.serves.contains(&Mechanism::Together)) {
+            return Some("one at a time");
+        }
+        if found.and_then(|model| model.served_at_once(None)).is_some_and(|most| connections > most) {
+            return Some("workers");
+        }
         let needs = needs(model);
         let count = u64::try_from(connections).unwrap_or(u64::MAX);
         if connections > self.descriptors {
@@ -86,12 +96,13 @@ pub(crate) struct Needs {
     observe_ns: u64,
 }
 
-/// See [`Needs`]. The registry of models cannot say this; a new model is taken for an event loop.
+/// See [`Needs`]. What is not in the registry is taken for an event loop.
 pub(crate) fn needs(model: &str) -> Needs {
-    let (task, kib, open_ns, open_more_ns, observe_ns) = match model {
+    let found = switchboard_models::find(model).filter(|model| model.workers != Workers::OnePerCore);
+    let (task, kib, open_ns, open_more_ns, observe_ns) = match found.map(|model| model.family) {
         // fork(2) copies the table of descriptors, in which the parent has one for every child.
-        "fork" => (Some("processes"), 300, 350_000, 200, 40_000),
-        "threads" | "threads-direct" => (Some("threads"), 180, 200_000, 0, 20_000),
+        Some(Family::Process) => (Some("processes"), 300, 350_000, 200, 40_000),
+        Some(Family::Thread) => (Some("threads"), 180, 200_000, 0, 20_000),
         _ => (None, 30, 100_000, 0, 0),
     };
     Needs { task, memory_bytes: kib * 1024, open_ns, open_more_ns, observe_ns }
@@ -115,8 +126,7 @@ impl Needs {
 impl Cores {
     /// Two cores that this process may use and that are not two threads of one core; `None` if there is only one.
     pub(crate) fn choose() -> Option<Cores> {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
-        let cpus: Vec<usize> = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true)).collect();
+        let cpus = usable_cpus();
         let siblings = |cpu: usize| {
             read(&format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
                 .map(|list| parse_cpu_list(&list))
@@ -154,6 +164,21 @@ impl std::fmt::Display for Cores {
             "server pinned to core {}, load generator to core {}, lab to core {}",
             self.server, self.load, self.lab
         )
+    }
+}
+
+/// The cores that this process may use, to be asked before it is pinned.
+pub(crate) fn usable_cpus() -> Vec<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap_or_else(|_| CpuSet::new());
+    (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true)).collect()
+}
+
+/// Cores that a server keeps busy at the most: `pinned`, it may use one unless the setting gives it all `cores`.
+pub(crate) fn server_cores(setting: &Setting, pinned: bool, cores: f64) -> f64 {
+    match setting.workers {
+        _ if pinned && !setting.all_cores => 1.0,
+        Some(workers) => cores.min(workers as f64),
+        None => cores,
     }
 }
 
@@ -254,6 +279,10 @@ mod tests {
         assert_eq!(SERVER.limit("fork", 65_536), Some("processes"));
         assert_eq!(SERVER.limit("threads", 65_536), Some("threads"));
         assert_eq!(SERVER.limit("threads", 16_384), Some("max_map_count"));
+        assert_eq!(SERVER.limit("prefork", 65_536), None, "a process has many connections");
+        assert_eq!(SERVER.limit("iterative", 1), None);
+        assert_eq!(SERVER.limit("iterative", 4), Some("one at a time"));
+        assert_eq!((SERVER.limit("pool", 512), SERVER.limit("pool", 513)), (None, Some("workers")));
         assert_eq!(SERVER.limit("select", 65_536), None, "select says FD_SETSIZE itself");
         assert_eq!(Machine { memory_bytes: 4 << 30, ..SERVER }.limit("fork", 16_384), Some("memory"));
     }

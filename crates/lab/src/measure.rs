@@ -8,7 +8,7 @@ use crate::calibration::{self, Calibration};
 use crate::canary::Drift;
 use crate::error::LabError;
 use crate::judge::{is_worth_another_try, judge};
-use crate::machine::{Cores, core_count};
+use crate::machine::{Cores, core_count, server_cores};
 use crate::plan::{Job, Plan};
 use crate::progress::Meter;
 use crate::record::{HISTOGRAMS, Histograms, POINTS, Point, Recorder, Status};
@@ -125,7 +125,7 @@ impl Measurement<'_> {
             (quiet.before, quiet.after, quiet.usual) = (seen.before, seen.after, seen.usual);
         }
         point.share_of_ceiling = calibration.share(&point);
-        judge(&mut point, server_cores(self.cores));
+        judge(&mut point, server_cores(&job.setting, self.cores.is_some(), core_count() as f64));
         meter.point_ends(job, &point);
         Ok(Some((point, histograms)))
     }
@@ -138,11 +138,6 @@ impl Measurement<'_> {
     ) -> Result<(), LabError> {
         recorder.append(point, histograms).map_err(LabError::file(&self.dir.join(POINTS)))
     }
-}
-
-/// Cores that a server may use.
-pub(crate) fn server_cores(cores: Option<Cores>) -> f64 {
-    if cores.is_some() { 1.0 } else { core_count() as f64 }
 }
 
 /// The jobs of the plan that no point was recorded for, in their order.

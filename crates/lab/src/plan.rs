@@ -11,7 +11,7 @@ use crate::calibration;
 use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{AxisDefinition, Effort, Experiment, Fit, Subject};
-use crate::machine::{Machine, needs};
+use crate::machine::{Machine, core_count, needs};
 use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA, write_whole};
 use crate::report::PictureName;
 use crate::setting::{Axes, Axis, Range, Setting};
@@ -89,7 +89,7 @@ pub struct Job {
     /// What is done to the server.
     #[serde(flatten)]
     pub setting: Setting,
-    /// The short name of the machine's limit that makes it pointless to try, or `too slow`.
+    /// Why it is pointless to try: what the kernel does not have, the short name of a limit of the machine or the model, or `too slow`.
     pub limit: Option<String>,
 }
 
@@ -231,7 +231,7 @@ impl Plan {
                         model: subject.model.clone(),
                         mechanism: subject.mechanism.clone(),
                         setting,
-                        limit: machine.limit(&subject.model, setting.connections).map(str::to_owned),
+                        limit: limit(machine, &subject.model, setting.connections),
                     };
                     let overhead = overhead(&job);
                     if job.limit.is_none() && overhead > budget / TOO_SLOW && !counts_are_wished {
@@ -258,6 +258,12 @@ impl Plan {
         let share = budget.saturating_sub(fixed) / points;
         milliseconds(share.min(longest).max(shortest))
     }
+}
+
+/// Why it is pointless to try: what the kernel does not have, with its own words, or the short name of a limit.
+fn limit(machine: &Machine, model: &str, connections: usize) -> Option<String> {
+    let obstacle = switchboard_models::find(model).and_then(|model| (model.obstacle)());
+    obstacle.or_else(|| machine.limit(model, connections).map(str::to_owned))
 }
 
 /// Load before the window of this point: never less than the lab needs to find the server's processes.
@@ -289,7 +295,12 @@ fn settings(
     let budget = experiment.budget(options.effort);
     let most = budget.most_connections.map_or(usize::MAX, usize::from).min(machine.descriptors).max(1);
     let range = |axis: &AxisDefinition, listed: Option<&Vec<f64>>| {
-        let most = if axis.vary == Axis::Connections { most as f64 } else { f64::INFINITY };
+        let most = match axis.vary {
+            Axis::Connections => most as f64,
+            // What follows when there are more than cores is seen by then.
+            Axis::Workers => 2.0 * core_count() as f64,
+            _ => f64::INFINITY,
+        };
         Range { axis: axis.vary, values: axis.range(listed, most) }
     };
     let mut axes = Axes {

@@ -44,17 +44,16 @@ pub(crate) enum Next {
 }
 
 impl Process {
-    /// Starts `command`, on the core `cpu` if one is given.
-    pub(crate) fn start(command: &mut Command, cpu: Option<usize>) -> io::Result<Process> {
-        let mut cpus = CpuSet::new();
-        if let Some(cpu) = cpu {
-            cpus.set(cpu)?;
-        }
+    /// Starts `command`, on these cores if any are given.
+    pub(crate) fn start(command: &mut Command, cpus: &[usize]) -> io::Result<Process> {
+        let is_pinned = !cpus.is_empty();
+        let mut set = CpuSet::new();
+        cpus.iter().try_for_each(|cpu| set.set(*cpu))?;
         let prepare = move || {
             // A lab that is killed outright takes its children with it: the server ends in order, with its own.
             nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
-            if cpu.is_some() {
-                nix::sched::sched_setaffinity(Pid::from_raw(0), &cpus)?;
+            if is_pinned {
+                nix::sched::sched_setaffinity(Pid::from_raw(0), &set)?;
             }
             Ok(())
         };
@@ -209,7 +208,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Process {
-        Process::start(Command::new("sh").args(["-c", script]), None).unwrap()
+        Process::start(Command::new("sh").args(["-c", script]), &[]).unwrap()
     }
 
     fn first_line(process: &Process) -> String {
@@ -263,7 +262,7 @@ mod tests {
         let cpu = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).unwrap()).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "grep Cpus_allowed_list: /proc/$$/status"]);
-        let process = Process::start(&mut command, Some(cpu)).unwrap();
+        let process = Process::start(&mut command, &[cpu]).unwrap();
         assert_eq!(first_line(&process), format!("Cpus_allowed_list:\t{cpu}"));
     }
 }

@@ -13,7 +13,7 @@ use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{Effort, Experiment, find_all};
 use crate::format::seconds;
-use crate::machine::{Cores, Machine, Pinned};
+use crate::machine::{Cores, Machine, Pinned, usable_cpus};
 use crate::measure::{Measurement, missing};
 use crate::plan::{Job, Plan};
 use crate::progress::{Meter, Progress, announcement};
@@ -90,6 +90,11 @@ impl Interrupt {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// For whoever only looks.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     fn triggered(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -111,6 +116,7 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
         program,
         machine: Machine::here(),
         cores: Cores::choose(),
+        cpus: usable_cpus(),
         busy_share: environment::busy_share(),
     };
     let _pinned = lab.cores.map(|cores| Pinned::to(cores.lab));
@@ -198,6 +204,7 @@ struct Lab<'a> {
     program: PathBuf,
     machine: Machine,
     cores: Option<Cores>,
+    cpus: Vec<usize>,
     busy_share: Option<f64>,
 }
 
@@ -230,6 +237,7 @@ impl Lab<'_> {
             program: &self.program,
             plan,
             cores: self.cores,
+            all_cpus: &self.cpus,
             patience: self.options.patience.unwrap_or(Duration::from_secs(20)),
             stop: &self.interrupt.0,
         };

@@ -37,6 +37,15 @@ pub struct Setting {
     /// Each connection carries one message and is closed, and the next one opened in its place; a message is a connection then.
     #[serde(default)]
     pub churn: bool,
+    /// Loops of a server that has several (`--workers`); `null`: one for each core that it may use.
+    #[serde(default)]
+    pub workers: Option<usize>,
+    /// The server may use every core, that of the load generator included, not only the one that it is pinned to otherwise.
+    #[serde(default)]
+    pub all_cores: bool,
+    /// How long an event loop looks for events before it blocks, in microseconds (`--busy-poll`).
+    #[serde(default)]
+    pub busy_poll_us: f64,
 }
 
 impl Default for Setting {
@@ -52,6 +61,9 @@ impl Default for Setting {
             slow: 0,
             pause_ms: 0,
             churn: false,
+            workers: None,
+            all_cores: false,
+            busy_poll_us: 0.0,
         }
     }
 }
@@ -82,6 +94,8 @@ pub enum Axis {
     WorkUs,
     Slow,
     PauseMs,
+    Workers,
+    BusyPollUs,
 }
 
 /// How the values of an axis are spread over a picture.
@@ -109,6 +123,8 @@ impl Axis {
             Axis::WorkUs => setting.work_us,
             Axis::Slow => setting.slow as f64,
             Axis::PauseMs => setting.pause_ms as f64,
+            Axis::Workers => setting.workers.unwrap_or(1) as f64,
+            Axis::BusyPollUs => setting.busy_poll_us,
         }
     }
 
@@ -125,6 +141,8 @@ impl Axis {
             Axis::WorkUs => Setting { work_us: value, ..setting },
             Axis::Slow => Setting { slow: count, ..setting },
             Axis::PauseMs => Setting { pause_ms: count as u64, ..setting },
+            Axis::Workers => Setting { workers: Some(count), ..setting },
+            Axis::BusyPollUs => Setting { busy_poll_us: value, ..setting },
         }
     }
 
@@ -140,6 +158,8 @@ impl Axis {
             Axis::WorkUs => "work per message",
             Axis::Slow => "receivers that do not read",
             Axis::PauseMs => "server stopped for",
+            Axis::Workers => "workers",
+            Axis::BusyPollUs => "looking for events before the loop blocks",
         }
     }
 
@@ -148,8 +168,8 @@ impl Axis {
         match self {
             Axis::PayloadBytes => format::bytes(value),
             Axis::Load => format!("{:.0} %", 100.0 * value),
-            Axis::WorkUs if value == 0.0 => "none".to_owned(),
-            Axis::WorkUs => format!("{value} µs"),
+            Axis::WorkUs | Axis::BusyPollUs if value == 0.0 => "none".to_owned(),
+            Axis::WorkUs | Axis::BusyPollUs => format!("{value} µs"),
             Axis::PauseMs => format!("{value:.0} ms"),
             _ => format::count(value.round() as usize),
         }
@@ -158,23 +178,23 @@ impl Axis {
     /// Whether zero, or a share of one, is a sensible value.
     pub(crate) fn least(self) -> f64 {
         match self {
-            Axis::Active | Axis::WorkUs | Axis::Slow | Axis::PauseMs => 0.0,
+            Axis::Active | Axis::WorkUs | Axis::Slow | Axis::PauseMs | Axis::BusyPollUs => 0.0,
             Axis::Load => 0.01,
             Axis::PayloadBytes => switchboard_load::LEAST_PAYLOAD_BYTES as f64,
-            Axis::Connections | Axis::Depth | Axis::RatePerS => 1.0,
+            Axis::Connections | Axis::Depth | Axis::RatePerS | Axis::Workers => 1.0,
         }
     }
 
     /// Whether only whole numbers mean something.
     pub(crate) fn is_whole(self) -> bool {
-        !matches!(self, Axis::Load | Axis::WorkUs | Axis::RatePerS)
+        !matches!(self, Axis::Load | Axis::WorkUs | Axis::RatePerS | Axis::BusyPollUs)
     }
 
     /// How its values are spread over a picture.
     pub fn spread(self) -> Spread {
         match self {
             Axis::Load => Spread::Linear,
-            Axis::WorkUs | Axis::Slow | Axis::PauseMs => Spread::Steps,
+            Axis::WorkUs | Axis::Slow | Axis::PauseMs | Axis::BusyPollUs => Spread::Steps,
             _ => Spread::Logarithmic,
         }
     }
@@ -286,7 +306,7 @@ impl Hash for Place {
 mod tests {
     use super::*;
 
-    const ALL: [Axis; 9] = [
+    const ALL: [Axis; 11] = [
         Axis::Connections,
         Axis::Active,
         Axis::PayloadBytes,
@@ -296,6 +316,8 @@ mod tests {
         Axis::WorkUs,
         Axis::Slow,
         Axis::PauseMs,
+        Axis::Workers,
+        Axis::BusyPollUs,
     ];
 
     #[test]

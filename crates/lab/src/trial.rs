@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use switchboard_models::Workers;
 
 use crate::error::LabError;
 use crate::machine::{Cores, needs};
@@ -28,6 +29,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) program: &'a Path,
     pub(crate) plan: &'a Plan,
     pub(crate) cores: Option<Cores>,
+    /// All cores, for servers that may use them.
+    pub(crate) all_cpus: &'a [usize],
     /// How long a process may say nothing beyond the time that it was given for its work.
     pub(crate) patience: Duration,
     /// Set when the user wants no more.
@@ -126,12 +129,12 @@ impl Trial<'_> {
         let (mut server, address) = self.start_server(job, prefix)?;
         spectator.server_started(server.pid());
         let window = Duration::from_millis(self.plan.window_ms);
-        let core = self.cores.map(|cores| cores.server);
+        let core = self.cores.filter(|_| !job.setting.all_cores).map(|cores| cores.server);
         let seed = self.plan.seed ^ job.order as u64;
         let mut watch = Watch::start(server.pid(), core, address, window, seed);
 
         let mut load =
-            self.start(&mut self.load_command(job, address), self.cores.map(|cores| cores.load))?;
+            self.start(&mut self.load_command(job, address), self.cores.map(|cores| cores.load).as_slice())?;
         let mut pause = None;
         let result = loop {
             let line =
@@ -191,7 +194,19 @@ impl Trial<'_> {
         if job.setting.work_us > 0.0 {
             command.args(["--work-us", &job.setting.work_us.to_string()]);
         }
-        let mut server = self.start(&mut command, self.cores.map(|cores| cores.server))?;
+        let model = switchboard_models::find(&job.model);
+        if let Some(workers) = job.setting.workers
+            && model.is_some_and(|model| model.workers == Workers::OnePerCore)
+        {
+            command.args(["--workers", &workers.to_string()]);
+        }
+        if job.setting.busy_poll_us > 0.0 && model.is_some_and(|model| model.busy_polls) {
+            command.args(["--busy-poll", &job.setting.busy_poll_us.to_string()]);
+        }
+        let mut server = match self.cores {
+            Some(_) if job.setting.all_cores => self.start(&mut command, self.all_cpus)?,
+            cores => self.start(&mut command, cores.map(|cores| cores.server).as_slice())?,
+        };
         let deadline = Instant::now() + self.patience;
         loop {
             if self.is_stopped() {
@@ -243,8 +258,8 @@ impl Trial<'_> {
         command
     }
 
-    fn start(&self, command: &mut Command, cpu: Option<usize>) -> Result<Process, Failure> {
-        Process::start(command, cpu)
+    fn start(&self, command: &mut Command, cpus: &[usize]) -> Result<Process, Failure> {
+        Process::start(command, cpus)
             .map_err(|source| Failure::Fatal(LabError::Start { program: self.program.to_owned(), source }))
     }
 

@@ -13,6 +13,7 @@ use crate::calibration::{CALIBRATION, Calibration};
 use crate::checksums;
 use crate::collection::Collection;
 use crate::judge::judge;
+use crate::machine::server_cores;
 use crate::plan::{Job, Plan};
 use crate::record::{ENVIRONMENT, Point, SCHEMA, Status};
 use crate::report::{Findings, Format, ReportError};
@@ -253,17 +254,15 @@ fn verdicts(dir: &Path, rounds: &[Round]) -> Examined {
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
-    let server_cores = match environment.get("pinning") {
-        Some(Value::Object(_)) => 1.0,
-        _ => environment.pointer("/cpu/cores").and_then(Value::as_f64).unwrap_or(1.0),
-    };
+    let is_pinned = matches!(environment.get("pinning"), Some(Value::Object(_)));
+    let cores = environment.pointer("/cpu/cores").and_then(Value::as_f64).unwrap_or(1.0);
     let calibration = Calibration::read(dir).ok().flatten().unwrap_or_default();
     let judged: Vec<&Round> = rounds.iter().filter(|round| round.point.schema >= VERDICTS_SINCE).collect();
     let mut problems = Vec::new();
     for Round { point, .. } in &judged {
         let mut again = point.clone();
         again.share_of_ceiling = calibration.share(point);
-        judge(&mut again, server_cores);
+        judge(&mut again, server_cores(&point.setting, is_pinned, cores));
         if again != *point {
             let (was, is) = (outcome(point), outcome(&again));
             problems

@@ -2,6 +2,7 @@
 
 mod args;
 mod compare;
+mod diff;
 mod experiments;
 mod load;
 mod models;
@@ -30,8 +31,10 @@ struct Cli {
 enum Command {
     /// Serve with one model until SIGTERM or Ctrl-C
     Serve(serve::Args),
-    /// List the models and what each waits with
+    /// The models in their families: what each waits with and what it adds to the one before it
     Models(models::Args),
+    /// Two models' files side by side: what the one does otherwise
+    Diff(diff::Args),
     /// Drive a server, verify every message, and say how fast it was
     Load(load::Args),
     /// List the experiments and what each answers, or print a definition
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::serve(&args),
         Command::Models(args) => models::list(&args),
+        Command::Diff(args) => diff::show(&args),
         Command::Load(args) => load::load(&args),
         Command::Experiments(args) => experiments::list(&args),
         Command::Run(args) => run::run(args),

@@ -2,6 +2,7 @@
 
 use plotters::style::RGBColor;
 use serde::Serialize;
+use switchboard_models::{Family, MODELS};
 
 /// The shape of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -24,30 +25,55 @@ pub(super) struct Style {
     pub(super) is_dashed: bool,
 }
 
-/// The colours are those of Okabe and Ito ("Color Universal Design", 2008), which the colour-blind can tell apart.
-const STYLES: [(&str, Style); 8] = [
-    ("fork", solid(213, 94, 0, Marker::Circle)),
-    ("threads", solid(230, 159, 0, Marker::Square)),
-    ("threads-direct", solid(204, 121, 167, Marker::Diamond)),
-    ("select", solid(0, 158, 115, Marker::TriangleUp)),
-    ("poll", solid(0, 114, 178, Marker::TriangleDown)),
-    ("epoll", solid(20, 20, 20, Marker::Circle)),
-    ("udp", Style { is_dashed: true, ..solid(86, 180, 233, Marker::Plus) }),
-    ("raw", Style { is_dashed: true, ..solid(130, 130, 130, Marker::Cross) }),
-];
-
-const fn solid(red: u8, green: u8, blue: u8, marker: Marker) -> Style {
-    Style { colour: RGBColor(red, green, blue), marker, is_dashed: false }
+/// The colour of a family, those of Okabe and Ito ("Color Universal Design", 2008), which the colour-blind can tell apart; yellow, which
+/// is hard to see on white, is darkened.
+const fn family_colour(family: Family) -> (u8, u8, u8) {
+    match family {
+        Family::Iterative => (140, 130, 0),
+        Family::Process => (213, 94, 0),
+        Family::Thread => (230, 159, 0),
+        Family::Asking => (0, 158, 115),
+        Family::Told => (20, 20, 20),
+        Family::Tasks => (204, 121, 167),
+        Family::Completion => (0, 114, 178),
+        Family::Datagram => (86, 180, 233),
+    }
 }
 
-/// The style of a model; one that is not in the table gets one that follows from its name.
+/// The shapes of a family's models, in the order of the registry.
+const MARKERS: [Marker; 7] = [
+    Marker::Circle,
+    Marker::Square,
+    Marker::Diamond,
+    Marker::TriangleUp,
+    Marker::TriangleDown,
+    Marker::Plus,
+    Marker::Cross,
+];
+
+/// How much lighter each model is than the one before it in its family, towards white.
+const LIGHTER: f64 = 0.13;
+
+/// The style of a model: its family's colour, and a shape and a shade of its own. Ceilings are dashed, and so are models that speak in datagrams. One that
+/// is not in the registry gets a shape that follows from its name.
 pub(super) fn style(model: &str) -> Style {
-    const MARKERS: [Marker; 4] = [Marker::Square, Marker::Diamond, Marker::TriangleUp, Marker::TriangleDown];
-    if let Some((_, style)) = STYLES.iter().find(|(name, _)| *name == model) {
-        return *style;
+    let Some(found) = switchboard_models::find(model) else {
+        let sum = model.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let colour = RGBColor(110, 70, 40);
+        return Style { colour, marker: MARKERS[sum % MARKERS.len()], is_dashed: false };
+    };
+    let family = MODELS.iter().filter(|other| other.family == found.family);
+    let place = family.take_while(|other| other.name != model).count();
+    let (red, green, blue) = family_colour(found.family);
+    let lighter = |part: u8| {
+        let part = f64::from(part);
+        (part + (255.0 - part) * LIGHTER * place as f64).round() as u8
+    };
+    Style {
+        colour: RGBColor(lighter(red), lighter(green), lighter(blue)),
+        marker: MARKERS[place % MARKERS.len()],
+        is_dashed: found.hidden || found.family == Family::Datagram,
     }
-    let sum = model.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    Style { marker: MARKERS[sum % MARKERS.len()], ..STYLES[sum % 6].1 }
 }
 
 #[cfg(test)]
@@ -56,12 +82,34 @@ mod tests {
 
     #[test]
     fn no_two_models_look_alike() {
-        for (index, (_, one)) in STYLES.iter().enumerate() {
-            for (_, other) in &STYLES[..index] {
-                assert_ne!(one.colour, other.colour);
-                assert!(one.marker != other.marker || one.colour != other.colour);
+        for (place, one) in MODELS.iter().enumerate() {
+            for other in &MODELS[..place] {
+                assert_ne!(style(one.name), style(other.name), "{} and {}", one.name, other.name);
             }
         }
         assert_eq!(style("my-model"), style("my-model"));
+    }
+
+    #[test]
+    fn the_script_draws_them_in_the_same_way() {
+        let script = include_str!("../../../../scripts/plot.py");
+        for model in MODELS {
+            let Style { colour: RGBColor(red, green, blue), marker, is_dashed } = style(model.name);
+            let letter = match marker {
+                Marker::Circle => "o",
+                Marker::Square => "s",
+                Marker::Diamond => "D",
+                Marker::TriangleUp => "^",
+                Marker::TriangleDown => "v",
+                Marker::Plus => "P",
+                Marker::Cross => "X",
+            };
+            let is_beside = if is_dashed { "True" } else { "False" };
+            let line = format!(
+                "    \"{}\": (\"#{red:02x}{green:02x}{blue:02x}\", \"{letter}\", {is_beside}),\n",
+                model.name
+            );
+            assert!(script.contains(&line), "scripts/plot.py needs the line\n{line}");
+        }
     }
 }

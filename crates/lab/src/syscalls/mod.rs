@@ -11,12 +11,15 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use switchboard_models::Model;
 
 use crate::error::LabError;
-use crate::experiment::Effort;
+use crate::experiment::{Effort, find};
+use crate::machine::{Cores, Machine, Pinned, usable_cpus};
 use crate::plan::{Job, Plan};
 use crate::progress::Meter;
 use crate::record::{Damaged, Point, SCHEMA, Status, append_line, open_lines, read_lines};
+use crate::run::{Interrupt, RunOptions};
 use crate::setting::Setting;
 use crate::trial::{Spectator, Trial};
 use tracepoints::Tracepoints;
@@ -140,6 +143,46 @@ impl Means {
              CAP_PERFMON, or with strace installed and allowed to trace"
         ))
     }
+}
+
+/// Counts the calls of one message now, for each of these models: with one connection and one message in flight. `begin` is told whose turn it
+/// is. Stops when the user wants no more.
+pub fn calls_of_a_message(
+    models: &[&Model],
+    interrupt: &Interrupt,
+    mut begin: impl FnMut(&Model),
+) -> Result<Vec<CensusLine>, LabError> {
+    let program = std::env::current_exe()
+        .map_err(|source| LabError::System { what: "find the running program", source })?;
+    let options = RunOptions {
+        models: Some(models.iter().map(|model| model.name.to_owned()).collect()),
+        connections: Some(vec![1]),
+        effort: Effort::Quick,
+        rounds: Some(1),
+        ..RunOptions::default()
+    };
+    let plan = Plan::make(&find("connections")?, &options, &Machine::here())?;
+    let (cores, all_cpus) = (Cores::choose(), usable_cpus());
+    let _pinned = cores.map(|cores| Pinned::to(cores.lab));
+    let trial = Trial {
+        program: &program,
+        plan: &short(&plan),
+        cores,
+        all_cpus: &all_cpus,
+        patience: Duration::from_secs(20),
+        stop: interrupt.flag(),
+    };
+    let means = Means::here();
+    let mut lines = Vec::new();
+    for model in models {
+        let Some(job) = plan.jobs.iter().find(|job| job.model == model.name && job.limit.is_none()) else { continue };
+        begin(model);
+        match line(&trial, job, &means)? {
+            Some(line) => lines.push(line),
+            None => break,
+        }
+    }
+    Ok(lines)
 }
 
 /// Counts the calls of what is not in `dir` yet and has a good point, until the user has enough.
