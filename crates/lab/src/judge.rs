@@ -265,7 +265,11 @@ fn limiters(point: &Point, server_cores: f64) -> Vec<Limiter> {
     let server = point.server_cpu.map(|cores| cores / server_cores);
     let mut busy: Vec<(f64, Limiter)> = Vec::new();
     if let Some(share) = server.filter(|share| *share > HALF) {
-        let of = if server_cores == 1.0 { String::new() } else { format!(" of {server_cores} cores") };
+        let of = match server_cores {
+            1.0 => String::new(),
+            whole if whole.fract() == 0.0 => format!(" of {whole} cores"),
+            part => format!(" of {part:.1} cores"),
+        };
         busy.push((share, limiter(LimiterName::ServerCpu, format!("server CPU {}{of}", percent(share)))));
     }
     if let Some(share) = point.client_cpu.filter(|share| *share > HALF) {

@@ -10,7 +10,7 @@ use nix::unistd::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
 use switchboard_models::{Family, Mechanism, Workers};
 
-use crate::setting::Setting;
+use crate::record::Point;
 
 /// Descriptors that a server or load generator needs beside its connections.
 const DESCRIPTORS_ASIDE: usize = 64;
@@ -173,13 +173,15 @@ pub(crate) fn usable_cpus() -> Vec<usize> {
     (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true)).collect()
 }
 
-/// Cores that a server keeps busy at the most: `pinned`, it may use one unless the setting gives it all `cores`.
-pub(crate) fn server_cores(setting: &Setting, pinned: bool, cores: f64) -> f64 {
-    match setting.workers {
-        _ if pinned && !setting.all_cores => 1.0,
-        Some(workers) => cores.min(workers as f64),
-        None => cores,
+/// Cores that a server keeps busy at the most: if it is pinned one, unless the setting gives it all `cores`, of which then the load
+/// generator takes its part.
+pub(crate) fn server_cores(point: &Point, is_pinned: bool, cores: f64) -> f64 {
+    let setting = &point.setting;
+    if !setting.all_cores {
+        return if is_pinned { 1.0 } else { cores };
     }
+    let left = (cores - point.client_cpu.unwrap_or(0.0)).max(1.0);
+    setting.workers.map_or(left, |workers| left.min(workers as f64))
 }
 
 fn choose(cpus: &[usize], siblings: impl Fn(usize) -> Vec<usize>) -> Option<Cores> {

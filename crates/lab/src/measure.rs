@@ -125,7 +125,8 @@ impl Measurement<'_> {
             (quiet.before, quiet.after, quiet.usual) = (seen.before, seen.after, seen.usual);
         }
         point.share_of_ceiling = calibration.share(&point);
-        judge(&mut point, server_cores(&job.setting, self.cores.is_some(), core_count() as f64));
+        let server_cores = server_cores(&point, self.cores.is_some(), core_count() as f64);
+        judge(&mut point, server_cores);
         meter.point_ends(job, &point);
         Ok(Some((point, histograms)))
     }

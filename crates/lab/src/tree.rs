@@ -114,6 +114,11 @@ impl Tree {
         Tree { parents: Vec::new(), population: children.len(), children }
     }
 
+    /// Every process of it.
+    pub(crate) fn all(&self) -> Vec<Pid> {
+        self.pids().collect()
+    }
+
     /// Reads the CPU clock of every process.
     pub(crate) fn cpu_times(&self) -> CpuTimes {
         let mut page = Page::new();

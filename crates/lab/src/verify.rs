@@ -262,7 +262,7 @@ fn verdicts(dir: &Path, rounds: &[Round]) -> Examined {
     for Round { point, .. } in &judged {
         let mut again = point.clone();
         again.share_of_ceiling = calibration.share(point);
-        judge(&mut again, server_cores(&point.setting, is_pinned, cores));
+        judge(&mut again, server_cores(point, is_pinned, cores));
         if again != *point {
             let (was, is) = (outcome(point), outcome(&again));
             problems

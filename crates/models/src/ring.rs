@@ -28,6 +28,9 @@ pub(crate) const GROUP: u16 = 0;
 /// The version of Linux that has all that is used here: multishot receives (6.0) and completions that wait until they are asked for (6.1).
 const SINCE: &str = "Linux 6.1";
 
+/// IORING_ENTER_GETEVENTS: let what is done be seen.
+const GETEVENTS: u32 = 1;
+
 /// IOU_PBUF_RING_INC: what is received goes behind what was received before, as long as a buffer has room (Linux 6.12).
 const INCREMENTAL: u16 = 2;
 
@@ -156,7 +159,7 @@ impl Ring {
             let begun = Instant::now();
             let long_enough = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
             loop {
-                self.enter(Some(Duration::ZERO))?;
+                self.look()?;
                 if !self.ring.completion().is_empty() {
                     return Ok(());
                 }
@@ -166,6 +169,15 @@ impl Ring {
             }
         }
         self.enter(timeout)
+    }
+
+    /// Hands over what is to be done and lets the kernel do what it has left for this moment, without waiting. A wait of no time at all would not
+    /// do: the kernel may sleep for some 50 µs to end it.
+    fn look(&mut self) -> io::Result<()> {
+        let submissions = self.ring.submission().len() as u32;
+        // SAFETY: no argument is passed, so none has to be valid.
+        let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(submissions, 0, GETEVENTS, None) };
+        ignore_passing(entered)
     }
 
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {

@@ -15,7 +15,7 @@ pub(crate) struct Args {
     /// List the hidden ones too: ceilings that are no servers
     #[arg(long)]
     all: bool,
-    /// Count the system calls of one message here and now (some seconds): by tracepoints, or by strace where those are not permitted
+    /// Count the system calls of one message here and now (up to a minute): by tracepoints, or by strace where those are not permitted
     #[arg(long)]
     measure: bool,
 }

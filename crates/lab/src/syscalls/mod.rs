@@ -131,8 +131,8 @@ enum Means {
 
 impl Means {
     fn here() -> Means {
-        let reason = match Tracepoints::attach(Pid::this()) {
-            Ok(_) => return Means::Tracepoints,
+        let reason = match Tracepoints::are_permitted() {
+            Ok(()) => return Means::Tracepoints,
             Err(error) => error,
         };
         if strace::is_usable() {

@@ -8,9 +8,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Counter};
+
+use crate::tree::Processes;
 
 /// Where the kernel lists its tracepoints, if somebody has mounted it.
 const FOLDERS: [&str; 2] = ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"];
@@ -71,13 +74,28 @@ pub(super) struct Tracepoints {
 }
 
 impl Tracepoints {
-    /// Attaches to a server and to every thread that it has by now.
+    /// Attaches to a server and to every process and thread that it has by now. It is stopped meanwhile: what it makes is counted with whoever makes
+    /// it, and must not be found a second time, or by half of the counters.
     pub(super) fn attach(server: Pid) -> io::Result<Tracepoints> {
-        let folder = folder().ok_or_else(|| io::Error::other("the kernel's tracepoints are not mounted"))?;
-        let tasks = fs::read_dir(format!("/proc/{server}/task"))?;
+        // Either fails only where there is nobody any more to be counted.
+        let _ = killpg(server, Signal::SIGSTOP);
+        let attached = Tracepoints::attach_to(&Processes::find().tree(server).all());
+        let _ = killpg(server, Signal::SIGCONT);
+        attached
+    }
+
+    /// Whether this process may count calls, its own at least.
+    pub(super) fn are_permitted() -> io::Result<()> {
+        counters(&everything()?, &[Pid::this().as_raw()]).map(drop)
+    }
+
+    fn attach_to(processes: &[Pid]) -> io::Result<Tracepoints> {
+        let all = everything()?;
+        let folder = all.ancestors().nth(3).unwrap_or(&all).to_owned();
+        let tasks = processes.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
         let threads: Vec<i32> =
-            tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect();
-        let all = counters(&folder.join("raw_syscalls/sys_enter/id"), &threads)?;
+            tasks.flatten().flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect();
+        let all = counters(&all, &threads)?;
         // A name that this architecture does not have is none that the server can call.
         let ids = NAMES.iter().map(|name| (*name, folder.join(format!("syscalls/sys_enter_{name}/id"))));
         let named = ids
@@ -115,8 +133,11 @@ impl Tracepoints {
     }
 }
 
-fn folder() -> Option<PathBuf> {
-    FOLDERS.iter().map(PathBuf::from).find(|folder| folder.join("raw_syscalls").exists())
+/// The number of the event that every call is.
+fn everything() -> io::Result<PathBuf> {
+    let paths = FOLDERS.iter().map(|folder| Path::new(folder).join("raw_syscalls/sys_enter/id"));
+    let found = paths.into_iter().find(|path| path.exists());
+    found.ok_or_else(|| io::Error::other("the kernel's tracepoints are not mounted"))
 }
 
 fn counters(id: &Path, threads: &[i32]) -> io::Result<Vec<Counter>> {
@@ -133,6 +154,7 @@ fn counters(id: &Path, threads: &[i32]) -> io::Result<Vec<Counter>> {
 mod tests {
     use super::*;
     use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
     #[test]
@@ -141,6 +163,7 @@ mod tests {
             .args(["-c", "echo ready; read go; dd if=/dev/zero of=/dev/null bs=1 count=100 2>/dev/null; echo done; read stop"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .process_group(0)
             .spawn()
             .unwrap();
         let mut said = BufReader::new(shell.stdout.take().unwrap()).lines();
