@@ -465,7 +465,8 @@ impl Experiment {
     pub(crate) fn subjects_for(&self, effort: Effort) -> Vec<Subject> {
         let wanted = self.budget(effort).models.as_ref().or(self.models.as_ref());
         let is_wanted = |subject: &Subject| {
-            let is_named = |wanted: &Vec<String>| wanted.iter().any(|name| *name == subject.model || name == ALL);
+            let is_named =
+                |wanted: &Vec<String>| wanted.iter().any(|name| *name == subject.model || name == ALL);
             subject.ceiling || wanted.is_none_or(is_named)
         };
         self.subjects().into_iter().filter(is_wanted).collect()

@@ -60,6 +60,9 @@ impl fmt::Display for ExperimentSummary {
     }
 }
 
+/// Models that stand beside each other in one table.
+const MOST_COLUMNS: usize = 11;
+
 /// Figures that are shown on the terminal; the report has all.
 const TABLES: usize = 3;
 
@@ -98,7 +101,7 @@ impl Notes {
 }
 
 impl ExperimentSummary {
-    fn table(&self, figure: Quantity, notes: &mut Notes) -> Table {
+    fn table(&self, figure: Quantity, notes: &mut Notes) -> String {
         let best: BTreeMap<Place, &Row> =
             self.places().into_iter().filter_map(|place| Some((place, self.best(place, figure)?))).collect();
         self.table_of(|row, subject| {
@@ -107,16 +110,23 @@ impl ExperimentSummary {
         })
     }
 
-    /// A table with a column for each model and a row for each place.
-    fn table_of(&self, mut cell: impl FnMut(&Row, &Subject) -> String) -> Table {
+    /// A table with a column for each model and a row for each place; several under each other where there are many models.
+    fn table_of(&self, mut cell: impl FnMut(&Row, &Subject) -> String) -> String {
+        let parts = self.subjects.len().div_ceil(MOST_COLUMNS).max(1);
+        let parts = self.subjects.chunks(self.subjects.len().div_ceil(parts).max(1));
+        let tables: Vec<String> = parts.map(|part| self.part_of(part, &mut cell).to_string()).collect();
+        tables.join("\n\n")
+    }
+
+    fn part_of(&self, subjects: &[Subject], cell: &mut impl FnMut(&Row, &Subject) -> String) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         let mut header = vec![self.axes.label()];
-        header.extend(self.subjects.iter().map(|subject| subject.model.clone()));
+        header.extend(subjects.iter().map(|subject| subject.model.clone()));
         table.set_header(header);
         for place in self.places() {
             let mut cells = vec![self.axes.show(place)];
-            for subject in &self.subjects {
+            for subject in subjects {
                 let row = self.row(&subject.model, place);
                 cells.push(row.map_or_else(String::new, |row| cell(row, subject)));
             }
@@ -140,7 +150,7 @@ impl ExperimentSummary {
     }
 
     /// What keeps each figure from being twice as high, in a word or two.
-    fn limiters(&self) -> Table {
+    fn limiters(&self) -> String {
         self.table_of(|row, _| {
             let reason = row.limiters.first().map_or("", |limiter| short(limiter.name));
             let second = row.limiters.get(1).filter(|second| second.rounds * 2 > row.rounds);
@@ -215,7 +225,8 @@ fn cell(
     };
     let Some(estimate) = figure.of(row) else {
         return match (row.status, &row.reason) {
-            (Status::Limit, Some(reason)) => reason.clone(),
+            // What the kernel says of itself is too long for a cell; it stands with the limiters in the report.
+            (Status::Limit, Some(reason)) => reason.split(": ").next().unwrap_or_default().to_owned(),
             (Status::Invalid, _) => format!("invalid{note}"),
             _ => "–".to_owned(),
         };

@@ -16,9 +16,9 @@ use switchboard_proto::{App, CloseReason, Event};
 
 use crate::Tally;
 use crate::blocking::{Exchange, Line};
+use crate::hub::STACK_BYTES;
 use crate::limits::Limit;
 use crate::relay::{Packet, Relay};
-use crate::hub::STACK_BYTES;
 
 /// Messages that are taken from the relay at once.
 const BATCH: usize = 64;

@@ -50,8 +50,7 @@ enum Kind {
     Cancel,
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::Accept, Kind::Shutdown, Kind::Crew, Kind::Receive, Kind::Send, Kind::Cancel];
+const KINDS: [Kind; 6] = [Kind::Accept, Kind::Shutdown, Kind::Crew, Kind::Receive, Kind::Send, Kind::Cancel];
 
 fn number(kind: Kind, key: Key) -> u64 {
     (key as u64) << 3 | kind as u64
@@ -87,7 +86,11 @@ pub(crate) fn serve(
     let mut done = Vec::new();
     while !is_stopping {
         if !is_accepting && !acceptor.is_resting() {
-            server.push(opcode::AcceptMulti::new(Fd(listening)).flags(libc::SOCK_CLOEXEC).build(), Kind::Accept, 0)?;
+            server.push(
+                opcode::AcceptMulti::new(Fd(listening)).flags(libc::SOCK_CLOEXEC).build(),
+                Kind::Accept,
+                0,
+            )?;
             is_accepting = true;
         }
         let due = earliest(acceptor.poll_timeout(), server.roster.poll_timeout());

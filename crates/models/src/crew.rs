@@ -116,10 +116,7 @@ impl Member {
         // A loop that is alone delivers by itself, at once.
         let is_alone = post.boxes.len() == 1;
         let office = || Box::new(PostOffice { post, worker }) as Box<dyn Elsewhere>;
-        Crew {
-            elsewhere: (!is_alone).then(office),
-            seat: places.map(|places| Seat { places, worker }),
-        }
+        Crew { elsewhere: (!is_alone).then(office), seat: places.map(|places| Seat { places, worker }) }
     }
 }
 
@@ -169,7 +166,8 @@ pub(crate) fn bind(app: &App, worker: usize) -> io::Result<()> {
 /// # Errors
 /// A sentence that names the one that it may not use, and those that it may; or the system's.
 pub fn confine(cpus: &[usize]) -> Result<(), String> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).map_err(|error| format!("cannot tell which cores there are: {error}"))?;
+    let allowed = sched_getaffinity(Pid::from_raw(0))
+        .map_err(|error| format!("cannot tell which cores there are: {error}"))?;
     let is_there = |cpu: usize| cpu < CpuSet::count() && allowed.is_set(cpu).unwrap_or(false);
     if let Some(cpu) = cpus.iter().find(|cpu| !is_there(**cpu)) {
         let there: Vec<String> =
@@ -178,7 +176,10 @@ pub fn confine(cpus: &[usize]) -> Result<(), String> {
         return Err(format!("core {cpu} does not exist, or this process may not use it; it may use {there}"));
     }
     let mut set = CpuSet::new();
-    let kept = cpus.iter().try_for_each(|cpu| set.set(*cpu)).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
+    let kept = cpus
+        .iter()
+        .try_for_each(|cpu| set.set(*cpu))
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
     kept.map_err(|error| format!("cannot keep to these cores: {error}"))
 }
 
@@ -204,24 +205,29 @@ pub(crate) fn run<T: Send, S: FnOnce() -> io::Result<Tally>>(
         let mut threads = Vec::new();
         for (worker, part) in parts.into_iter().enumerate() {
             let (is_prepared, begin) = (is_prepared.clone(), begin.clone());
-            let spawned = thread::Builder::new().name(format!("worker-{worker}")).spawn_scoped(scope, move || {
-                let prepared = bind(app, worker).and_then(|()| prepare(part));
-                drop(is_prepared);
-                let _ = begin.recv();
-                let result = prepared.and_then(|serve| serve());
-                if result.is_err() {
-                    shutdown.trigger();
-                }
-                result
-            });
+            let spawned =
+                thread::Builder::new().name(format!("worker-{worker}")).spawn_scoped(scope, move || {
+                    let prepared = bind(app, worker).and_then(|()| prepare(part));
+                    drop(is_prepared);
+                    let _ = begin.recv();
+                    let result = prepared.and_then(|serve| serve());
+                    if result.is_err() {
+                        shutdown.trigger();
+                    }
+                    result
+                });
             match spawned {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     shutdown.trigger();
                     drop(may_begin);
-                    let sentence = format!("only {worker} of {wanted} workers can be made: {error}; see ulimit -u, or --workers {}", worker.max(1));
+                    let sentence = format!(
+                        "only {worker} of {wanted} workers can be made: {error}; see ulimit -u, or --workers {}",
+                        worker.max(1)
+                    );
                     let mut results: Vec<io::Result<Tally>> = vec![Err(io::Error::other(sentence))];
-                    results.extend(threads.into_iter().map(|thread| thread.join().expect("no worker panics")));
+                    results
+                        .extend(threads.into_iter().map(|thread| thread.join().expect("no worker panics")));
                     return results;
                 }
             }

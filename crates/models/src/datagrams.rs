@@ -110,7 +110,8 @@ pub(crate) fn serve_blocking(
         let now = Instant::now();
         match received {
             Ok((bytes, sender)) => {
-                datagrams.answer(&buffer[..bytes], sender, now, |bytes, to| socket.send_to(bytes, to).map(drop));
+                datagrams
+                    .answer(&buffer[..bytes], sender, now, |bytes, to| socket.send_to(bytes, to).map(drop));
             }
             Err(error) if is_passing(&error) => {}
             Err(error) => return Err(error),

@@ -35,7 +35,10 @@ pub const MODEL: Model = Model {
     calls: &["recvfrom", "sendto"],
     broadcast: "nothing: there is nobody else",
     serves: &[Mechanism::Http, Mechanism::Echo, Mechanism::Heartbeat],
-    limits: &["one connection at a time; the others wait unanswered", "no broadcast: it has one receiver at the most"],
+    limits: &[
+        "one connection at a time; the others wait unanswered",
+        "no broadcast: it has one receiver at the most",
+    ],
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

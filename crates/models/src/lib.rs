@@ -179,7 +179,10 @@ impl Model {
     /// A sentence that names what there is not, and what would do.
     pub fn check(&self, app: &App) -> io::Result<usize> {
         if let Some(obstacle) = (self.obstacle)() {
-            return Err(io::Error::other(format!("`{}` needs what this kernel does not have: {obstacle}", self.name)));
+            return Err(io::Error::other(format!(
+                "`{}` needs what this kernel does not have: {obstacle}",
+                self.name
+            )));
         }
         match self.workers {
             Workers::None => Ok(1),
@@ -271,13 +274,8 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// What a model serves that carries the whole session.
-    const SESSION: &'static [Mechanism] = &[
-        Mechanism::Http,
-        Mechanism::Echo,
-        Mechanism::Together,
-        Mechanism::Broadcast,
-        Mechanism::Heartbeat,
-    ];
+    const SESSION: &'static [Mechanism] =
+        &[Mechanism::Http, Mechanism::Echo, Mechanism::Together, Mechanism::Broadcast, Mechanism::Heartbeat];
 
     /// What a model of datagrams serves.
     const DATAGRAMS: &'static [Mechanism] =
@@ -302,7 +300,11 @@ mod tests {
             let before = &MODELS[..place];
             assert!(!before.iter().any(|other| other.name == model.name), "{} stands twice", model.name);
             if let Some(after) = model.after {
-                assert!(before.iter().any(|other| other.name == after), "{after} does not come before {}", model.name);
+                assert!(
+                    before.iter().any(|other| other.name == after),
+                    "{after} does not come before {}",
+                    model.name
+                );
             }
             assert!(model.source.contains(&format!("name: \"{}\"", model.name)), "{}", model.name);
         }

@@ -29,13 +29,7 @@ impl Line {
     }
 
     /// Reads until there is no more, the session has enough, or it is somebody else's turn.
-    pub(crate) fn read(
-        &mut self,
-        session: &mut Session,
-        scratch: &mut [u8],
-        is_at_end: bool,
-        now: Instant,
-    ) {
+    pub(crate) fn read(&mut self, session: &mut Session, scratch: &mut [u8], is_at_end: bool, now: Instant) {
         self.read_each(session, READS_PER_TURN, scratch, is_at_end, |session, bytes| match bytes {
             [] => session.receive_eof(now),
             bytes => session.receive(bytes, now),

@@ -85,7 +85,8 @@ impl Listener {
 
     /// Why this kernel cannot have several listeners on one port, if it cannot.
     pub(crate) fn obstacle() -> Option<String> {
-        let shared = Socket::new(Domain::IPV4, Type::STREAM, None).and_then(|socket| socket.set_reuse_port(true));
+        let shared =
+            Socket::new(Domain::IPV4, Type::STREAM, None).and_then(|socket| socket.set_reuse_port(true));
         shared.err().map(|error| format!("SO_REUSEPORT: {error}; it needs Linux 3.9"))
     }
 

@@ -93,9 +93,8 @@ impl Parent {
     pub(crate) fn answer(&mut self, stream: TcpStream) -> Result<(), (TcpStream, Limit)> {
         let app = self.app.clone();
         let mut stream = Some(stream);
-        let made = self.make(Role::Connection, |relay| {
-            child::run(stream.take().expect("it is run once"), relay, &app)
-        });
+        let made = self
+            .make(Role::Connection, |relay| child::run(stream.take().expect("it is run once"), relay, &app));
         match (made, stream) {
             (Err(limit), Some(stream)) => Err((stream, limit)),
             _ => {
@@ -106,11 +105,7 @@ impl Parent {
     }
 
     /// Makes a child that runs `run`, with its end of the relay, and ends with the status that it returns.
-    pub(crate) fn make(
-        &mut self,
-        role: Role,
-        run: impl FnOnce(Relay) -> i32,
-    ) -> Result<Pid, Limit> {
+    pub(crate) fn make(&mut self, role: Role, run: impl FnOnce(Relay) -> i32) -> Result<Pid, Limit> {
         let Ok((ours, theirs)) = Relay::pair() else { return Err(no_descriptor_left()) };
         // SAFETY: the parent has one thread, so the child may use everything that its copy of the memory holds.
         match unsafe { fork() } {

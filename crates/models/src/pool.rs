@@ -39,7 +39,10 @@ pub const MODEL: Model = Model {
     calls: &["recvfrom", "sendto"],
     broadcast: "a queue and a writing thread per subscriber",
     serves: Mechanism::SESSION,
-    limits: &["--workers connections at once, 512 if nobody says", "threads: ulimit -u and kernel.threads-max"],
+    limits: &[
+        "--workers connections at once, 512 if nobody says",
+        "threads: ulimit -u and kernel.threads-max",
+    ],
     workers: Workers::OneConnectionEach(WORKERS),
     reuses_port: false,
     busy_polls: false,

@@ -91,7 +91,8 @@ pub(crate) fn serve_with(
             }
             let seat = places.clone().map(|places| Seat { places, worker });
             let is_alone = listeners.len() == 1;
-            let made = parent.make(Role::Worker, |relay| run(worker, listener, relay, seat, is_alone, app, shutdown));
+            let made = parent
+                .make(Role::Worker, |relay| run(worker, listener, relay, seat, is_alone, app, shutdown));
             match made {
                 Ok(pid) if worker < workers.len() => workers[worker] = (pid, Instant::now()),
                 Ok(pid) => workers.push((pid, Instant::now())),
@@ -104,7 +105,10 @@ pub(crate) fn serve_with(
                     parent.say_goodbye()?;
                     let wanted = listeners.len();
                     let sentence = limit.sentence(listener.as_raw_fd());
-                    return Err(io::Error::other(format!("only {worker} of {wanted} workers can be made: {sentence}, or --workers {}", worker.max(1))));
+                    return Err(io::Error::other(format!(
+                        "only {worker} of {wanted} workers can be made: {sentence}, or --workers {}",
+                        worker.max(1)
+                    )));
                 }
             }
         }
@@ -117,7 +121,8 @@ pub(crate) fn serve_with(
     drop(listeners);
     parent.epoll.delete(shutdown.as_fd())?;
     parent.say_goodbye()?;
-    let tally = |pid| parent.buried_workers.iter().find(|(buried, _)| *buried == pid).map(|(_, tally)| *tally);
+    let tally =
+        |pid| parent.buried_workers.iter().find(|(buried, _)| *buried == pid).map(|(_, tally)| *tally);
     let tallies: Vec<Tally> = workers.iter().map(|(pid, _)| tally(*pid).unwrap_or_default()).collect();
     crew::log_balance(&tallies);
     Ok(parent.tally)

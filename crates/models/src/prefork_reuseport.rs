@@ -28,7 +28,9 @@ pub const MODEL: Model = Model {
     calls: &["epoll_wait", "recvfrom", "sendto"],
     broadcast: "a relay in the parent: socket pairs, two hops for each worker",
     serves: Mechanism::SESSION,
-    limits: &["the kernel spreads connections by a hash: who waits for a busy worker is not given to an idle one"],
+    limits: &[
+        "the kernel spreads connections by a hash: who waits for a busy worker is not given to an idle one",
+    ],
     workers: Workers::OnePerCore,
     reuses_port: true,
     busy_polls: true,

@@ -38,7 +38,9 @@ const INCREMENTAL: u16 = 2;
 pub(crate) fn obstacle() -> Option<String> {
     let error = Ring::new(2, 4096).err()?;
     let hint = match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
-        Errno::EPERM | Errno::EACCES => "it is forbidden here: see kernel.io_uring_disabled, or a seccomp filter such as a container's",
+        Errno::EPERM | Errno::EACCES => {
+            "it is forbidden here: see kernel.io_uring_disabled, or a seccomp filter such as a container's"
+        }
         Errno::ENOMEM => "the memory that may be locked is used up: see ulimit -l",
         _ => "the kernel is too old, or built without it",
     };
@@ -128,7 +130,13 @@ impl Ring {
     ///
     /// # Safety
     /// As for `push`.
-    pub(crate) unsafe fn send(&mut self, fd: RawFd, bytes: &[u8], number: u64, patience: Patience) -> io::Result<()> {
+    pub(crate) unsafe fn send(
+        &mut self,
+        fd: RawFd,
+        bytes: &[u8],
+        number: u64,
+        patience: Patience,
+    ) -> io::Result<()> {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let send = opcode::Send::new(Fd(fd), bytes.as_ptr(), length);
         // SAFETY: the caller's promise.
@@ -146,7 +154,12 @@ impl Ring {
     ///
     /// # Safety
     /// As for `push`.
-    pub(crate) unsafe fn push_at_once(&mut self, entry: squeue::Entry, number: u64, length: u32) -> io::Result<()> {
+    pub(crate) unsafe fn push_at_once(
+        &mut self,
+        entry: squeue::Entry,
+        number: u64,
+        length: u32,
+    ) -> io::Result<()> {
         self.at_once.push((number, length.cast_signed()));
         // SAFETY: the caller's promise.
         unsafe { self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), number | AT_ONCE) }
@@ -176,7 +189,8 @@ impl Ring {
     fn look(&mut self) -> io::Result<()> {
         let submissions = self.ring.submission().len() as u32;
         // SAFETY: no argument is passed, so none has to be valid.
-        let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(submissions, 0, GETEVENTS, None) };
+        let entered =
+            unsafe { self.ring.submitter().enter::<libc::sigset_t>(submissions, 0, GETEVENTS, None) };
         ignore_passing(entered)
     }
 

@@ -268,7 +268,9 @@ fn deliver(
 }
 
 /// The next message for a subscriber; never for anybody else.
-async fn next(published: &mut Option<broadcast::Receiver<Arc<Outgoing>>>) -> Result<Arc<Outgoing>, RecvError> {
+async fn next(
+    published: &mut Option<broadcast::Receiver<Arc<Outgoing>>>,
+) -> Result<Arc<Outgoing>, RecvError> {
     match published {
         Some(receiver) => receiver.recv().await,
         None => pending().await,

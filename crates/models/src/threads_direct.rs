@@ -18,8 +18,8 @@ use std::time::Instant;
 use switchboard_proto::{App, Work};
 
 use crate::accept::Acceptor;
-use crate::limits::{Limit, thread_ceiling};
 use crate::hub::STACK_BYTES;
+use crate::limits::{Limit, thread_ceiling};
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.

@@ -60,9 +60,14 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
             let mut slices: Vec<[IoSliceMut<'_>; 1]> =
                 buffers.chunks_exact_mut(room).map(|buffer| [IoSliceMut::new(buffer)]).collect();
             // It blocks for the first one and takes those that are there already.
-            recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_WAITFORONE, None).map(|messages| {
-                messages.zip(&mut received).map(|(message, place)| *place = (message.bytes, message.address)).count()
-            })
+            recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_WAITFORONE, None).map(
+                |messages| {
+                    messages
+                        .zip(&mut received)
+                        .map(|(message, place)| *place = (message.bytes, message.address))
+                        .count()
+                },
+            )
         };
         let now = Instant::now();
         match result {
@@ -98,9 +103,12 @@ impl Sending {
     /// Sends a batch. A call ends at the first one that fails: that one is counted, and the rest goes into another call.
     fn send(&mut self, mut answers: &[(&[u8], SocketAddr)], datagrams: &mut Datagrams, now: Instant) {
         while !answers.is_empty() {
-            let slices: Vec<[IoSlice<'_>; 1]> = answers.iter().map(|(bytes, _)| [IoSlice::new(bytes)]).collect();
-            let addresses: Vec<Option<SockaddrStorage>> = answers.iter().map(|(_, to)| Some((*to).into())).collect();
-            let sent = sendmmsg(self.fd, &mut self.headers, slices.iter(), addresses.iter(), [], MsgFlags::empty());
+            let slices: Vec<[IoSlice<'_>; 1]> =
+                answers.iter().map(|(bytes, _)| [IoSlice::new(bytes)]).collect();
+            let addresses: Vec<Option<SockaddrStorage>> =
+                answers.iter().map(|(_, to)| Some((*to).into())).collect();
+            let sent =
+                sendmmsg(self.fd, &mut self.headers, slices.iter(), addresses.iter(), [], MsgFlags::empty());
             match sent.map(Iterator::count) {
                 Ok(sent @ 1..) => answers = &answers[sent..],
                 // A signal, or somebody's port that was closed when we answered earlier: nothing is wrong with this one.

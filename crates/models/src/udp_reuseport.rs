@@ -28,7 +28,10 @@ pub const MODEL: Model = Model {
     calls: &["recvfrom", "sendto"],
     broadcast: "a sendto for everyone heard from within 30 seconds; the table of them is shared",
     serves: Mechanism::DATAGRAMS,
-    limits: &["65,507 bytes a datagram", "what finds a receive buffer full is lost, though another socket's may be empty"],
+    limits: &[
+        "65,507 bytes a datagram",
+        "what finds a receive buffer full is lost, though another socket's may be empty",
+    ],
     workers: Workers::OnePerCore,
     reuses_port: true,
     busy_polls: false,

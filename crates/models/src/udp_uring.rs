@@ -102,7 +102,9 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
                         let Ok(message) = RecvMsgOut::parse(bytes, &header) else { return };
                         let Some(sender) = address(message.name_data()) else { return };
                         datagrams.answer(message.payload_data(), sender, now, |bytes, to| {
-                            due.push(answers.insert(Box::new(Answer { bytes: bytes.to_vec(), to: to.into() })));
+                            due.push(
+                                answers.insert(Box::new(Answer { bytes: bytes.to_vec(), to: to.into() })),
+                            );
                             Ok(())
                         });
                     });

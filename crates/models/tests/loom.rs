@@ -171,8 +171,8 @@ fn what_a_loop_puts_in_for_itself_is_there_when_it_looks() {
 fn every_job_is_done_once_and_the_pool_ends_with_its_loop() {
     explore(|| {
         let (handoff, bench) = Handoff::new(Bell::new());
-        let pool = [bench.clone(), bench]
-            .map(|bench| loom::thread::spawn(move || bench.work(|job: i32| job * 10)));
+        let pool =
+            [bench.clone(), bench].map(|bench| loom::thread::spawn(move || bench.work(|job: i32| job * 10)));
         handoff.submit(1);
         handoff.submit(2);
         let mut done = take(handoff.done(), 2);

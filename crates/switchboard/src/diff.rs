@@ -47,16 +47,35 @@ pub(crate) fn show(args: &Args) -> Result<ExitCode, Failure> {
     // A number, a space, the line, and what stands between the two.
     let width = (columns.max(FEWEST_COLUMNS) - 3) / 2 - 5;
     let heading = Style::new().bold();
-    let mut text = format!("{}\n", row(&heading, [left.name, right.name].map(|name| ("    ".to_owned(), name.to_owned())), width, ' '));
-    text += &format!("{}\n", row(&heading, [left.about, right.about].map(|about| ("    ".to_owned(), cut(about, width))), width, ' '));
+    let mut text = format!(
+        "{}\n",
+        row(&heading, [left.name, right.name].map(|name| ("    ".to_owned(), name.to_owned())), width, ' ')
+    );
+    text += &format!(
+        "{}\n",
+        row(
+            &heading,
+            [left.about, right.about].map(|about| ("    ".to_owned(), cut(about, width))),
+            width,
+            ' '
+        )
+    );
     for pair in &pairs {
         match pair {
             Pair::Skipped(lines) => {
                 text += &format!("{}\n", Style::new().dim().apply_to(format!("     ⋯ {lines} lines alike")));
             }
-            Pair::Alike(left, right) => text += &beside(Some(left), Some(right), width, [Style::new().dim(), Style::new().dim()], ' '),
+            Pair::Alike(left, right) => {
+                text += &beside(Some(left), Some(right), width, [Style::new().dim(), Style::new().dim()], ' ')
+            }
             Pair::Different(left, right) => {
-                text += &beside(left.as_ref(), right.as_ref(), width, [Style::new().red(), Style::new().green()], '│');
+                text += &beside(
+                    left.as_ref(),
+                    right.as_ref(),
+                    width,
+                    [Style::new().red(), Style::new().green()],
+                    '│',
+                );
             }
         }
     }
@@ -65,7 +84,13 @@ pub(crate) fn show(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 /// Two lines side by side, in as many rows as the longer one needs.
-fn beside(left: Option<&Line<'_>>, right: Option<&Line<'_>>, width: usize, styles: [Style; 2], mark: char) -> String {
+fn beside(
+    left: Option<&Line<'_>>,
+    right: Option<&Line<'_>>,
+    width: usize,
+    styles: [Style; 2],
+    mark: char,
+) -> String {
     let [left, right] = [left, right].map(|line| line.map(|line| (line.number, wrapped(line.text, width))));
     let rows = |side: &Option<(usize, Vec<String>)>| side.as_ref().map_or(0, |(_, rows)| rows.len());
     let mut text = String::new();

@@ -56,7 +56,8 @@ pub(crate) fn list(args: &Args) -> Result<ExitCode, Failure> {
 fn entry(model: &Model, models: &[&Model], counted: &[CensusLine]) -> String {
     let depth = ancestors(model, models);
     let branch = if depth == 0 { String::new() } else { format!("{}└ ", "  ".repeat(depth - 1)) };
-    let mut text = format!("  {:<width$}{}\n", format!("{branch}{}", model.name), model.about, width = INDENT);
+    let mut text =
+        format!("  {:<width$}{}\n", format!("{branch}{}", model.name), model.about, width = INDENT);
     let mut line = |label: &str, value: &str| text += &format!("{:INDENT$}    {label:<LABEL$}{value}\n", "");
     if let Some(after) = model.after.filter(|_| depth == 0) {
         line("adds to", after);
@@ -76,9 +77,14 @@ fn entry(model: &Model, models: &[&Model], counted: &[CensusLine]) -> String {
     for limit in model.limits {
         line("limit", limit);
     }
-    let spoken: Vec<String> = model.serves.iter().filter_map(|mechanism| {
-        serde_json::to_value(mechanism).ok().and_then(|name| name.as_str().map(str::to_owned))
-    }).filter(|name| name != "together").collect();
+    let spoken: Vec<String> = model
+        .serves
+        .iter()
+        .filter_map(|mechanism| {
+            serde_json::to_value(mechanism).ok().and_then(|name| name.as_str().map(str::to_owned))
+        })
+        .filter(|name| name != "together")
+        .collect();
     line("serves", &spoken.join(", "));
     if let Some(obstacle) = (model.obstacle)() {
         line("not here", &obstacle);
@@ -112,7 +118,8 @@ fn object(model: &Model, counted: &[CensusLine]) -> Value {
     object["obstacle"] = json!((model.obstacle)());
     if let Some(line) = counted.iter().find(|line| line.model == model.name) {
         let calls: BTreeMap<&String, f64> = line.calls.iter().map(|(name, count)| (name, *count)).collect();
-        object["counted"] = json!({"how": line.how, "note": line.note, "messages": line.messages, "calls": calls});
+        object["counted"] =
+            json!({"how": line.how, "note": line.note, "messages": line.messages, "calls": calls});
     }
     object
 }

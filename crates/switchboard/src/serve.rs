@@ -130,14 +130,19 @@ fn check_waiting(args: &Args, model: &Model) -> Result<(), Failure> {
     if args.workers.is_some() && model.workers == Workers::None {
         let (name, runs_as) = (model.name, model.runs_as);
         let those = those(|model| model.workers != Workers::None);
-        return Err(Failure::new(2, format!("--workers: `{name}` has none, it is {runs_as}; these have: {those}")));
+        return Err(Failure::new(
+            2,
+            format!("--workers: `{name}` has none, it is {runs_as}; these have: {those}"),
+        ));
     }
     if args.busy_poll > 0.0 && !model.busy_polls {
         let (name, waits_with) = (model.name, model.waits_with);
         let those = those(|model| model.busy_polls);
         return Err(Failure::new(
             2,
-            format!("--busy-poll: `{name}` has no loop of its own that blocks, it waits with {waits_with}; these have: {those}"),
+            format!(
+                "--busy-poll: `{name}` has no loop of its own that blocks, it waits with {waits_with}; these have: {those}"
+            ),
         ));
     }
     Ok(())

@@ -14,6 +14,8 @@ use crate::stats::Estimate;
 /// Room for the name at the end of a line, and for the limit below it.
 const LABEL_HEIGHT: i32 = 30;
 const LIMIT_HEIGHT: i32 = 20;
+/// How far up labels may be pushed.
+const HIGHEST_LABEL: i32 = 16;
 /// Letters of a name that there is room for at its usual size.
 const LONG_NAME: usize = 17;
 
@@ -126,7 +128,8 @@ impl Chart {
         let ends = self.lines.iter().filter_map(|line| {
             let end = line.points.last()?;
             let (limit, limit_height) = match &line.limit {
-                Some((_, reason)) => (Some(reason.as_str()), LIMIT_HEIGHT),
+                // What the kernel says of itself stands behind its name.
+                Some((_, reason)) => (reason.split(": ").next(), LIMIT_HEIGHT),
                 None => (None, 0),
             };
             let x = line.limit.as_ref().map_or(end.x, |(x, _)| *x);
@@ -136,15 +139,27 @@ impl Chart {
         });
         let mut labels: Vec<Label<'_>> = ends.collect();
         labels.sort_by(|one, other| (one.y, &one.name).cmp(&(other.y, &other.name)));
+        // Many of them have to be smaller.
+        let wanted: i32 = labels.iter().map(|label| label.height).sum();
+        let scale = (f64::from(BOTTOM - HIGHEST_LABEL) / f64::from(wanted.max(1))).min(1.0);
+        let scaled = |length: i32| (f64::from(length) * scale).round() as i32;
+        labels.iter_mut().for_each(|label| label.height = scaled(label.height));
         spread_out(&mut labels);
         for Label { y, end, model, name, limit, .. } in labels {
             let Style { colour, .. } = style(model);
             let leader = vec![(end.0 + 12, end.1), (RIGHT + 20, y)];
             area.draw(&PathElement::new(leader, colour.mix(0.35).stroke_width(1)))?;
             let size = if name.chars().count() > LONG_NAME { 20 } else { 26 };
-            text(area, &name, (RIGHT + 28, y), size, colour, HPos::Left)?;
+            text(area, &name, (RIGHT + 28, y), scaled(size), colour, HPos::Left)?;
             if let Some(limit) = limit {
-                text(area, &format!("limit: {limit}"), (RIGHT + 28, y + 24), 18, colour, HPos::Left)?;
+                text(
+                    area,
+                    &format!("limit: {limit}"),
+                    (RIGHT + 28, y + scaled(24)),
+                    scaled(18),
+                    colour,
+                    HPos::Left,
+                )?;
             }
         }
         Ok(())

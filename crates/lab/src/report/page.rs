@@ -1,26 +1,34 @@
 //! The page: one file that opens offline and makes no request. Without its script, and on paper, the pictures are still there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
+use switchboard_models::{MODELS, Model};
 
 use super::finding;
 use super::interactive::ChartData;
 use super::pictures::{Drawing, Picture};
 use super::tables::{self, LawRow, Table};
 use super::{Findings, ReportError};
+use crate::difference::{Pair, side_by_side};
 use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
 use crate::rounds::Round;
 use crate::summary::ExperimentSummary;
 
+/// Lines that are alike around each difference of two files.
+const CONTEXT: usize = 3;
+
 #[derive(Serialize)]
 struct Page<'a> {
     title: &'a str,
     sections: Vec<Section<'a>>,
+    differences: Vec<Difference>,
+    version: &'static str,
     /// Of the library, as a comment.
     licence: String,
     library: &'static str,
@@ -58,6 +66,15 @@ struct Drawn<'a> {
     is_over_rounds: bool,
 }
 
+/// The files of two models that were measured, of which one adds to the other.
+#[derive(Serialize)]
+struct Difference {
+    left: &'static str,
+    right: &'static str,
+    about: &'static str,
+    pairs: Vec<Pair<'static>>,
+}
+
 /// A point that does not count, and why.
 #[derive(Serialize)]
 struct Doubt<'a> {
@@ -80,9 +97,12 @@ pub(super) struct Part<'a> {
 /// The page of one experiment, or of several.
 pub(super) fn render(title: &str, parts: &[Part<'_>]) -> Result<String, ReportError> {
     let sections = parts.iter().map(Section::of).collect::<Result<_, _>>()?;
+    let models = parts.iter().flat_map(|part| part.findings.summary.subjects.iter());
     let page = Page {
         title,
         sections,
+        differences: differences(&models.map(|subject| subject.model.as_str()).collect()),
+        version: env!("CARGO_PKG_VERSION"),
         licence: format!("/* uPlot\n{}*/", include_str!("vendor/uplot/LICENSE")),
         library: include_str!("vendor/uplot/uPlot.iife.min.js"),
         library_style: include_str!("vendor/uplot/uPlot.min.css"),
@@ -129,6 +149,17 @@ impl<'a> Section<'a> {
             folder,
         })
     }
+}
+
+/// What each model does otherwise than the nearest of those that it builds upon, of the models that were measured.
+fn differences(measured: &BTreeSet<&str>) -> Vec<Difference> {
+    let before = |model: &&Model| model.after.and_then(switchboard_models::find);
+    let difference = |right: &'static Model| {
+        let left = std::iter::successors(before(&right), before).find(|left| measured.contains(left.name))?;
+        let pairs = side_by_side(left, right, Some(CONTEXT));
+        Some(Difference { left: left.name, right: right.name, about: right.about, pairs })
+    };
+    MODELS.iter().filter(|model| measured.contains(model.name)).filter_map(difference).collect()
 }
 
 /// Every point that does not count, those that were tried again included.

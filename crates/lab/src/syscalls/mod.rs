@@ -175,7 +175,9 @@ pub fn calls_of_a_message(
     let means = Means::here();
     let mut lines = Vec::new();
     for model in models {
-        let Some(job) = plan.jobs.iter().find(|job| job.model == model.name && job.limit.is_none()) else { continue };
+        let Some(job) = plan.jobs.iter().find(|job| job.model == model.name && job.limit.is_none()) else {
+            continue;
+        };
         begin(model);
         match line(&trial, job, &means)? {
             Some(line) => lines.push(line),

@@ -20,7 +20,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(Http, nothing_is_answered_after_the_close),
     case!(Http, messages_before_the_close_come_back_first),
     case!(Http, after_the_close_the_server_takes_nothing_more),
-    case!(Http, the_server_keeps_nothing_of_a_connection_that_was_closed).together()
+    case!(Http, the_server_keeps_nothing_of_a_connection_that_was_closed)
+        .together()
         .with(|settings| settings.app.workers = settings.app.workers.or(Some(16))),
     case!(Http, tungstenite_closes_cleanly),
     case!(Echo, a_close_ends_the_connection),

@@ -9,11 +9,10 @@ use crate::server::Server;
 use crate::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(Echo, whoever_vanishes_leaves_nothing_behind_and_makes_room).together()
-        .with(|settings| {
-            settings.app.max_connections = Some(2);
-            settings.app.workers = settings.app.workers.or(Some(2));
-        }),
+    case!(Echo, whoever_vanishes_leaves_nothing_behind_and_makes_room).together().with(|settings| {
+        settings.app.max_connections = Some(2);
+        settings.app.workers = settings.app.workers.or(Some(2));
+    }),
     case!(Echo, whoever_sends_no_more_gets_what_is_owed),
     case!(Http, whoever_asks_and_sends_no_more_gets_the_page),
     case!(Http, whoever_ends_in_the_middle_of_a_head_is_let_go),

@@ -112,7 +112,14 @@ impl Case {
 /// `case!(f)` for every model, `case!(Echo, f)` for those that serve it.
 macro_rules! case {
     ($run:ident) => {
-        crate::Case { name: stringify!($run), needs: None, together: false, only: |_| true, settings: |_| {}, run: $run }
+        crate::Case {
+            name: stringify!($run),
+            needs: None,
+            together: false,
+            only: |_| true,
+            settings: |_| {},
+            run: $run,
+        }
     };
     ($needs:ident, $run:ident) => {
         crate::Case {

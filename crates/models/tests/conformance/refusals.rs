@@ -13,15 +13,19 @@ use crate::server::Server;
 use crate::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(Echo, one_more_than_max_connections_is_refused_until_one_leaves).together()
+    case!(Echo, one_more_than_max_connections_is_refused_until_one_leaves)
+        .together()
         .with(|settings| settings.app.max_connections = Some(3)),
     case!(Http, a_refusal_is_for_whatever_was_asked).with(|settings| settings.app.max_connections = Some(0)),
     case!(Echo, a_refusal_arrives_though_its_client_goes_on_sending)
         .with(|settings| settings.app.max_connections = Some(0)),
-    case!(Echo, at_the_descriptor_limit_clients_are_refused_and_the_cpu_rests).together()
+    case!(Echo, at_the_descriptor_limit_clients_are_refused_and_the_cpu_rests)
+        .together()
         .with(|settings| settings.descriptors = Some(64)),
     case!(Echo, over_a_thousand_connections_are_served_or_refused_with_the_reason).together(),
-    case!(Echo, at_the_process_limit_clients_are_refused).together().with(|settings| settings.processes = Some(16)),
+    case!(Echo, at_the_process_limit_clients_are_refused)
+        .together()
+        .with(|settings| settings.processes = Some(16)),
     case!(Broadcast, at_the_process_limit_subscribers_are_refused)
         .with(|settings| settings.processes = Some(16)),
 ];

@@ -142,7 +142,10 @@ impl Server {
     /// The processes that it made and has not reaped.
     pub(crate) fn children(&self) -> Vec<Pid> {
         let pid = self.pid().as_raw();
-        all_processes().filter(|process| process.parent == pid).map(|process| Pid::from_raw(process.pid)).collect()
+        all_processes()
+            .filter(|process| process.parent == pid)
+            .map(|process| Pid::from_raw(process.pid))
+            .collect()
     }
 
     /// CPU time of all its living processes.

@@ -20,10 +20,13 @@ pub(crate) const CASES: &[Case] = &[
     case!(Http, on_sigint_every_websocket_is_told_1001).together().with(patient),
     case!(Http, on_ctrl_c_in_a_terminal_every_websocket_is_told_1001).together().with(patient),
     case!(Http, a_request_that_is_not_finished_is_ended_at_once).together().with(patient),
-    case!(Http, who_does_not_answer_holds_up_the_end_no_longer_than_the_grace).together()
+    case!(Http, who_does_not_answer_holds_up_the_end_no_longer_than_the_grace)
+        .together()
         .with(|settings| settings.app.grace = GRACE),
     case!(Http, nobody_is_let_in_while_the_server_ends).with(patient),
-    case!(Echo, with_clients_still_there_the_server_ends).together().with(|settings| settings.app.grace = GRACE),
+    case!(Echo, with_clients_still_there_the_server_ends)
+        .together()
+        .with(|settings| settings.app.grace = GRACE),
     case!(Echo, the_tally_says_what_was_served).together().with(patient),
 ];
 

@@ -13,10 +13,14 @@ pub(crate) const CASES: &[Case] = &[
         .with(|settings| settings.app.handshake_timeout = SHORT),
     case!(Http, a_head_that_trickles_in_gains_no_time)
         .with(|settings| settings.app.handshake_timeout = SHORT),
-    case!(Http, a_finished_head_has_no_timeout).together().with(|settings| settings.app.handshake_timeout = SHORT),
+    case!(Http, a_finished_head_has_no_timeout)
+        .together()
+        .with(|settings| settings.app.handshake_timeout = SHORT),
     case!(Heartbeat, a_silent_client_is_pinged_and_then_closed)
         .with(|settings| settings.app.heartbeat = Some(SHORT)),
-    case!(Heartbeat, a_client_that_answers_pings_stays).together().with(|settings| settings.app.heartbeat = Some(LONG)),
+    case!(Heartbeat, a_client_that_answers_pings_stays)
+        .together()
+        .with(|settings| settings.app.heartbeat = Some(LONG)),
     case!(Heartbeat, any_sign_of_life_is_an_answer).with(|settings| settings.app.heartbeat = Some(LONG)),
     case!(Heartbeat, a_client_that_talks_is_not_pinged).with(|settings| settings.app.heartbeat = Some(LONG)),
 ];

@@ -39,13 +39,19 @@ fn whoever_has_to_wait_is_served_when_the_others_have_left(server: &mut Server) 
     if !server.model.serves.contains(&Mechanism::Together) {
         second.stream.set_nonblocking(true).expect("a socket can be set");
         let nothing = second.stream.read(&mut [0]);
-        assert!(nothing.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "it was answered too early");
+        assert!(
+            nothing.is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+            "it was answered too early"
+        );
         second.stream.set_nonblocking(false).expect("a socket can be set");
         drop(first);
         second.upgraded().expect("its turn has come").echo("hello");
     } else {
         // A pool says at once that it is full.
-        assert_eq!(second.upgraded().err().expect("it is full").header("Switchboard-Refused"), Some("workers"));
+        assert_eq!(
+            second.upgraded().err().expect("it is full").header("Switchboard-Refused"),
+            Some("workers")
+        );
         drop(first);
         open_eventually(server).0.echo("hello");
     }
