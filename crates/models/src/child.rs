@@ -95,7 +95,7 @@ impl Exchange for Talk<'_> {
     fn event(&mut self, event: Event) {
         let done = match event {
             Event::Subscribe => self.subscribe(),
-            Event::Publish(message) => self.relay.send_message(&message, &mut 0, MsgFlags::empty()).map(drop),
+            Event::Publish(message) => self.relay.publish(&message),
         };
         if done.is_err() {
             // The parent is gone: better no connection than a deaf one.

@@ -182,7 +182,7 @@ impl Parent {
                     // It goes on only when it is answered: who has its upgrade gets all that follows.
                     child.is_subscribed = child.relay.send_subscribe().is_ok();
                 }
-                Ok(Some(Packet::Message(message))) => self.publish(&message),
+                Ok(Some(Packet::Message(message))) => self.publish(key, &message),
                 Ok(Some(Packet::Tally(tally))) => child.tally = child.tally.plus(tally),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Ok(None) | Err(_) => {
@@ -198,14 +198,14 @@ impl Parent {
         true
     }
 
-    fn publish(&mut self, message: &Arc<Outgoing>) {
+    fn publish(&mut self, from: usize, message: &Arc<Outgoing>) {
         let mut behind = Vec::new();
         for (key, child) in self.children.iter_mut().filter(|(_, child)| child.is_subscribed) {
             let max_bytes = match child.role {
                 Role::Connection => self.app.max_unsent_bytes,
                 Role::Worker => usize::MAX,
             };
-            child.is_subscribed = child.backlog.send(&child.relay, message, max_bytes);
+            child.is_subscribed = child.backlog.send(&child.relay, message, key == from, max_bytes);
             behind.push(key);
         }
         behind.into_iter().for_each(|key| self.watch(key));

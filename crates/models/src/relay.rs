@@ -33,11 +33,22 @@ const TALLY: u8 = 3;
 const IS_TEXT: u8 = 1;
 const IS_LAST: u8 = 2;
 
+/// Downwards: this is what the child itself has published.
+const IS_YOURS: u8 = 4;
+
+/// What a worker has published and not got back itself: with more it waits, or a client that sends faster than the parent relays
+/// would fill the parent's memory.
+const MAX_UNDER_WAY_BYTES: usize = 1 << 20;
+
 /// One end of the socket pair between a child and its parent.
 pub(crate) struct Relay {
     socket: OwnedFd,
     /// The message whose last packet has not come.
     partial: Vec<u8>,
+    /// Bytes of a worker's own messages that have not come back.
+    under_way_bytes: usize,
+    /// What came while a worker waited to send.
+    early: VecDeque<Arc<Outgoing>>,
 }
 
 /// What came through a relay.
@@ -55,13 +66,16 @@ impl Relay {
     pub(crate) fn pair() -> io::Result<(Relay, Relay)> {
         let (one, other) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let relay = |socket| Relay { socket, partial: Vec::new() };
-        Ok((relay(one), relay(other)))
+        Ok((Relay::new(one), Relay::new(other)))
     }
 
     /// A second handle to the same end, for a thread that receives while another sends.
     pub(crate) fn try_clone(&self) -> io::Result<Relay> {
-        Ok(Relay { socket: self.socket.try_clone()?, partial: Vec::new() })
+        Ok(Relay::new(self.socket.try_clone()?))
+    }
+
+    fn new(socket: OwnedFd) -> Relay {
+        Relay { socket, partial: Vec::new(), under_way_bytes: 0, early: VecDeque::new() }
     }
 
     /// The next packet; `None` when the other side has ended. Blocks unless `flags` say otherwise.
@@ -77,6 +91,9 @@ impl Relay {
                 [SUBSCRIBE] => return Ok(Some(Packet::Subscribe)),
                 [MESSAGE, flags, chunk @ ..] => {
                     self.partial.extend_from_slice(chunk);
+                    if flags & IS_YOURS != 0 {
+                        self.under_way_bytes = self.under_way_bytes.saturating_sub(chunk.len());
+                    }
                     if flags & IS_LAST != 0 {
                         let kind = if flags & IS_TEXT != 0 { Kind::Text } else { Kind::Binary };
                         let payload = Bytes::from(std::mem::take(&mut self.partial));
@@ -113,10 +130,16 @@ impl Relay {
         self.send(&[&[TALLY], numbers.as_flattened()], MsgFlags::empty())
     }
 
-    /// Sends a message from `offset` on, and moves `offset` behind what was sent. True when all of it was.
-    pub(crate) fn send_message(
+    /// Sends a message upwards. Blocks.
+    pub(crate) fn publish(&self, message: &Outgoing) -> io::Result<()> {
+        self.send_message(message, 0, &mut 0, MsgFlags::empty()).map(drop)
+    }
+
+    /// Sends a message with these marks from `offset` on, and moves `offset` behind what was sent. True when all of it was.
+    fn send_message(
         &self,
         message: &Outgoing,
+        marks: u8,
         offset: &mut usize,
         flags: MsgFlags,
     ) -> io::Result<bool> {
@@ -124,8 +147,9 @@ impl Relay {
         loop {
             let end = payload.len().min(*offset + CHUNK_BYTES);
             let is_last = end == payload.len();
-            let mark =
-                if message.kind() == Kind::Text { IS_TEXT } else { 0 } | if is_last { IS_LAST } else { 0 };
+            let mark = if message.kind() == Kind::Text { IS_TEXT } else { 0 }
+                | if is_last { IS_LAST } else { 0 }
+                | marks;
             match self.send(&[&[MESSAGE, mark], &payload[*offset..end]], flags) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 sent => sent?,
@@ -167,11 +191,21 @@ impl Elsewhere for Relay {
     }
 
     fn publish(&mut self, message: &Arc<Outgoing>) {
-        // It fails when the parent is gone, which ends this process as well.
-        let _ = self.send_message(message, &mut 0, MsgFlags::empty());
+        // Whatever fails here, the parent is gone, which ends this process as well.
+        let _ = Relay::publish(self, message);
+        self.under_way_bytes += message.payload().len();
+        while self.under_way_bytes > MAX_UNDER_WAY_BYTES {
+            match self.next(MsgFlags::empty()) {
+                Ok(Some(Packet::Message(message))) => self.early.push_back(message),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
     }
 
     fn receive(&mut self, is_called: bool, deliver: &mut dyn FnMut(&Arc<Outgoing>)) {
+        self.early.drain(..).for_each(|message| deliver(&message));
         while is_called && let Ok(Some(packet)) = self.next(MsgFlags::MSG_DONTWAIT) {
             if let Packet::Message(message) = packet {
                 deliver(&message);
@@ -183,15 +217,22 @@ impl Elsewhere for Relay {
 /// What waits in the parent for a child that does not keep up.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    /// Messages, and how much of the first has been sent.
-    queue: VecDeque<Arc<Outgoing>>,
+    /// Messages with their marks, and how much of the first has been sent.
+    queue: VecDeque<(Arc<Outgoing>, u8)>,
     offset: usize,
     bytes: usize,
 }
 
 impl Backlog {
     /// Sends a message, or keeps it for later. A child that is more than `max_bytes` behind is cut off: false.
-    pub(crate) fn send(&mut self, relay: &Relay, message: &Arc<Outgoing>, max_bytes: usize) -> bool {
+    /// `is_its_own`: it is this child that has published it.
+    pub(crate) fn send(
+        &mut self,
+        relay: &Relay,
+        message: &Arc<Outgoing>,
+        is_its_own: bool,
+        max_bytes: usize,
+    ) -> bool {
         let bytes = message.payload().len();
         if self.bytes > 0 && self.bytes + bytes > max_bytes {
             *self = Backlog::default();
@@ -200,15 +241,15 @@ impl Backlog {
             return false;
         }
         self.bytes += bytes;
-        self.queue.push_back(message.clone());
+        self.queue.push_back((message.clone(), if is_its_own { IS_YOURS } else { 0 }));
         self.flush(relay);
         true
     }
 
     /// Sends what the child takes now.
     pub(crate) fn flush(&mut self, relay: &Relay) {
-        while let Some(message) = self.queue.front() {
-            match relay.send_message(message, &mut self.offset, MsgFlags::MSG_DONTWAIT) {
+        while let Some((message, marks)) = self.queue.front() {
+            match relay.send_message(message, *marks, &mut self.offset, MsgFlags::MSG_DONTWAIT) {
                 Ok(false) => return,
                 Ok(true) => {
                     self.bytes -= message.payload().len();
