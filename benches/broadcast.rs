@@ -26,6 +26,10 @@ fn main() {
         if !speaks(Mechanism::Broadcast) && !speaks(Mechanism::UdpBroadcast) {
             continue;
         }
+        if let Some(obstacle) = (model.obstacle)() {
+            eprintln!("{} cannot be measured here: {obstacle}", model.name);
+            continue;
+        }
         let server = Server::start(model, UdpApp::Broadcast);
         let mut publish = if speaks(Mechanism::Broadcast) { websockets(&server) } else { datagrams(&server) };
         let mut sent = 0_usize;

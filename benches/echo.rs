@@ -22,6 +22,10 @@ fn main() {
     group.throughput(Throughput::Elements(1));
     for model in MODELS {
         let speaks = |mechanism| model.serves.contains(&mechanism);
+        if let Some(obstacle) = (model.obstacle)() {
+            eprintln!("{} cannot be measured here: {obstacle}", model.name);
+            continue;
+        }
         let server = Server::start(model, UdpApp::Echo);
         let mut round_trip: RoundTrip = if speaks(Mechanism::Echo) {
             websocket(&server)

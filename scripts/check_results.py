@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 """Check a results folder, or a folder of several: every model is present, no point is invalid, the report is written.
 
-Usage: check_results.py RESULTS
+Usage: check_results.py RESULTS [MODELS]
+
+  RESULTS   a folder that `switchboard run` made
+  MODELS    what `switchboard models --all --json` printed: all of these have to be there that this kernel can serve; without it,
+            those that the run was planned for
 
 Exit status 1 names what is missing. For CI; the standard library suffices.
 """
@@ -10,12 +14,10 @@ import json
 import pathlib
 import sys
 
-# Who has to be there in the experiment `connections`, which is about all of them.
-EVERYBODY = {"fork", "threads", "threads-direct", "select", "poll", "epoll", "udp", "raw"}
 FILES = ["points.jsonl", "environment.json", "run.json", "report.html", "summary.json"]
 
 
-def problems(folder: pathlib.Path) -> list[str]:
+def problems(folder: pathlib.Path, everybody: set[str] | None) -> list[str]:
     found = [f"{name} is missing or empty" for name in FILES if not (folder / name).is_file() or not (folder / name).stat().st_size]
     if found:
         return found
@@ -23,7 +25,9 @@ def problems(folder: pathlib.Path) -> list[str]:
         found.append("no picture")
     points = [json.loads(line) for line in (folder / "points.jsonl").read_text().splitlines()]
     plan = json.loads((folder / "run.json").read_text())
-    expected = EVERYBODY if plan["experiment"] == "connections" else {subject["model"] for subject in plan["subjects"]}
+    # What the kernel cannot serve has limits in place of figures.
+    planned = {job["model"] for job in plan["jobs"] if not job["limit"]}
+    expected = planned if everybody is None else everybody
     # Whether the machine was quiet is not the program's doing: a doubtful point has figures as well.
     missing = expected - {point["model"] for point in points if point["status"] in ("ok", "doubtful")}
     found += [f"no point with figures of {model}" for model in sorted(missing)]
@@ -38,13 +42,17 @@ def problems(folder: pathlib.Path) -> list[str]:
 
 
 def main() -> int:
-    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+    if len(sys.argv) not in (2, 3) or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
-        return 2 if len(sys.argv) != 2 else 0
+        return 2 if len(sys.argv) not in (2, 3) else 0
     top = pathlib.Path(sys.argv[1])
+    everybody = None
+    if len(sys.argv) == 3:
+        models = json.loads(pathlib.Path(sys.argv[2]).read_text())
+        everybody = {model["name"] for model in models if model["obstacle"] is None}
     several = top / "experiments.json"
     folders = [top / name for name in json.loads(several.read_text())["experiments"]] if several.is_file() else [top]
-    found = [f"{folder}: {problem}" for folder in folders for problem in problems(folder)]
+    found = [f"{folder}: {problem}" for folder in folders for problem in problems(folder, everybody)]
     if several.is_file() and not (top / "report.html").is_file():
         found.append(f"{top}: no report of all of them")
     for problem in found:

@@ -1,10 +1,59 @@
 //! Two models' files side by side: what the one does otherwise is the lesson.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::ops::Range;
+use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use similar::{DiffOp, TextDiff};
-use switchboard_models::Model;
+use switchboard_models::MODELS;
+
+use crate::error::LabError;
+use crate::plan::Plan;
+use crate::record::write_whole;
+
+/// The file of a results folder.
+pub(crate) const FILES: &str = "models.json";
+
+/// The file of a model that took part in a run, as it was then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ModelFile {
+    /// The model's name.
+    pub(crate) name: String,
+    /// How it waits, in one line.
+    pub(crate) about: String,
+    /// The nearest of those that it builds upon that took part as well.
+    pub(crate) builds_on: Option<String>,
+    pub(crate) source: String,
+}
+
+/// Writes down the files of the models that take part.
+pub(crate) fn record(dir: &Path, plan: &Plan) -> Result<(), LabError> {
+    let measured: BTreeSet<&str> = plan.subjects.iter().map(|subject| subject.model.as_str()).collect();
+    let file = |model: &switchboard_models::Model| {
+        let before = |name: &&str| switchboard_models::find(name)?.after;
+        let builds_on = std::iter::successors(model.after, before)
+            .find(|name| measured.contains(name))
+            .map(str::to_owned);
+        let (name, about, source) = (model.name.to_owned(), model.about.to_owned(), model.source.to_owned());
+        ModelFile { name, about, builds_on, source }
+    };
+    let files: Vec<ModelFile> =
+        MODELS.iter().filter(|model| measured.contains(model.name)).map(file).collect();
+    let text = serde_json::to_vec_pretty(&files).expect("a file has no keys but strings");
+    let path = dir.join(FILES);
+    write_whole(&path, &text).map_err(LabError::file(&path))
+}
+
+/// Reads them; folders of older versions have none.
+pub(crate) fn read(dir: &Path) -> io::Result<Vec<ModelFile>> {
+    match std::fs::read(dir.join(FILES)) {
+        Ok(text) => serde_json::from_slice(&text).map_err(io::Error::other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
 
 /// A line on each side, or on one, or so many lines that are alike and left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,13 +76,8 @@ pub struct Line<'a> {
     pub text: &'a str,
 }
 
-/// The files of two models, line beside line. `context`: lines that are alike are shown as far as they are so near to a difference; `None`:
-/// all of them.
-pub fn side_by_side(left: &Model, right: &Model, context: Option<usize>) -> Vec<Pair<'static>> {
-    pairs(left.source, right.source, context)
-}
-
-fn pairs<'a>(left: &'a str, right: &'a str, context: Option<usize>) -> Vec<Pair<'a>> {
+/// Two files, line beside line. `context`: lines that are alike are shown as far as they are so near to a difference; `None`: all of them.
+pub fn side_by_side<'a>(left: &'a str, right: &'a str, context: Option<usize>) -> Vec<Pair<'a>> {
     let (lines, others): (Vec<&str>, Vec<&str>) = (left.lines().collect(), right.lines().collect());
     let diff = TextDiff::from_slices(&lines, &others);
     let ops = diff.ops();
@@ -86,7 +130,7 @@ mod tests {
         let right = "a\nb\nc\nd\ne\nf\nnew\nnewer\ng\n";
         let line = |number, text| Line { number, text };
         assert_eq!(
-            pairs(left, right, Some(1)),
+            side_by_side(left, right, Some(1)),
             [
                 Pair::Skipped(5),
                 Pair::Alike(line(6, "f"), line(6, "f")),
@@ -95,7 +139,7 @@ mod tests {
                 Pair::Alike(line(8, "g"), line(9, "g")),
             ]
         );
-        assert_eq!(pairs(left, right, None).len(), 9);
-        assert_eq!(pairs(left, left, Some(3)), [Pair::Skipped(8)]);
+        assert_eq!(side_by_side(left, right, None).len(), 9);
+        assert_eq!(side_by_side(left, left, Some(3)), [Pair::Skipped(8)]);
     }
 }

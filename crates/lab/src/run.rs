@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::checksums;
 use crate::collection::Collection;
+use crate::difference;
 use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{Effort, Experiment, find_all};
@@ -159,6 +160,7 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
         for (plan, dir) in plans.iter().zip(&dirs) {
             plan.write(dir)?;
             environment::write(dir, &lab.host(), lab.cores, lab.busy_share)?;
+            difference::record(dir, plan)?;
         }
         let all: f64 = plans.iter().map(|plan| plan.expected_s).sum();
         if plans.len() > 1 && options.progress != Progress::Silent {

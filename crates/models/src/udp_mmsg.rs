@@ -2,8 +2,10 @@
 //!
 //! A datagram is a message, so that `udp` pays two system calls for each, however many wait in the queue. Here one call takes all that
 //! have come, up to a batch, and one call sends all the answers. Under load that shares the price of entering the kernel; when datagrams come one by one it is `udp`.
+//! The way through the network stack is shared only by those that go to one receiver and are equally long: they leave as one (UDP_SEGMENT, udp(7)) and are
+//! taken apart as late as can be. The other direction, UDP_GRO, puts together what a network card has received; over loopback nothing does.
 //!
-//! - Calls of one message: `recvmmsg`, `sendmmsg`, each shared by all that have come at the time.
+//! - Calls of one message: `recvmmsg`, `sendmmsg`, each shared by all that have come at the time; or a `sendmsg` for several to one receiver.
 //! - Costs: room for a batch of the longest datagrams, of which only what is used takes memory.
 //! - Limit: as `udp`.
 //! - Choose it over `udp` wherever it is to be had.
@@ -15,7 +17,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, sendmsg,
+};
 use switchboard_proto::App;
 
 use crate::datagrams::{Datagrams, LOOK_UP, Senders, is_passing};
@@ -42,8 +46,17 @@ pub const MODEL: Model = Model {
     serve,
 };
 
-/// Datagrams in one call.
+/// Datagrams in one call. The kernel does not take apart more than these either (UDP_MAX_SEGMENTS, until Linux 6.8).
 const BATCH: usize = 64;
+
+/// Longest datagram that leaves together with others: what fits a frame of Ethernet behind the headers of IPv6 and UDP.
+const MAX_SEGMENT_BYTES: usize = 1452;
+
+/// Bytes that leave as one.
+const MAX_SEGMENTED_BYTES: usize = 65_000;
+
+/// A datagram and its receiver.
+type Answer<'a> = (&'a [u8], SocketAddr);
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
     let socket = listener.into_udp()?;
@@ -100,8 +113,30 @@ struct Sending {
 }
 
 impl Sending {
+    /// Sends in order: those that can leave as one do, the others in batches.
+    fn send(&mut self, mut answers: &[Answer<'_>], datagrams: &mut Datagrams, now: Instant) {
+        while !answers.is_empty() {
+            let alone = (0..answers.len()).find(|&at| together(&answers[at..]) > 1).unwrap_or(answers.len());
+            self.send_batch(&answers[..alone], datagrams, now);
+            let (one, rest) = answers[alone..].split_at(together(&answers[alone..]));
+            // It fails where an earlier answer found a closed port, or the way to this receiver takes no segments.
+            if !one.is_empty() && self.send_as_one(one).is_err() {
+                self.send_batch(one, datagrams, now);
+            }
+            answers = rest;
+        }
+    }
+
+    fn send_as_one(&self, answers: &[Answer<'_>]) -> nix::Result<()> {
+        let slices: Vec<IoSlice<'_>> = answers.iter().map(|(bytes, _)| IoSlice::new(bytes)).collect();
+        let (bytes, to) = answers[0];
+        let length = u16::try_from(bytes.len()).expect("segments are short");
+        let segments = [ControlMessage::UdpGsoSegments(&length)];
+        sendmsg(self.fd, &slices, &segments, MsgFlags::empty(), Some(&SockaddrStorage::from(to))).map(drop)
+    }
+
     /// Sends a batch. A call ends at the first one that fails: that one is counted, and the rest goes into another call.
-    fn send(&mut self, mut answers: &[(&[u8], SocketAddr)], datagrams: &mut Datagrams, now: Instant) {
+    fn send_batch(&mut self, mut answers: &[Answer<'_>], datagrams: &mut Datagrams, now: Instant) {
         while !answers.is_empty() {
             let slices: Vec<[IoSlice<'_>; 1]> =
                 answers.iter().map(|(bytes, _)| [IoSlice::new(bytes)]).collect();
@@ -121,6 +156,16 @@ impl Sending {
             }
         }
     }
+}
+
+/// How many of these, from the first on, can leave as one.
+fn together(answers: &[Answer<'_>]) -> usize {
+    let Some((first, to)) = answers.first() else { return 0 };
+    if first.is_empty() || first.len() > MAX_SEGMENT_BYTES {
+        return 1;
+    }
+    let alike = answers.iter().take_while(|(bytes, other)| bytes.len() == first.len() && other == to);
+    alike.count().min(BATCH).min(MAX_SEGMENTED_BYTES / first.len())
 }
 
 /// An address as the standard library has it.

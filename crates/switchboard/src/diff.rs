@@ -36,7 +36,7 @@ pub(crate) fn show(args: &Args) -> Result<ExitCode, Failure> {
             return Err(Failure::new(2, format!("`{name}` adds to no other model: name a second one")));
         }
     };
-    let pairs = side_by_side(left, right, (!args.whole).then_some(CONTEXT));
+    let pairs = side_by_side(left.source, right.source, (!args.whole).then_some(CONTEXT));
     if args.json {
         let text = serde_json::to_string_pretty(&pairs).map_err(|error| Failure::new(1, error))?;
         crate::print(format_args!("{text}\n"));

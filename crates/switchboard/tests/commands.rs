@@ -25,6 +25,13 @@ fn a_slip_is_answered_with_status_2_and_the_way_out() {
         (&["run", "--rate", "1e12"], "--rate"),
         (&["run", "--work-us=-1"], "--work-us"),
         (&["serve", "epoll", "--work-us", "NaN"], "0 to 1000000"),
+        (&["serve", "prefork", "--workers", "0"], "1 or more"),
+        (&["serve", "poll", "--workers", "3"], "these have: prefork"),
+        (&["serve", "spin", "--busy-poll", "5"], "these have: prefork"),
+        (&["serve", "epoll", "--cpus", "8000"], "core 8000 does not exist"),
+        (&["serve", "epoll", "--cpus", "3-1"], "0-3"),
+        (&["diff", "selct", "poll"], "did you mean `select`?"),
+        (&["diff", "iterative"], "name a second one"),
         (&["run", "conections"], "did you mean `connections`?"),
         (&["verify"], "Usage"),
     ] {
@@ -32,6 +39,42 @@ fn a_slip_is_answered_with_status_2_and_the_way_out() {
         assert_eq!(status, Some(2), "{arguments:?}: {said}");
         assert!(said.contains(word), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn more_workers_than_there_can_be_are_refused_before_anybody_is_told_where_to_connect() {
+    for model in ["reactors", "prefork", "tokio-multi", "epoll-workers", "pool"] {
+        let (status, said) = refusal(&["serve", model, "--workers", "1000000", "--listen", "127.0.0.1:0"]);
+        assert_eq!(status, Some(1), "{said}");
+        assert!(said.contains("or fewer"), "{said}");
+    }
+}
+
+#[test]
+fn the_models_stand_in_their_families_and_two_files_beside_each_other() {
+    let said = |arguments: &[&str]| String::from_utf8(switchboard(arguments).stdout).unwrap();
+    let tree = said(&["models", "--all"]);
+    let places: Vec<usize> = switchboard_models::MODELS
+        .iter()
+        .map(|model| {
+            tree.find(&format!("{} ", model.name)).unwrap_or_else(|| panic!("{} is missing", model.name))
+        })
+        .collect();
+    assert_eq!(places.len(), switchboard_models::MODELS.len());
+    for family in
+        ["one at a time", "processes", "threads", "asking", "told", "tasks", "completion", "datagrams"]
+    {
+        assert!(tree.lines().any(|line| line == family), "{family}");
+    }
+    let diff = said(&["diff", "select", "poll"]);
+    assert!(
+        diff.lines().any(
+            |line| line.contains("waits_with: \"select(2)\"") && line.contains("waits_with: \"poll(2)\"")
+        ),
+        "{diff}"
+    );
+    assert_eq!(diff, said(&["diff", "poll"]), "alone a model is held against the one that it adds to");
+    assert!(said(&["diff", "poll", "poll", "--whole"]).contains("impl Poller"));
 }
 
 #[test]
@@ -48,7 +91,9 @@ fn what_is_no_results_folder_ends_with_status_1() {
 
 #[test]
 fn a_reader_that_has_gone_is_no_failure() {
-    for arguments in [&["models"][..], &["experiments"], &["experiments", "--show", "idle"]] {
+    for arguments in
+        [&["models"][..], &["diff", "poll"], &["experiments"], &["experiments", "--show", "idle"]]
+    {
         let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
         let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());

@@ -1,20 +1,18 @@
 //! The page: one file that opens offline and makes no request. Without its script, and on paper, the pictures are still there.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
-use switchboard_models::{MODELS, Model};
 
 use super::finding;
 use super::interactive::ChartData;
 use super::pictures::{Drawing, Picture};
 use super::tables::{self, LawRow, Table};
 use super::{Findings, ReportError};
-use crate::difference::{Pair, side_by_side};
+use crate::difference::{self, FILES, ModelFile, Pair, side_by_side};
 use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
 use crate::rounds::Round;
@@ -27,8 +25,7 @@ const CONTEXT: usize = 3;
 struct Page<'a> {
     title: &'a str,
     sections: Vec<Section<'a>>,
-    differences: Vec<Difference>,
-    version: &'static str,
+    differences: Vec<Difference<'a>>,
     /// Of the library, as a comment.
     licence: String,
     library: &'static str,
@@ -68,11 +65,11 @@ struct Drawn<'a> {
 
 /// The files of two models that were measured, of which one adds to the other.
 #[derive(Serialize)]
-struct Difference {
-    left: &'static str,
-    right: &'static str,
-    about: &'static str,
-    pairs: Vec<Pair<'static>>,
+struct Difference<'a> {
+    left: &'a str,
+    right: &'a str,
+    about: &'a str,
+    pairs: Vec<Pair<'a>>,
 }
 
 /// A point that does not count, and why.
@@ -97,12 +94,16 @@ pub(super) struct Part<'a> {
 /// The page of one experiment, or of several.
 pub(super) fn render(title: &str, parts: &[Part<'_>]) -> Result<String, ReportError> {
     let sections = parts.iter().map(Section::of).collect::<Result<_, _>>()?;
-    let models = parts.iter().flat_map(|part| part.findings.summary.subjects.iter());
+    let mut files: Vec<ModelFile> = Vec::new();
+    for part in parts {
+        let path = part.dir.join(FILES);
+        let recorded = difference::read(part.dir).map_err(|source| ReportError::File { path, source })?;
+        files.extend(recorded);
+    }
     let page = Page {
         title,
         sections,
-        differences: differences(&models.map(|subject| subject.model.as_str()).collect()),
-        version: env!("CARGO_PKG_VERSION"),
+        differences: differences(&files),
         licence: format!("/* uPlot\n{}*/", include_str!("vendor/uplot/LICENSE")),
         library: include_str!("vendor/uplot/uPlot.iife.min.js"),
         library_style: include_str!("vendor/uplot/uPlot.min.css"),
@@ -151,15 +152,19 @@ impl<'a> Section<'a> {
     }
 }
 
-/// What each model does otherwise than the nearest of those that it builds upon, of the models that were measured.
-fn differences(measured: &BTreeSet<&str>) -> Vec<Difference> {
-    let before = |model: &&Model| model.after.and_then(switchboard_models::find);
-    let difference = |right: &'static Model| {
-        let left = std::iter::successors(before(&right), before).find(|left| measured.contains(left.name))?;
-        let pairs = side_by_side(left, right, Some(CONTEXT));
-        Some(Difference { left: left.name, right: right.name, about: right.about, pairs })
-    };
-    MODELS.iter().filter(|model| measured.contains(model.name)).filter_map(difference).collect()
+/// What each model does otherwise than the one that it builds upon; each pair once, though several experiments may have it.
+fn differences(files: &[ModelFile]) -> Vec<Difference<'_>> {
+    let mut differences: Vec<Difference<'_>> = Vec::new();
+    for right in files {
+        let before = right.builds_on.as_ref().and_then(|name| files.iter().find(|file| file.name == *name));
+        if let Some(left) = before
+            && !differences.iter().any(|known| (known.left, known.right) == (&*left.name, &*right.name))
+        {
+            let pairs = side_by_side(&left.source, &right.source, Some(CONTEXT));
+            differences.push(Difference { left: &left.name, right: &right.name, about: &right.about, pairs });
+        }
+    }
+    differences
 }
 
 /// Every point that does not count, those that were tried again included.
