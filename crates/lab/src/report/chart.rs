@@ -14,6 +14,8 @@ use crate::stats::Estimate;
 /// Room for the name at the end of a line, and for the limit below it.
 const LABEL_HEIGHT: i32 = 30;
 const LIMIT_HEIGHT: i32 = 20;
+/// Lines that have a band each.
+const MOST_BANDS: usize = 12;
 /// How far up labels may be pushed.
 const HIGHEST_LABEL: i32 = 16;
 /// Letters of a name that there is room for at its usual size.
@@ -83,13 +85,18 @@ impl Draw for Chart {
         let axes = Axes::new(self);
         self.draw_frame(area, &axes)?;
         for line in &self.lines {
-            draw_line(area, line, &axes)?;
+            draw_line(area, line, &axes, self.has_bands())?;
         }
         self.draw_labels(area, &axes)
     }
 }
 
 impl Chart {
+    /// Whether intervals are drawn as bands: of more lines they would hide everything.
+    pub(super) fn has_bands(&self) -> bool {
+        self.lines.len() <= MOST_BANDS
+    }
+
     /// Every value of x that a line speaks of.
     pub(super) fn values(&self) -> Vec<f64> {
         let dots = self.lines.iter().flat_map(|line| line.points.iter().map(|dot| dot.x));
@@ -176,14 +183,19 @@ struct Label<'a> {
     limit: Option<&'a str>,
 }
 
-fn draw_line<B: DrawingBackend>(area: &DrawingArea<B, Shift>, line: &Line, axes: &Axes) -> Drawn<B> {
+fn draw_line<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    line: &Line,
+    axes: &Axes,
+    has_bands: bool,
+) -> Drawn<B> {
     let style = style(&line.model);
     let at = |dot: &Dot, value: f64| (axes.x(dot.x), axes.y(value));
     let upper = line.points.iter().map(|dot| at(dot, dot.interval().1));
     let lower = line.points.iter().rev().map(|dot| at(dot, dot.interval().0));
     let band: Vec<(i32, i32)> = upper.chain(lower).collect();
     // Those of the thin lines would hide the others.
-    if line.points.len() > 1 && line.variant.is_none() {
+    if has_bands && line.points.len() > 1 && line.variant.is_none() {
         area.draw(&Polygon::new(band, style.colour.mix(0.14).filled()))?;
     }
     let middle: Vec<(i32, i32)> = line.points.iter().map(|dot| at(dot, dot.value.median)).collect();

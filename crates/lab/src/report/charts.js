@@ -224,7 +224,7 @@
         const clamp = (value) => (value === null ? null : Math.min(Math.max(value, range[0]), range[1]));
         columns.push(column(line, "y"), column(line, "high").map(clamp), column(line, "low").map(clamp));
         // Those of the thin lines would hide the others; their values tell them.
-        if (!line.is_thin) bands.push({ series: [at + 1, at + 2], fill: colour(line) + "22" });
+        if (!line.is_thin && data.has_bands) bands.push({ series: [at + 1, at + 2], fill: colour(line) + "22" });
       });
       const pad = (min, max) => {
         if (min === max) return [min / 2, max * 2 || 1];

@@ -17,6 +17,7 @@ pub(super) struct ChartData {
     spread: Spread,
     scale: Scale,
     unit: Unit,
+    has_bands: bool,
     /// Every value of x, with its text.
     ticks: Vec<(f64, String)>,
     lines: Vec<LineData>,
@@ -82,6 +83,7 @@ impl ChartData {
             spread: chart.x.spread(),
             scale: chart.scale,
             unit: chart.unit,
+            has_bands: chart.has_bands(),
             ticks: chart.values().into_iter().map(|value| (value, chart.x.show(value))).collect(),
             lines: lines.collect(),
         }

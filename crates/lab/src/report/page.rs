@@ -61,6 +61,7 @@ struct Drawn<'a> {
     title: &'a str,
     how_to_read: &'a str,
     is_over_rounds: bool,
+    has_bands: bool,
 }
 
 /// The files of two models that were measured, of which one adds to the other.
@@ -125,7 +126,15 @@ impl<'a> Section<'a> {
                 _ => None,
             };
             let is_over_rounds = data.is_some();
-            Ok(Drawn { svg, data, title: &picture.title, how_to_read: picture.how_to_read, is_over_rounds })
+            let has_bands = matches!(&picture.drawing, Drawing::Chart(chart) if chart.has_bands());
+            Ok(Drawn {
+                svg,
+                data,
+                title: &picture.title,
+                how_to_read: picture.how_to_read,
+                is_over_rounds,
+                has_bands,
+            })
         });
         let environment = fs::read_to_string(dir.join(ENVIRONMENT)).unwrap_or_default();
         // Also where the folder was called `.`.
