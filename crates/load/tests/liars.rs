@@ -249,7 +249,8 @@ fn as_many_messages_are_under_way_as_were_asked_for() {
     {
         let report = load(scheme, address, path);
         let in_flight = report.in_flight_ns as f64 / report.window_ns as f64;
-        assert!((in_flight / asked - 1.0).abs() < 0.02, "{scheme}{path}: {in_flight} of {asked}; {report}");
+        // One too few of eight would be an eighth. A thread that is interrupted between an answer and the next message costs a little.
+        assert!((in_flight / asked - 1.0).abs() < 0.05, "{scheme}{path}: {in_flight} of {asked}; {report}");
         assert_eq!(report.slices.iter().sum::<u64>(), report.messages);
     }
 }
