@@ -5,8 +5,8 @@
 //! the session back with its answer, and wakes the loop to write it. That costs a queue, a wake-up of the thread and
 //! a wake-up of the loop for each message: far more than a small message is worth. `--work-us` shows from where on it pays.
 //!
-//! - Calls of one message: `epoll_wait`, `recvfrom`, `futex` (wakes a thread), `futex` (ends there),
-//!   `write` (wakes the loop), `epoll_wait`, `read`, `sendto`; and some `sched_yield`, for a thread looks around a little before it sleeps.
+//! - Calls of one message: `epoll_wait`, `recvfrom`, `write` (wakes the loop), `epoll_wait`, `read`, `sendto`; and a `futex` that wakes a
+//!   thread and one in which it slept, unless one is awake still: a thread looks around a little (`sched_yield`) before it sleeps.
 //! - Costs: two hand-overs between threads for each message, whatever the message costs.
 //! - Limit: one core for waiting and moving; as many as there are for computing.
 //! - Choose it where a message takes far longer to answer than to move, and other clients must not feel it.
@@ -31,7 +31,7 @@ pub const MODEL: Model = Model {
     about: "one epoll loop waits and moves bytes, a pool of threads computes",
     waits_with: "epoll_wait(2)",
     runs_as: "1 process, 1 thread that waits and --workers that compute",
-    calls: &["epoll_wait", "recvfrom", "futex", "futex", "write", "epoll_wait", "read", "sendto"],
+    calls: &["epoll_wait", "recvfrom", "write", "epoll_wait", "read", "sendto"],
     broadcast: "the loop's own table; it waits for sessions that are with the pool",
     serves: Mechanism::SESSION,
     limits: &["one core for waiting", "two hand-overs between threads for each message"],
