@@ -34,7 +34,7 @@ pub(crate) struct Settings {
 
 /// Loops of a server that has several: more than there are cores on a small machine, and more than two, so that what
 /// is published has others to go to.
-const WORKERS: usize = 3;
+pub(crate) const WORKERS: usize = 3;
 
 impl Settings {
     /// As by default, but for the grace: most cases stop their server with clients that do not say goodbye.

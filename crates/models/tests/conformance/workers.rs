@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use switchboard_models::{Family, Mechanism, Workers};
 
+use crate::child::WORKERS;
 use crate::client::{Client, eventually, upgrade_request};
 use crate::frames::text;
 use crate::refusals::open_eventually;
@@ -71,12 +72,13 @@ fn all_workers_hear_what_any_of_them_is_told(server: &mut Server) {
 
 fn a_worker_that_dies_takes_only_its_own_connections_with_it(server: &mut Server) {
     let mut clients: Vec<Client> = (0..24).map(|_| Client::open(server, "/broadcast")).collect();
-    let before = server.children();
-    let died = before[0];
+    // The first may have taken all of them before the last was there.
+    eventually("all workers are there", || server.children().len() == WORKERS);
+    let died = server.children()[0];
     kill(died, Signal::SIGKILL).expect("it is there");
     eventually("another is there in its place", || {
         let children = server.children();
-        children.len() == before.len() && !children.contains(&died)
+        children.len() == WORKERS && !children.contains(&died)
     });
     // Those of the others are there, hear and are heard; those of the dead have been told by the system.
     clients.retain_mut(|client| {
