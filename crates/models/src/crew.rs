@@ -39,6 +39,9 @@ pub(crate) trait Elsewhere {
     /// What is readable when something came from another worker.
     fn as_fd(&self) -> BorrowedFd<'_>;
 
+    /// Returns when all that was published before this moment is to be received, so that a new subscriber gets what follows and nothing else.
+    fn subscribe(&mut self) {}
+
     /// Sends to every worker, this one included.
     fn publish(&mut self, message: &Arc<Outgoing>);
 

@@ -180,7 +180,8 @@ impl Parent {
             match child.relay.next(MsgFlags::MSG_DONTWAIT) {
                 Ok(Some(Packet::Subscribe)) => {
                     // It goes on only when it is answered: who has its upgrade gets all that follows.
-                    child.is_subscribed = child.relay.send_subscribe().is_ok();
+                    child.is_subscribed = true;
+                    child.backlog.acknowledge(&child.relay);
                 }
                 Ok(Some(Packet::Message(message))) => self.publish(key, &message),
                 Ok(Some(Packet::Tally(tally))) => child.tally = child.tally.plus(tally),

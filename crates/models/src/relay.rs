@@ -190,6 +190,18 @@ impl Elsewhere for Relay {
         self.socket.as_fd()
     }
 
+    fn subscribe(&mut self) {
+        // Whatever fails here, the parent is gone, which ends this process as well.
+        let mut is_waiting = self.send_subscribe().is_ok();
+        while is_waiting {
+            match self.next(MsgFlags::empty()) {
+                Ok(Some(Packet::Message(message))) => self.early.push_back(message),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => is_waiting = false,
+            }
+        }
+    }
+
     fn publish(&mut self, message: &Arc<Outgoing>) {
         // Whatever fails here, the parent is gone, which ends this process as well.
         let _ = Relay::publish(self, message);
@@ -217,8 +229,8 @@ impl Elsewhere for Relay {
 /// What waits in the parent for a child that does not keep up.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    /// Messages with their marks, and how much of the first has been sent.
-    queue: VecDeque<(Arc<Outgoing>, u8)>,
+    /// Messages with their marks, and how much of the first has been sent. `None`: a subscription is acknowledged.
+    queue: VecDeque<Option<(Arc<Outgoing>, u8)>>,
     offset: usize,
     bytes: usize,
 }
@@ -241,14 +253,28 @@ impl Backlog {
             return false;
         }
         self.bytes += bytes;
-        self.queue.push_back((message.clone(), if is_its_own { IS_YOURS } else { 0 }));
+        self.queue.push_back(Some((message.clone(), if is_its_own { IS_YOURS } else { 0 })));
         self.flush(relay);
         true
     }
 
+    /// Tells the child, behind all that was published before, that it will get what follows.
+    pub(crate) fn acknowledge(&mut self, relay: &Relay) {
+        self.queue.push_back(None);
+        self.flush(relay);
+    }
+
     /// Sends what the child takes now.
     pub(crate) fn flush(&mut self, relay: &Relay) {
-        while let Some((message, marks)) = self.queue.front() {
+        while let Some(entry) = self.queue.front() {
+            let Some((message, marks)) = entry else {
+                match relay.send(&[&[SUBSCRIBE]], MsgFlags::MSG_DONTWAIT) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                    // If it has ended, its process will be reaped.
+                    _ => drop(self.queue.pop_front()),
+                }
+                continue;
+            };
             match relay.send_message(message, *marks, &mut self.offset, MsgFlags::MSG_DONTWAIT) {
                 Ok(false) => return,
                 Ok(true) => {

@@ -105,6 +105,11 @@ impl<S> Roster<S> {
         while let Some(event) = self.members[key].session.poll_event() {
             match event {
                 Event::Subscribe => {
+                    // What was published before goes to those who were there before.
+                    if let Some(elsewhere) = &mut self.crew.elsewhere {
+                        elsewhere.subscribe();
+                    }
+                    self.receive_published(false, now);
                     self.subscribers.insert(key);
                 }
                 Event::Publish(message) => match &mut self.crew.elsewhere {
