@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use switchboard_benches::{READ_TIMEOUT, Server, connect, serve_if_asked};
+use switchboard_benches::{READ_TIMEOUT, Server, connect, read, receive, serve_if_asked};
 use switchboard_models::{MODELS, Mechanism, UdpApp};
 use tungstenite::Message;
 
@@ -59,18 +59,18 @@ fn websockets(server: &Server) -> Publish {
     for (i, socket) in sockets.iter_mut().enumerate() {
         let hello = Message::binary(format!("hello {i}").into_bytes());
         socket.send(hello.clone()).expect("sent");
-        while socket.read().expect("a greeting") != hello {}
+        while read(socket) != hello {}
     }
     // Greetings that are still under way end with this.
     let last = Message::binary(&b"all here"[..]);
     sockets[0].send(last.clone()).expect("sent");
     for socket in &mut sockets {
-        while socket.read().expect("a greeting") != last {}
+        while read(socket) != last {}
     }
     Box::new(move |sender, payload| {
         sockets[sender].send(Message::binary(payload.to_vec())).expect("sent");
         for socket in &mut sockets {
-            assert_eq!(&socket.read().expect("a delivery").into_data()[..], payload);
+            assert_eq!(&read(socket).into_data()[..], payload);
         }
     })
 }
@@ -84,14 +84,14 @@ fn datagrams(server: &Server) -> Publish {
         socket.send(b"hello").expect("sent");
         // The greeting comes back, and to everyone who greeted before.
         for earlier in &sockets[..=i] {
-            let length = earlier.recv(&mut buffer).expect("a greeting");
+            let length = receive(earlier, &mut buffer);
             assert_eq!(&buffer[..length], b"hello");
         }
     }
     Box::new(move |sender, payload| {
         sockets[sender].send(payload).expect("sent");
         for socket in &sockets {
-            let length = socket.recv(&mut buffer).expect("a delivery");
+            let length = receive(socket, &mut buffer);
             assert_eq!(&buffer[..length], payload);
         }
     })

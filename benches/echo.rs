@@ -6,7 +6,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use switchboard_benches::{READ_TIMEOUT, Server, connect, serve_if_asked};
+use switchboard_benches::{READ_TIMEOUT, Server, connect, read, receive, serve_if_asked};
 use switchboard_models::{MODELS, Mechanism, UdpApp};
 use tungstenite::Message;
 
@@ -61,7 +61,7 @@ fn websocket(server: &Server) -> RoundTrip {
     let mut socket = connect(server, "/echo");
     Box::new(move |payload| {
         socket.send(Message::binary(payload.to_vec())).expect("sent");
-        socket.read().expect("an echo").into_data().into()
+        read(&mut socket).into_data().into()
     })
 }
 
@@ -72,7 +72,7 @@ fn datagram(server: &Server) -> RoundTrip {
     Box::new(move |payload| {
         let mut echo = vec![0; 2 * PAYLOAD_BYTES];
         socket.send(payload).expect("sent");
-        let length = socket.recv(&mut echo).expect("an echo");
+        let length = receive(&socket, &mut echo);
         echo.truncate(length);
         echo
     })

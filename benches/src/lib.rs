@@ -7,8 +7,8 @@
 //! intervals and the server's CPU time, there is `switchboard run`.
 
 use std::env;
-use std::io::{self, BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use nix::sys::prctl;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use switchboard_models::{App, Listener, Model, Shutdown, UdpApp, find};
-use tungstenite::WebSocket;
 use tungstenite::protocol::WebSocketConfig;
+use tungstenite::{Message, WebSocket};
 
 /// Name of the model that this process shall serve instead of running benchmarks.
 const SERVE: &str = "SWITCHBOARD_BENCH_SERVE";
@@ -142,4 +142,24 @@ pub fn connect(server: &Server, path: &str) -> WebSocket<TcpStream> {
     let (socket, _) = tungstenite::client::client_with_config(url, stream, Some(config))
         .unwrap_or_else(|error| panic!("{}: {error}", server.name));
     socket
+}
+
+/// The next message. A signal, such as that of a server's end, interrupts a read that has a timeout.
+pub fn read<S: Read + Write>(socket: &mut WebSocket<S>) -> Message {
+    loop {
+        match socket.read() {
+            Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+            message => return message.expect("a message in time"),
+        }
+    }
+}
+
+/// Receives the next datagram, whatever signal comes before it, and returns its length.
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> usize {
+    loop {
+        match socket.recv(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => return received.expect("a datagram in time"),
+        }
+    }
 }

@@ -286,6 +286,17 @@ impl Client {
         self.buffer.split_off(std::mem::take(&mut self.taken).min(self.buffer.len()))
     }
 
+    /// Everything up to the end of the connection, however it ends.
+    pub(crate) fn whatever_is_left(&mut self) -> Vec<u8> {
+        loop {
+            match self.fill() {
+                Ok(true) => {}
+                Err(error) if error.kind() == ErrorKind::TimedOut => panic!("the connection does not end"),
+                _ => return self.buffer.split_off(std::mem::take(&mut self.taken).min(self.buffer.len())),
+            }
+        }
+    }
+
     /// The next `n` bytes.
     pub(crate) fn take(&mut self, n: usize) -> Vec<u8> {
         self.try_take(n).unwrap_or_else(|error| panic!("the server owes {n} bytes: {error}"))
@@ -315,6 +326,7 @@ impl Client {
                 self.buffer.extend_from_slice(&chunk[..n]);
                 Ok(n > 0)
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.fill(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 Err(io::Error::new(ErrorKind::TimedOut, format!("nothing came within {PATIENCE:?}")))
             }

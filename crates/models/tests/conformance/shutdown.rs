@@ -92,11 +92,14 @@ fn a_request_that_is_not_finished_is_ended_at_once(server: &mut Server) {
     server.signal(Signal::SIGTERM);
     assert_eq!(close_code(&websocket.frame()), Some(1001));
     websocket.goodbye(1001);
+    // Of several workers one may not have come to its queue before the end, and what is in there the system resets.
+    let has_workers = server.model.workers == Workers::OnePerCore;
     for client in &mut heads {
-        let answer = client.rest();
+        let answer = if has_workers { client.whatever_is_left() } else { client.rest() };
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 503 "), "{answer:?}");
     }
-    assert_eq!(server.finish().connections, 3);
+    let connections = server.finish().connections;
+    assert!(connections == 3 || has_workers && connections < 3, "{connections}");
 }
 
 fn who_does_not_answer_holds_up_the_end_no_longer_than_the_grace(server: &mut Server) {

@@ -46,7 +46,12 @@ pub(crate) fn send(client: &UdpSocket, datagram: impl AsRef<[u8]>) {
 
 pub(crate) fn expect(client: &UdpSocket, datagram: impl AsRef<[u8]>) {
     let mut buffer = vec![0; 1 << 16];
-    let received = client.recv(&mut buffer).expect("a datagram comes in time");
+    let received = loop {
+        match client.recv(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => break received.expect("a datagram comes in time"),
+        }
+    };
     let (got, expected) = (&buffer[..received], datagram.as_ref());
     assert!(got == expected, "{} bytes came instead of {}", got.len(), expected.len());
 }
