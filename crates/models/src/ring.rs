@@ -36,7 +36,9 @@ const INCREMENTAL: u16 = 2;
 
 /// Why this kernel cannot serve with a ring, if it cannot.
 pub(crate) fn obstacle() -> Option<String> {
-    let error = Ring::new(2, 4096).err()?;
+    // In a thread of its own: a ring that is given up leaves something to do to the thread that made it, which interrupts whatever that waits for next.
+    let made = std::thread::spawn(|| Ring::new(2, 4096).map(drop)).join();
+    let error = made.ok()?.err()?;
     let hint = match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
         Errno::EPERM | Errno::EACCES => {
             "it is forbidden here: see kernel.io_uring_disabled, or a seccomp filter such as a container's"
