@@ -113,7 +113,7 @@ impl Talk<'_> {
     /// this connection's upgrade is answered will come.
     fn subscribe(&mut self) -> io::Result<()> {
         let mut incoming = self.relay.try_clone()?;
-        self.relay.send_subscribe()?;
+        self.relay.send_subscribe(MsgFlags::empty())?;
         loop {
             match incoming.next(MsgFlags::empty()) {
                 Ok(Some(Packet::Subscribe)) => break,

@@ -17,9 +17,10 @@ use nix::libc;
 use switchboard_proto::{App, Lent};
 
 use crate::accept::Acceptor;
+use crate::buffers::GROUP;
 use crate::crew::Crew;
 use crate::readiness::{Key, earliest};
-use crate::ring::{Done, GROUP, Patience, Ring};
+use crate::ring::{Done, Patience, Ring};
 use crate::roster::Roster;
 use crate::{Shutdown, Tally};
 

@@ -19,9 +19,10 @@ use nix::unistd::{ForkResult, Pid, fork};
 use slab::Slab;
 use switchboard_proto::{App, Outgoing};
 
+use crate::backlog::Backlog;
 use crate::fork::CHILD_ENDED;
 use crate::limits::{Limit, RepeatedLog, no_descriptor_left};
-use crate::relay::{Backlog, Packet, Relay};
+use crate::relay::{Packet, Relay};
 use crate::{Tally, child, readiness};
 
 /// How often children are told to end: a signal that comes just before a blocking call does not interrupt it.

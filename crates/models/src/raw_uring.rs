@@ -15,7 +15,8 @@ use nix::libc;
 use slab::Slab;
 use switchboard_proto::App;
 
-use crate::ring::{self, Done, GROUP, Patience, Ring};
+use crate::buffers::GROUP;
+use crate::ring::{self, Done, Patience, Ring};
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.

@@ -12,9 +12,7 @@ use bytes::Bytes;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, sendmsg, shutdown, socketpair,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair};
 use switchboard_proto::{Kind, Outgoing};
 
 use crate::Tally;
@@ -34,7 +32,7 @@ const IS_TEXT: u8 = 1;
 const IS_LAST: u8 = 2;
 
 /// Downwards: this is what the child itself has published.
-const IS_YOURS: u8 = 4;
+pub(crate) const IS_YOURS: u8 = 4;
 
 /// What a worker has published and not got back itself: with more it waits, or a client that sends faster than the parent relays
 /// would fill the parent's memory.
@@ -118,9 +116,9 @@ impl Relay {
         }
     }
 
-    /// Sends a subscription upwards or its acknowledgement downwards. Blocks.
-    pub(crate) fn send_subscribe(&self) -> io::Result<()> {
-        self.send(&[&[SUBSCRIBE]], MsgFlags::empty())
+    /// Sends a subscription upwards or its acknowledgement downwards. Blocks unless `flags` say otherwise.
+    pub(crate) fn send_subscribe(&self, flags: MsgFlags) -> io::Result<()> {
+        self.send(&[&[SUBSCRIBE]], flags)
     }
 
     /// Sends what was counted. Blocks.
@@ -136,7 +134,7 @@ impl Relay {
     }
 
     /// Sends a message with these marks from `offset` on, and moves `offset` behind what was sent. True when all of it was.
-    fn send_message(
+    pub(crate) fn send_message(
         &self,
         message: &Outgoing,
         marks: u8,
@@ -159,6 +157,21 @@ impl Relay {
                 return Ok(true);
             }
         }
+    }
+
+    /// Keeps what comes for later until `is_enough`, which is told whether a subscription has been acknowledged.
+    fn wait_until(&mut self, is_enough: impl Fn(&Relay, bool) -> bool) -> io::Result<()> {
+        let mut is_acknowledged = false;
+        while !is_enough(self, is_acknowledged) {
+            match self.next(MsgFlags::empty()) {
+                Ok(Some(Packet::Message(message))) => self.early.push_back(message),
+                Ok(Some(packet)) => is_acknowledged |= matches!(packet, Packet::Subscribe),
+                Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Whether the parent has cut this child off.
@@ -192,28 +205,16 @@ impl Elsewhere for Relay {
 
     fn subscribe(&mut self) {
         // Whatever fails here, the parent is gone, which ends this process as well.
-        let mut is_waiting = self.send_subscribe().is_ok();
-        while is_waiting {
-            match self.next(MsgFlags::empty()) {
-                Ok(Some(Packet::Message(message))) => self.early.push_back(message),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                _ => is_waiting = false,
-            }
-        }
+        let _ = self
+            .send_subscribe(MsgFlags::empty())
+            .and_then(|()| self.wait_until(|_, is_acknowledged| is_acknowledged));
     }
 
     fn publish(&mut self, message: &Arc<Outgoing>) {
-        // Whatever fails here, the parent is gone, which ends this process as well.
-        let _ = Relay::publish(self, message);
         self.under_way_bytes += message.payload().len();
-        while self.under_way_bytes > MAX_UNDER_WAY_BYTES {
-            match self.next(MsgFlags::empty()) {
-                Ok(Some(Packet::Message(message))) => self.early.push_back(message),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return,
-            }
-        }
+        // As above.
+        let _ = Relay::publish(self, message)
+            .and_then(|()| self.wait_until(|relay, _| relay.under_way_bytes <= MAX_UNDER_WAY_BYTES));
     }
 
     fn receive(&mut self, is_called: bool, deliver: &mut dyn FnMut(&Arc<Outgoing>)) {
@@ -223,72 +224,5 @@ impl Elsewhere for Relay {
                 deliver(&message);
             }
         }
-    }
-}
-
-/// What waits in the parent for a child that does not keep up.
-#[derive(Default)]
-pub(crate) struct Backlog {
-    /// Messages with their marks, and how much of the first has been sent. `None`: a subscription is acknowledged.
-    queue: VecDeque<Option<(Arc<Outgoing>, u8)>>,
-    offset: usize,
-    bytes: usize,
-}
-
-impl Backlog {
-    /// Sends a message, or keeps it for later. A child that is more than `max_bytes` behind is cut off: false.
-    /// `is_its_own`: it is this child that has published it.
-    pub(crate) fn send(
-        &mut self,
-        relay: &Relay,
-        message: &Arc<Outgoing>,
-        is_its_own: bool,
-        max_bytes: usize,
-    ) -> bool {
-        let bytes = message.payload().len();
-        if self.bytes > 0 && self.bytes + bytes > max_bytes {
-            *self = Backlog::default();
-            // It fails when the child has ended, and then there is nobody to tell.
-            let _ = shutdown(relay.socket.as_raw_fd(), Shutdown::Write);
-            return false;
-        }
-        self.bytes += bytes;
-        self.queue.push_back(Some((message.clone(), if is_its_own { IS_YOURS } else { 0 })));
-        self.flush(relay);
-        true
-    }
-
-    /// Tells the child, behind all that was published before, that it will get what follows.
-    pub(crate) fn acknowledge(&mut self, relay: &Relay) {
-        self.queue.push_back(None);
-        self.flush(relay);
-    }
-
-    /// Sends what the child takes now.
-    pub(crate) fn flush(&mut self, relay: &Relay) {
-        while let Some(entry) = self.queue.front() {
-            let Some((message, marks)) = entry else {
-                match relay.send(&[&[SUBSCRIBE]], MsgFlags::MSG_DONTWAIT) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                    // If it has ended, its process will be reaped.
-                    _ => drop(self.queue.pop_front()),
-                }
-                continue;
-            };
-            match relay.send_message(message, *marks, &mut self.offset, MsgFlags::MSG_DONTWAIT) {
-                Ok(false) => return,
-                Ok(true) => {
-                    self.bytes -= message.payload().len();
-                    self.queue.pop_front();
-                    self.offset = 0;
-                }
-                // The child has ended: its process will be reaped.
-                Err(_) => *self = Backlog::default(),
-            }
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
     }
 }

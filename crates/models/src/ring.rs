@@ -1,29 +1,25 @@
-//! A ring (io_uring(7)) and the buffers that the kernel receives into.
+//! A ring (io_uring(7)).
 //!
 //! A ring is two queues in memory that this process and the kernel share: what is to be done goes into one, what has been done
 //! comes out of the other, and one system call hands over all that has gathered and waits for what is done. A receive
 //! names no buffer: the kernel takes one from a third queue when bytes arrive, so that those who are silent hold none.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
 use std::os::fd::RawFd;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
+use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
 use nix::libc;
+
+use crate::buffers::Buffers;
 
 /// Places in the queue of what is to be done; more are submitted early.
 const SUBMISSIONS: u32 = 4096;
 
 /// Places in the queue of what is done. What finds it full waits in the kernel.
 const COMPLETIONS: u32 = 4 * SUBMISSIONS;
-
-/// The one group of buffers of a ring.
-pub(crate) const GROUP: u16 = 0;
 
 /// The version of Linux that has all that is used here: multishot receives (6.0) and completions that wait until they are asked for (6.1).
 const SINCE: &str = "Linux 6.1";
@@ -244,79 +240,5 @@ fn ignore_passing(entered: io::Result<usize>) -> io::Result<()> {
     match entered.map_err(|error| (Errno::from_raw(error.raw_os_error().unwrap_or(0)), error)) {
         Ok(_) | Err((Errno::ETIME | Errno::EINTR | Errno::EBUSY | Errno::EAGAIN, _)) => Ok(()),
         Err((_, error)) => Err(error),
-    }
-}
-
-/// Receive buffers, and the queue from which the kernel takes them (io_uring_register_buf_ring(3)).
-struct Buffers {
-    /// The queue, one page-aligned allocation.
-    queue: NonNull<BufRingEntry>,
-    layout: Layout,
-    mask: u16,
-    /// The end of the queue; the kernel reads it.
-    tail: u16,
-    memory: Vec<u8>,
-    /// Bytes from one buffer to the next.
-    stride: usize,
-    bytes: usize,
-    /// What has been received into each already.
-    used: Vec<usize>,
-}
-
-/// Buffers that begin at the same place of different pages would compete for the same lines of the cache.
-const COLOUR_BYTES: usize = 64;
-
-impl Buffers {
-    fn new(ring: &IoUring, count: u16, bytes: usize, flags: u16) -> io::Result<Buffers> {
-        let layout = Layout::array::<BufRingEntry>(count.into()).and_then(|layout| layout.align_to(4096));
-        let layout = layout.map_err(io::Error::other)?;
-        // SAFETY: the layout is not of size zero.
-        let queue = unsafe { alloc_zeroed(layout) };
-        let queue = NonNull::new(queue.cast()).unwrap_or_else(|| handle_alloc_error(layout));
-        let stride = bytes + COLOUR_BYTES;
-        let memory = vec![0; stride * usize::from(count)];
-        let used = vec![0; count.into()];
-        let mut buffers = Buffers { queue, layout, mask: count - 1, tail: 0, memory, stride, bytes, used };
-        let address = queue.as_ptr() as u64;
-        let register = |flags| {
-            // SAFETY: queue and memory live as long as the ring, which `Ring` drops first.
-            unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, flags) }
-        };
-        // A kernel that does not know the flags gives each receive a buffer to itself.
-        register(flags).or_else(|error| if flags == 0 { Err(error) } else { register(0) })?;
-        (0..count).for_each(|buffer| buffers.give_back(buffer));
-        Ok(buffers)
-    }
-
-    /// The next `length` bytes that were received into a buffer.
-    fn next(&mut self, buffer: u16, length: usize) -> &mut [u8] {
-        let used = &mut self.used[usize::from(buffer)];
-        let start = usize::from(buffer) * self.stride + *used;
-        *used += length;
-        &mut self.memory[start..start + length]
-    }
-
-    /// Puts a buffer at the end of the queue.
-    fn give_back(&mut self, buffer: u16) {
-        self.used[usize::from(buffer)] = 0;
-        let start = usize::from(buffer) * self.stride;
-        let address = self.memory[start..].as_mut_ptr() as u64;
-        let place = usize::from(self.tail & self.mask);
-        // SAFETY: the place is inside the queue, and the kernel does not read it before the tail is moved behind it.
-        let entry = unsafe { &mut *self.queue.as_ptr().add(place) };
-        entry.set_addr(address);
-        entry.set_len(self.bytes as u32);
-        entry.set_bid(buffer);
-        self.tail = self.tail.wrapping_add(1);
-        // SAFETY: the tail lies in the first entry, is aligned, and is only ever used atomically after the registration.
-        let tail = unsafe { &*BufRingEntry::tail(self.queue.as_ptr()).cast::<AtomicU16>() };
-        tail.store(self.tail, Ordering::Release);
-    }
-}
-
-impl Drop for Buffers {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and the ring that used it is gone.
-        unsafe { dealloc(self.queue.as_ptr().cast(), self.layout) };
     }
 }

@@ -22,8 +22,9 @@ use slab::Slab;
 use socket2::{SockAddr, SockAddrStorage};
 use switchboard_proto::App;
 
+use crate::buffers::GROUP;
 use crate::datagrams::{Datagrams, Senders};
-use crate::ring::{self, GROUP, Ring, SEND_AT_ONCE};
+use crate::ring::{self, Ring, SEND_AT_ONCE};
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
