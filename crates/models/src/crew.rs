@@ -1,5 +1,6 @@
 //! Several workers that are one server: how many there are, where they run, and how a broadcast reaches all of them.
 
+use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,8 @@ use crate::{Shutdown, Tally};
 
 /// Descriptors that a worker takes for itself: a listener, what it waits with, what wakes it, and what that leaves open.
 const DESCRIPTORS_PER_WORKER: u64 = 4;
+
+const REHEARSAL_STACK_BYTES: usize = 16 << 10;
 
 /// What one worker has of the others. A loop that is the whole server has nothing of this.
 #[derive(Default)]
@@ -141,6 +144,38 @@ pub(crate) fn workers(app: &App) -> io::Result<usize> {
     Ok(workers)
 }
 
+/// Makes a thread for each worker and lets it go again: so that a server that cannot have them says so before it promises anything.
+///
+/// # Errors
+/// Fewer than these can be made, whether as threads or as processes, since the system counts both alike (RLIMIT_NPROC in getrlimit(2)).
+pub(crate) fn rehearse(workers: usize) -> io::Result<()> {
+    // Nothing is ever sent: what is heard is that the sender is gone.
+    let (may_end, end) = bounded::<()>(0);
+    let mut threads = Vec::new();
+    let mut made = Ok(());
+    while made.is_ok() && threads.len() < workers {
+        let end = end.clone();
+        let rest = move || end.recv().unwrap_or_default();
+        made = match thread::Builder::new().stack_size(REHEARSAL_STACK_BYTES).spawn(rest) {
+            Ok(thread) => {
+                threads.push(thread);
+                Ok(())
+            }
+            Err(error) => Err(too_few(threads.len(), workers, &error)),
+        };
+    }
+    drop(may_end);
+    threads.into_iter().for_each(|thread| thread.join().expect("no thread panics that does nothing"));
+    made
+}
+
+fn too_few(made: usize, wanted: usize, error: &dyn Display) -> io::Error {
+    let enough = made.max(1);
+    io::Error::other(format!(
+        "only {made} of {wanted} workers can be made: {error}; see ulimit -u, or --workers {enough}"
+    ))
+}
+
 /// How many threads a pool may have that serve a connection each: `--workers`, or `usual` as far as the system allows.
 ///
 /// # Errors
@@ -224,11 +259,7 @@ pub(crate) fn run<T: Send, S: FnOnce() -> io::Result<Tally>>(
                 Err(error) => {
                     shutdown.trigger();
                     drop(may_begin);
-                    let sentence = format!(
-                        "only {worker} of {wanted} workers can be made: {error}; see ulimit -u, or --workers {}",
-                        worker.max(1)
-                    );
-                    let mut results: Vec<io::Result<Tally>> = vec![Err(io::Error::other(sentence))];
+                    let mut results: Vec<io::Result<Tally>> = vec![Err(too_few(worker, wanted, &error))];
                     results
                         .extend(threads.into_iter().map(|thread| thread.join().expect("no worker panics")));
                     return results;

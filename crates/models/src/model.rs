@@ -69,7 +69,11 @@ impl Model {
         }
         match self.workers {
             Workers::None => Ok(1),
-            Workers::OnePerCore => crew::workers(app),
+            Workers::OnePerCore => {
+                let workers = crew::workers(app)?;
+                crew::rehearse(workers)?;
+                Ok(workers)
+            }
             Workers::OneConnectionEach(usual) => crew::pool(app, usual),
         }
     }
