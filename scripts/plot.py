@@ -60,6 +60,9 @@ STYLES = {
     "udp-reuseport": ("#98d1f2", "^", True),
     "udp-uring": ("#aedbf4", "v", True),
 }
+# Servers that are none of the models have a colour and a marker that follow from their names.
+OTHERS = ["#6e4628", "#aa3c3c", "#5a5aa0", "#3c6e3c"]
+MARKERS = "osD^vPX"
 RUN_STYLES = ["-", "--", ":", "-."]
 
 FIGURES = {
@@ -94,8 +97,10 @@ class Failure(Exception):
 def style(model: str) -> tuple[str, str, bool]:
     if model in STYLES:
         return STYLES[model]
-    total = sum(ord(letter) * (place + 1) for place, letter in enumerate(model))
-    return "#6e4628", "osD^vPX"[total % 7], False
+    total = 0
+    for byte in model.encode():
+        total = (total * 5 + byte) % 2**32
+    return OTHERS[total % len(OTHERS)], MARKERS[total % len(MARKERS)], False
 
 
 def read_axis(folder: pathlib.Path) -> str:

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use switchboard_models::{MODELS, Model};
 
 use crate::error::{LabError, nearest};
+use crate::external::{self, ExternalServer};
 use crate::quantity::Quantity;
 use crate::report::PictureName;
 use crate::setting::{Axis, Setting};
@@ -31,6 +32,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("work", include_str!("../../../experiments/work.toml")),
     ("cores", include_str!("../../../experiments/cores.toml")),
     ("wakeup", include_str!("../../../experiments/wakeup.toml")),
+    ("peers", include_str!("../../../experiments/peers.toml")),
 ];
 
 /// What stands for all experiments on the command line, and for all models there and in a definition.
@@ -71,6 +73,9 @@ pub struct Experiment {
     /// Hidden models that serve this take part as well, as a line that nobody can be above.
     #[serde(default)]
     pub ceiling: Option<MechanismName>,
+    /// Servers that are none of the models.
+    #[serde(default, rename = "server")]
+    pub servers: Vec<ExternalServer>,
     /// What is the same at every point.
     #[serde(default)]
     pub setting: Constants,
@@ -219,7 +224,8 @@ impl TryFrom<String> for MechanismName {
 
     fn try_from(name: String) -> Result<MechanismName, String> {
         // What the lab can put load on, not all that a model serves.
-        let known = ["echo", "broadcast", "udp-echo", "udp-broadcast", "tcp-echo"].map(str::to_owned);
+        let known =
+            ["echo", "broadcast", "socketio", "udp-echo", "udp-broadcast", "tcp-echo"].map(str::to_owned);
         if known.contains(&name) {
             return Ok(MechanismName(name));
         }
@@ -301,7 +307,7 @@ fn parse(name: &str, text: &str) -> Result<Experiment, String> {
 }
 
 /// The parser's own words, with line and key, and the valid key that is most like the one that is not.
-fn with_hint(error: &toml::de::Error) -> String {
+pub(crate) fn with_hint(error: &toml::de::Error) -> String {
     let message = error.to_string().trim().to_owned();
     let quoted =
         |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
@@ -353,6 +359,7 @@ impl Experiment {
                 return Err(("models", format!("unknown model `{name}`{hint}; one of {}", known.join(", "))));
             }
         }
+        external::check(&self.servers).map_err(|reason| ("server", reason))?;
         self.x.check("x")?;
         self.by.as_ref().map_or(Ok(()), |by| by.check("by"))?;
         if self.by.as_ref().is_some_and(|by| by.vary == self.x.vary) {
@@ -456,9 +463,10 @@ impl Experiment {
         }
     }
 
-    /// Who can take part, in the order of the registry.
+    /// Who can take part, in the order of the registry, and behind it the servers that are none of the models.
     pub fn subjects(&self) -> Vec<Subject> {
-        MODELS.iter().filter_map(|model| self.subject(model)).collect()
+        let models = MODELS.iter().filter_map(|model| self.subject(model));
+        models.chain(self.servers.iter().filter_map(|server| self.external(server))).collect()
     }
 
     /// Who takes part if nobody is named.
@@ -467,7 +475,7 @@ impl Experiment {
         let is_wanted = |subject: &Subject| {
             let is_named =
                 |wanted: &Vec<String>| wanted.iter().any(|name| *name == subject.model || name == ALL);
-            subject.ceiling || wanted.is_none_or(is_named)
+            subject.ceiling || self.is_external(&subject.model) || wanted.is_none_or(is_named)
         };
         self.subjects().into_iter().filter(is_wanted).collect()
     }
@@ -486,6 +494,27 @@ impl Experiment {
             }
         }
         Ok(all.into_iter().filter(|subject| names.contains(&subject.model)).collect())
+    }
+
+    /// Lets these take part as well; what has the same name already stays as it is.
+    pub(crate) fn add_servers(&mut self, servers: &[ExternalServer]) {
+        let new: Vec<ExternalServer> =
+            servers.iter().filter(|server| !self.is_external(&server.name)).cloned().collect();
+        self.servers.extend(new);
+    }
+
+    fn is_external(&self, name: &str) -> bool {
+        self.servers.iter().any(|server| server.name == name)
+    }
+
+    fn external(&self, server: &ExternalServer) -> Option<Subject> {
+        let place = self.mechanisms.iter().position(|mechanism| server.speaks.contains(mechanism))?;
+        Some(Subject {
+            model: server.name.clone(),
+            mechanism: self.mechanisms[place].0.clone(),
+            compared: place == 0 || self.compare_mechanisms,
+            ceiling: false,
+        })
     }
 
     fn subject(&self, model: &Model) -> Option<Subject> {
@@ -517,7 +546,7 @@ mod tests {
     #[test]
     fn every_built_in_definition_can_be_read_and_tells_what_it_is_for() {
         let all = experiments();
-        assert_eq!((all.len(), all[0].name.as_str()), (15, "connections"));
+        assert_eq!((all.len(), all[0].name.as_str()), (16, "connections"));
         for experiment in all {
             assert!(experiment.question.ends_with('?'), "{}", experiment.name);
             for word in ["What to expect.", "What would surprise."] {

@@ -70,10 +70,11 @@ fn outcome(point: &Point) -> (Status, Option<String>) {
     } else if open < wanted {
         match (most(&point.refused), most(&point.errors)) {
             // "503 FD_SETSIZE": the server says which limit it has met.
-            (Some(refusal), _) => {
-                let name = refusal.strip_prefix("503 ").unwrap_or(&refusal);
-                (Status::Limit, Some(name.to_owned()))
+            (Some(refusal), _) if refusal.starts_with("503 ") => {
+                (Status::Limit, Some(refusal["503 ".len()..].to_owned()))
             }
+            // Any other answer is to a request that this server does not know.
+            (Some(refusal), _) => invalid(format!("{open} of {wanted} connected: {refusal}")),
             (None, Some(error)) => invalid(format!("{open} of {wanted} connected: {error}")),
             (None, None) => invalid(format!("{open} of {wanted} connected")),
         }
@@ -380,6 +381,11 @@ pub(crate) mod tests {
         };
         assert_eq!(verdict(refuse), (Status::Limit, Some("FD_SETSIZE".to_owned())));
         assert_eq!(limiters(refuse), [LimiterName::Other]);
+        let elsewhere = |p: &mut Point| {
+            p.connected = 0;
+            p.refused = [("404 Not Found".into(), 4)].into();
+        };
+        assert_eq!(verdict(elsewhere), (Status::Invalid, Some("0 of 4 connected: 404 Not Found".to_owned())));
         let reset = |p: &mut Point| {
             p.connected = 3;
             p.errors = [("reset".into(), 1)].into();

@@ -18,6 +18,7 @@ pub mod difference;
 mod environment;
 mod error;
 mod experiment;
+mod external;
 mod format;
 mod judge;
 mod machine;
@@ -53,6 +54,7 @@ pub use experiment::{
     AxisDefinition, Budget, Constants, Effort, Efforts, Experiment, Fit, MechanismName, Subject, definition,
     experiments,
 };
+pub use external::{External, ExternalServer};
 pub use plan::{Job, Plan};
 pub use progress::Progress;
 pub use quantity::{Quantity, Unit};

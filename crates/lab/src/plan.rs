@@ -11,6 +11,7 @@ use crate::calibration;
 use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{AxisDefinition, Effort, Experiment, Fit, Subject};
+use crate::external::{External, ExternalServer};
 use crate::machine::{Machine, core_count, needs};
 use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA, write_whole};
 use crate::report::PictureName;
@@ -65,6 +66,9 @@ pub struct Plan {
     pub window_ms: u64,
     /// Who takes part, in reading order.
     pub subjects: Vec<Subject>,
+    /// Those of them that are none of the models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<External>,
     /// Every point in the order in which it is run.
     pub jobs: Vec<Job>,
     /// How long the run was expected to take, in seconds.
@@ -105,6 +109,10 @@ impl Plan {
             Some(names) => experiment.subjects_named(names)?,
             None => experiment.subjects_for(options.effort),
         };
+        let takes_part =
+            |server: &&ExternalServer| subjects.iter().any(|subject| subject.model == server.name);
+        let servers =
+            experiment.servers.iter().filter(takes_part).cloned().map(ExternalServer::find).collect();
         let (setting, axes) = settings(experiment, options, machine)?;
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
         let mut plan = Plan {
@@ -123,6 +131,7 @@ impl Plan {
             warmup_ms: milliseconds(budget.warmup),
             window_ms: milliseconds(budget.window),
             subjects,
+            servers,
             jobs: Vec::new(),
             expected_s: 0.0,
             started_at: crate::now(),
@@ -231,7 +240,7 @@ impl Plan {
                         model: subject.model.clone(),
                         mechanism: subject.mechanism.clone(),
                         setting,
-                        limit: limit(machine, &subject.model, setting.connections),
+                        limit: self.limit(machine, &subject.model, &setting),
                     };
                     let overhead = overhead(&job);
                     if job.limit.is_none() && overhead > budget / TOO_SLOW && !counts_are_wished {
@@ -251,6 +260,25 @@ impl Plan {
         jobs
     }
 
+    /// Why it is pointless to try: what is not installed or the kernel does not have, in words, or the short name of a limit.
+    fn limit(&self, machine: &Machine, name: &str, setting: &Setting) -> Option<String> {
+        if let Some(external) = self.external(name) {
+            let is_asked_to_work = setting.work_us > 0.0;
+            return external
+                .missing
+                .clone()
+                .or_else(|| is_asked_to_work.then(|| "does not simulate work".to_owned()))
+                .or_else(|| machine.limit(name, setting.connections).map(str::to_owned));
+        }
+        let obstacle = switchboard_models::find(name).and_then(|model| (model.obstacle)());
+        obstacle.or_else(|| machine.limit(name, setting.connections).map(str::to_owned))
+    }
+
+    /// The server of that name, if it is none of the models.
+    pub(crate) fn external(&self, name: &str) -> Option<&External> {
+        self.servers.iter().find(|external| external.server.name == name)
+    }
+
     fn window_that_fits(&self, budget: Duration, shortest: Duration, longest: Duration) -> u64 {
         let run: Vec<&Job> = self.jobs.iter().filter(|job| job.limit.is_none()).collect();
         let fixed: Duration = run.iter().map(|job| overhead(job) + warmup(self, job)).sum();
@@ -258,12 +286,6 @@ impl Plan {
         let share = budget.saturating_sub(fixed) / points;
         milliseconds(share.min(longest).max(shortest))
     }
-}
-
-/// Why it is pointless to try: what the kernel does not have, with its own words, or the short name of a limit.
-fn limit(machine: &Machine, model: &str, connections: usize) -> Option<String> {
-    let obstacle = switchboard_models::find(model).and_then(|model| (model.obstacle)());
-    obstacle.or_else(|| machine.limit(model, connections).map(str::to_owned))
 }
 
 /// Load before the window of this point: never less than the lab needs to find the server's processes.

@@ -13,6 +13,7 @@ use crate::difference;
 use crate::environment;
 use crate::error::LabError;
 use crate::experiment::{Effort, Experiment, find_all};
+use crate::external;
 use crate::format::seconds;
 use crate::machine::{Cores, Machine, Pinned, usable_cpus};
 use crate::measure::{Measurement, missing};
@@ -34,6 +35,10 @@ pub struct RunOptions {
     pub experiments: Vec<String>,
     /// How much time to take.
     pub effort: Effort,
+    /// More servers: those of the built-in experiment of this name, or of a file with `[[server]]` tables.
+    pub servers: Option<String>,
+    /// Install the servers that are missing, by the commands of their definitions.
+    pub install: bool,
     /// These models instead of all that can take part; hidden ones may be named.
     pub models: Option<Vec<String>>,
     /// These numbers of connections instead of the definition's.
@@ -137,7 +142,14 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
         let names =
             if options.experiments.is_empty() { &["connections".to_owned()] } else { &*options.experiments };
         // Mistakes in the last one are found before the first has run for minutes.
-        let found = find_all(names)?;
+        let mut found = find_all(names)?;
+        if let Some(name) = &options.servers {
+            let servers = external::read(name)?;
+            found.iter_mut().for_each(|experiment| experiment.add_servers(&servers));
+        }
+        if options.install {
+            lab.install(&found);
+        }
         let plans =
             found.iter().map(|one| Plan::make(one, options, &lab.machine)).collect::<Result<Vec<_>, _>>()?;
         let dir = lab.folder(&found)?;
@@ -156,6 +168,7 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
                 folders
             }
         };
+        lab.name_missing(&plans);
         // All plans are written before the first point, so that --resume knows of all of them.
         for (plan, dir) in plans.iter().zip(&dirs) {
             plan.write(dir)?;
@@ -211,6 +224,36 @@ struct Lab<'a> {
 }
 
 impl Lab<'_> {
+    /// Installs the servers that are to take part and are missing. One that cannot be installed is named, and the run goes on without it.
+    fn install(&self, experiments: &[Experiment]) {
+        let mut tried = Vec::new();
+        for server in experiments.iter().flat_map(|experiment| &experiment.servers) {
+            let is_wanted = self.options.models.as_ref().is_none_or(|names| names.contains(&server.name));
+            if is_wanted && !tried.contains(&server) && !self.interrupt.triggered() {
+                tried.push(server);
+                server.install();
+            }
+        }
+    }
+
+    /// Names the servers that cannot take part, once each.
+    fn name_missing(&self, plans: &[Plan]) {
+        let mut named: Vec<&str> = Vec::new();
+        for external in plans.iter().flat_map(|plan| &plan.servers) {
+            let name = external.server.name.as_str();
+            if let Some(reason) = &external.missing
+                && !named.contains(&name)
+                && self.options.progress != Progress::Silent
+            {
+                named.push(name);
+                eprintln!("{name} is left out, {reason}");
+            }
+        }
+        if !named.is_empty() && self.options.progress != Progress::Silent {
+            eprintln!("--install does that");
+        }
+    }
+
     fn resume(&self, dir: &Path) -> Result<ExperimentSummary, LabError> {
         let plan = Plan::read(dir)?;
         if let Some(reason) = environment::differs_from(dir) {

@@ -1,6 +1,6 @@
 //! One point: a server and a load generator, started, watched and stopped, and a verdict on what they did.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
@@ -14,10 +14,11 @@ use nix::unistd::Pid;
 use switchboard_models::Workers;
 
 use crate::error::LabError;
+use crate::external::{self, ExternalServer};
 use crate::machine::{Cores, needs};
 use crate::observe::{CONNECTING, HOLDING, Observed, Watch};
 use crate::plan::{Job, Plan, hold, warmup, warmup_limit};
-use crate::process::{Line, Next, Process};
+use crate::process::{GLANCE, Line, Next, Process};
 use crate::record::{Histograms, Point, Status};
 use crate::setting::Setting;
 use crate::verdict::{LoadResult, blank, fill};
@@ -163,8 +164,10 @@ impl Trial<'_> {
         }
         match server.terminate(self.patience + needs(&job.model).open_and_close(job.setting.connections)) {
             Some(status) if status.success() => {}
-            // What stands before the server passes the signal on and ends by it.
-            Some(status) if !prefix.is_empty() && status.signal() == Some(Signal::SIGTERM as i32) => {}
+            // What stands before the server passes the signal on and ends by it, and others than ours need not catch it.
+            Some(status)
+                if (!prefix.is_empty() || self.plan.external(&job.model).is_some())
+                    && is_by_sigterm(status) => {}
             Some(status) => return Err(died("server, told to stop,", &mut server, status)),
             None => return Err(broken("server", "did not stop on SIGTERM and was killed")),
         }
@@ -179,6 +182,46 @@ impl Trial<'_> {
     }
 
     fn start_server(&self, job: &Job, prefix: &[String]) -> Result<(Process, SocketAddr), Failure> {
+        match self.plan.external(&job.model) {
+            Some(external) => self.start_external(job, &external.server, prefix),
+            None => self.start_model(job, prefix),
+        }
+    }
+
+    /// Starts a server that does not say where it listens: it is told, and asked until it answers.
+    fn start_external(
+        &self,
+        job: &Job,
+        server: &ExternalServer,
+        prefix: &[String],
+    ) -> Result<(Process, SocketAddr), Failure> {
+        let port = external::free_port()
+            .map_err(|source| Failure::Fatal(LabError::System { what: "find a free port", source }))?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut process = self.start_on_cores(job, &mut server.command(port, prefix))?;
+        let deadline = Instant::now() + self.patience;
+        while TcpStream::connect(address).is_err() {
+            if self.is_stopped() {
+                return Err(Failure::Stopped);
+            }
+            if let Some(status) = process.wait_until(Instant::now() + GLANCE) {
+                return Err(died("server", &mut process, status));
+            }
+            if Instant::now() >= deadline {
+                return Err(broken("server", &format!("did not listen on port {port} in time")));
+            }
+        }
+        Ok((process, address))
+    }
+
+    fn start_on_cores(&self, job: &Job, command: &mut Command) -> Result<Process, Failure> {
+        match self.cores {
+            Some(_) if job.setting.all_cores => self.start(command, self.all_cpus),
+            cores => self.start(command, cores.map(|cores| cores.server).as_slice()),
+        }
+    }
+
+    fn start_model(&self, job: &Job, prefix: &[String]) -> Result<(Process, SocketAddr), Failure> {
         let mut command = match prefix {
             [] => Command::new(self.program),
             [first, rest @ ..] => {
@@ -203,10 +246,7 @@ impl Trial<'_> {
         if job.setting.busy_poll_us > 0.0 && model.is_some_and(|model| model.busy_polls) {
             command.args(["--busy-poll", &job.setting.busy_poll_us.to_string()]);
         }
-        let mut server = match self.cores {
-            Some(_) if job.setting.all_cores => self.start(&mut command, self.all_cpus)?,
-            cores => self.start(&mut command, cores.map(|cores| cores.server).as_slice())?,
-        };
+        let mut server = self.start_on_cores(job, &mut command)?;
         let deadline = Instant::now() + self.patience;
         loop {
             if self.is_stopped() {
@@ -232,7 +272,10 @@ impl Trial<'_> {
             "udp-echo" => format!("udp://{address}"),
             "udp-broadcast" => format!("udp://{address}/broadcast"),
             "tcp-echo" => format!("tcp://{address}"),
-            mechanism => format!("ws://{address}/{mechanism}"),
+            mechanism => match self.plan.external(&job.model) {
+                Some(external) => external.server.url(mechanism, address),
+                None => format!("ws://{address}/{mechanism}"),
+            },
         };
         let ms = |milliseconds: u128| format!("{milliseconds}ms");
         let mut command = Command::new(self.program);
@@ -259,8 +302,13 @@ impl Trial<'_> {
     }
 
     fn start(&self, command: &mut Command, cpus: &[usize]) -> Result<Process, Failure> {
-        Process::start(command, cpus)
-            .map_err(|source| Failure::Fatal(LabError::Start { program: self.program.to_owned(), source }))
+        Process::start(command, cpus).map_err(|source| {
+            let program = command.get_program();
+            if program == self.program {
+                return Failure::Fatal(LabError::Start { program: program.into(), source });
+            }
+            broken("server", &format!("cannot be started: {}: {source}", program.display()))
+        })
     }
 
     /// The load generator's next line, unless somebody dies, gives up or falls silent first.
@@ -322,6 +370,12 @@ impl Trial<'_> {
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
         format!("said nothing for too long while {doing}{words}")
     }
+}
+
+/// Ended by SIGTERM, or as a shell or runtime reports that (128 + 15).
+fn is_by_sigterm(status: ExitStatus) -> bool {
+    let number = Signal::SIGTERM as i32;
+    status.signal() == Some(number) || status.code() == Some(128 + number)
 }
 
 /// A server that is stopped for a while. It goes on when this is dropped, at the latest.

@@ -9,13 +9,16 @@ use crate::stamp::LEAST_PAYLOAD_BYTES;
 /// Messages or connections per second above which their due times would be the same nanosecond.
 const HIGHEST_RATE: f64 = 1e9;
 
+/// The path at which servers of Socket.IO usually are.
+const SOCKETIO: &str = "/socket.io/";
+
 /// Longer than anybody waits, and short enough that nanoseconds can be added up.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What to do to a server.
 #[derive(Debug, Clone)]
 pub struct LoadPlan {
-    /// `ws://H:P/echo`, `ws://H:P/broadcast`, `udp://H:P`, `udp://H:P/broadcast` or `tcp://H:P`.
+    /// `ws://H:P/echo`, `ws://H:P/broadcast`, `ws://H:P/socket.io/`, `udp://H:P`, `udp://H:P/broadcast` or `tcp://H:P`.
     pub url: String,
     /// Connections to open.
     pub connections: usize,
@@ -87,6 +90,8 @@ impl Default for LoadPlan {
 pub enum Mechanism {
     /// A WebSocket that returns every message.
     Echo,
+    /// A Socket.IO server that returns the attachment of every event, over a WebSocket.
+    Socketio,
     /// A WebSocket on which one connection publishes and all receive.
     Broadcast,
     /// Datagrams that come back.
@@ -211,6 +216,7 @@ impl LoadPlan {
         let (host, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
         let broadcast = path.split('?').next().unwrap_or_default().ends_with("/broadcast");
         let mechanism = match (scheme, broadcast) {
+            ("ws", _) if path.starts_with(SOCKETIO) => Mechanism::Socketio,
             ("ws", true) => Mechanism::Broadcast,
             ("ws", false) => Mechanism::Echo,
             ("udp", true) => Mechanism::UdpBroadcast,
@@ -232,7 +238,12 @@ impl LoadPlan {
         let not_found = || std::io::Error::from(std::io::ErrorKind::NotFound);
         let mut addresses = host.to_socket_addrs().map_err(resolve)?;
         let address = addresses.next().ok_or_else(not_found).map_err(resolve)?;
-        let path = if path.is_empty() { "/".into() } else { path.to_owned() };
+        let path = match path {
+            "" => "/".to_owned(),
+            // What a client of Socket.IO that wants no other transport asks for.
+            SOCKETIO => format!("{SOCKETIO}?EIO=4&transport=websocket"),
+            path => path.to_owned(),
+        };
         Ok(Target { mechanism, address, host, path })
     }
 }
@@ -256,7 +267,7 @@ impl LoadPlan {
             }
         }
         if self.churn {
-            let can = matches!(mechanism, Mechanism::Echo | Mechanism::TcpEcho);
+            let can = matches!(mechanism, Mechanism::Echo | Mechanism::TcpEcho | Mechanism::Socketio);
             if !can || self.rate_per_s.is_some() || self.active.is_some() || self.depth != 1 {
                 return usage(
                     "--churn is for echoes over ws:// and tcp://, one message on each connection: without --rate, --active and --depth",

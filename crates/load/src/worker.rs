@@ -13,7 +13,7 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
-use switchboard_proto::{Client, ClientPlan, Output};
+use switchboard_proto::{Client, ClientPlan, Dialect, Output};
 
 use crate::connect;
 use crate::line::{Line, Stage, Transport};
@@ -290,12 +290,16 @@ impl Worker {
         self.attempts = self.attempts.wrapping_add(1);
         let receive_bytes = plan.is_slow(id).then_some(SLOW_RECEIVE_BYTES);
         let opened = match target.mechanism {
-            Mechanism::Echo | Mechanism::Broadcast => {
+            Mechanism::Echo | Mechanism::Broadcast | Mechanism::Socketio => {
                 connect::tcp(target, source, receive_bytes).map(|stream| {
                     let plan = ClientPlan {
                         host: target.host.clone(),
                         path: target.path.clone(),
                         max_message_bytes: plan.payload_bytes.max(1 << 20),
+                        dialect: match target.mechanism {
+                            Mechanism::Socketio => Dialect::SocketIo,
+                            _ => Dialect::Plain,
+                        },
                     };
                     let client = Box::new(Client::new(&plan, fastrand::u64(..)));
                     (Transport::WebSocket { stream, client }, Stage::Connecting(now))

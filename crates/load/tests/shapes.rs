@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use servers::{Answer, echo_server, stalling_server, web_server};
+use servers::{Answer, echo_server, socketio_server, stalling_server, web_server};
 use switchboard_load::trend::trend;
 use switchboard_load::{LoadPlan, LoadReport, run};
 use tungstenite::protocol::Role;
@@ -146,6 +146,50 @@ fn what_a_waiting_client_would_not_have_seen_is_told_apart() {
 
 /// A receiver twice: to end the connection, and to write to it.
 type Receiver = (TcpStream, WebSocket<TcpStream>);
+
+/// An echo server whose answer to a close is in one segment with the end of the connection.
+fn abrupt_echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            stream.set_nodelay(true).unwrap();
+            let held = stream.try_clone().unwrap();
+            thread::spawn(move || {
+                let Ok(mut socket) = tungstenite::accept(stream) else { return };
+                let Ok(message) = socket.read() else { return };
+                if socket.send(message).is_ok() {
+                    // What is written from now on leaves with the end.
+                    socket2::SockRef::from(&held).set_tcp_cork(true).unwrap();
+                    while socket.read().is_ok() {}
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn the_end_of_a_connection_may_come_with_the_last_bytes() {
+    let report = run(&LoadPlan { churn: true, ..plan(abrupt_echo(), "/echo") }).unwrap();
+    assert!(report.messages > 16 && damage(&report) == 0 && report.errors.is_empty(), "{report}");
+}
+
+#[test]
+fn socket_io_is_spoken_after_both_handshakes() {
+    let address = socketio_server(r#"40{"sid":"2"}"#);
+    let report = run(&LoadPlan { depth: 3, ..plan(address, "/socket.io/") }).unwrap();
+    assert!(report.messages > 0 && damage(&report) == 0 && report.errors.is_empty(), "{report}");
+    assert_eq!(report.connections_open, 8);
+    let report = run(&LoadPlan { churn: true, ..plan(address, "/socket.io/") }).unwrap();
+    assert!(report.messages > 16 && damage(&report) == 0 && report.errors.is_empty(), "{report}");
+
+    let refusing = socketio_server(r#"44{"message":"not authorized"}"#);
+    let report = run(&plan(refusing, "/socket.io/")).unwrap();
+    assert_eq!((report.connections_open, report.exit_status()), (0, 1), "{report}");
+    let other = run(&plan(echo(), "/socket.io/")).unwrap();
+    assert_eq!((other.connections_open, other.exit_status()), (0, 1), "{other}");
+}
 
 /// A broadcast server that closes who cannot keep up.
 fn strict_broadcast_server() -> SocketAddr {

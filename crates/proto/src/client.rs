@@ -3,6 +3,7 @@ use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
 use crate::http::REFUSED_HEADER;
+use crate::socketio::{ANNOUNCEMENT, Heard, SocketIo};
 use crate::websocket::{self, Assembler, Incoming, Opcode, Payload, Role, Violation};
 use crate::{Kind, Output};
 
@@ -18,6 +19,18 @@ pub struct ClientPlan {
     pub path: String,
     /// Longest message that is accepted from the server, in bytes.
     pub max_message_bytes: usize,
+    /// What is spoken over the WebSocket.
+    pub dialect: Dialect,
+}
+
+/// What messages look like on a WebSocket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// A message is a message.
+    #[default]
+    Plain,
+    /// A message is the attachment of a Socket.IO event `message`, on the namespace `/`.
+    SocketIo,
 }
 
 /// One WebSocket connection as a client sees it: the upgrade, then messages.
@@ -28,6 +41,9 @@ pub struct Client {
     stage: Stage,
     output: Output,
     masks: Masks,
+    socketio: Option<SocketIo>,
+    /// A close frame has been queued; there is never a second one.
+    has_closed: bool,
 }
 
 #[derive(Debug)]
@@ -46,7 +62,7 @@ enum Stage {
 /// What happened on a client's connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientEvent<'b> {
-    /// The connection is a WebSocket now.
+    /// The connection is a WebSocket now, and messages may be sent.
     Upgraded,
     /// The server answered with something else than an upgrade.
     Rejected(Rejection),
@@ -77,6 +93,9 @@ pub enum ClientError {
     /// The server broke the WebSocket protocol.
     #[error("the server broke the protocol: {0}")]
     Violation(#[from] Violation),
+    /// What stands in a frame is not what was asked for.
+    #[error("the server does not speak Socket.IO")]
+    NotSocketIo,
 }
 
 impl Client {
@@ -97,7 +116,14 @@ impl Client {
         );
         let accept = websocket::accept_key(key.as_bytes());
         let max_message_bytes = plan.max_message_bytes;
-        Client { stage: Stage::Upgrading { accept, received: Vec::new(), max_message_bytes }, output, masks }
+        let socketio = (plan.dialect == Dialect::SocketIo).then(SocketIo::default);
+        Client {
+            stage: Stage::Upgrading { accept, received: Vec::new(), max_message_bytes },
+            output,
+            masks,
+            socketio,
+            has_closed: false,
+        }
     }
 
     /// Takes bytes from the start of `input` until something happened; `None` when `input` is used up.
@@ -107,7 +133,11 @@ impl Client {
     pub fn next<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<ClientEvent<'b>>, ClientError> {
         loop {
             let assembler = match &mut self.stage {
-                Stage::Upgrading { .. } => return self.upgrade(input),
+                Stage::Upgrading { .. } => match self.upgrade(input)? {
+                    // There is more to be agreed upon.
+                    Some(ClientEvent::Upgraded) if self.socketio.is_some() => continue,
+                    event => return Ok(event),
+                },
                 Stage::Open(assembler) => assembler,
                 Stage::Closed => {
                     *input = &mut [];
@@ -117,7 +147,24 @@ impl Client {
             match assembler.next(input)? {
                 None => return Ok(None),
                 Some(Incoming::Message(kind, payload)) => {
-                    return Ok(Some(ClientEvent::Message(kind, payload)));
+                    let Some(socketio) = &mut self.socketio else {
+                        return Ok(Some(ClientEvent::Message(kind, payload)));
+                    };
+                    match socketio.receive(kind, &payload).ok_or(ClientError::NotSocketIo)? {
+                        Heard::Answer(text) => {
+                            self.frame(Opcode::Text, text.len(), |space| {
+                                space.copy_from_slice(text.as_bytes())
+                            });
+                        }
+                        Heard::Connected => return Ok(Some(ClientEvent::Upgraded)),
+                        Heard::Attachment => return Ok(Some(ClientEvent::Message(kind, payload))),
+                        Heard::Nothing => {}
+                        Heard::End => {
+                            self.close(None);
+                            self.stage = Stage::Closed;
+                            return Ok(Some(ClientEvent::Closed(None)));
+                        }
+                    }
                 }
                 Some(Incoming::Ping(payload)) => {
                     let payload = payload.into_bytes();
@@ -135,11 +182,19 @@ impl Client {
 
     /// Queues a message of `payload_bytes` bytes that `fill` writes.
     pub fn send_with(&mut self, kind: Kind, payload_bytes: usize, fill: impl FnOnce(&mut [u8])) {
+        if self.socketio.is_some() {
+            let announcement = ANNOUNCEMENT.as_bytes();
+            self.frame(Opcode::Text, announcement.len(), |space| space.copy_from_slice(announcement));
+            return self.frame(Opcode::Binary, payload_bytes, fill);
+        }
         self.frame(kind.into(), payload_bytes, fill);
     }
 
-    /// Queues a close frame.
+    /// Queues a close frame, unless there has been one.
     pub fn close(&mut self, code: Option<u16>) {
+        if std::mem::replace(&mut self.has_closed, true) {
+            return;
+        }
         let key = self.masks.next_key();
         websocket::encode_close(self.output.tail(), code, "", Some(key));
     }

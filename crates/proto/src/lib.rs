@@ -16,11 +16,12 @@ pub mod http;
 mod message;
 mod output;
 mod session;
+mod socketio;
 pub mod websocket;
 mod work;
 
 pub use app::{App, UdpApp};
-pub use client::{Client, ClientError, ClientEvent, ClientPlan, Rejection};
+pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejection};
 pub use message::{Kind, Outgoing};
 pub use output::{Lent, Output};
 pub use session::{CloseReason, Counts, Event, LINGER, Session, Wants};

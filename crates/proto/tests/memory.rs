@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use switchboard_proto::{App, Client, ClientEvent, ClientPlan, Event, Kind, Outgoing, Session};
+use switchboard_proto::{App, Client, ClientEvent, ClientPlan, Dialect, Event, Kind, Outgoing, Session};
 
 /// The system's allocator, which also knows how many bytes each thread holds and how often it asked for some:
 /// tests run beside each other.
@@ -151,7 +151,12 @@ fn an_event_carries_the_message_out() {
 fn a_client_allocates_nothing_for_a_message() {
     let app = Arc::new(App::default());
     let now = Instant::now();
-    let plan = ClientPlan { host: "h".into(), path: "/echo".into(), max_message_bytes: 1 << 20 };
+    let plan = ClientPlan {
+        host: "h".into(),
+        path: "/echo".into(),
+        max_message_bytes: 1 << 20,
+        dialect: Dialect::Plain,
+    };
     let (mut session, mut client) = (Session::server(&app, now), Client::new(&plan, 1));
     let mut wire = vec![0; 4096];
     let mut allocations = 0;

@@ -19,6 +19,13 @@ pub(crate) struct Args {
     /// Only these models, hidden ones too: epoll,poll,raw
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     models: Option<Vec<String>>,
+    /// Servers beside the models: those of an experiment (`peers`), or of a .toml file with [[server]] tables (name, command with
+    /// {port})
+    #[arg(long, value_name = "FILE")]
+    servers: Option<String>,
+    /// Install servers that are missing, by the commands in their definitions
+    #[arg(long)]
+    install: bool,
     /// These numbers of connections: 1,64,1024
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     connections: Option<Vec<usize>>,
@@ -38,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with an interrupted run
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "connections", "payload", "rate", "work_us", "rounds", "seed", "host", "quick", "full"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "servers", "install", "connections", "payload", "rate", "work_us", "rounds", "seed", "host", "quick", "full"])]
     resume: Option<PathBuf>,
     /// Seed of the random order
     #[arg(long, value_name = "N")]
@@ -96,6 +103,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
             _ => Effort::Default,
         },
         models: args.models,
+        servers: args.servers,
+        install: args.install,
         connections: args.connections,
         payload: args.payload,
         rate_per_s: args.rate,

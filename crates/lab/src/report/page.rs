@@ -13,6 +13,7 @@ use super::pictures::{Drawing, Picture};
 use super::tables::{self, LawRow, Table};
 use super::{Findings, ReportError};
 use crate::difference::{self, FILES, ModelFile, Pair, side_by_side};
+use crate::external::External;
 use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
 use crate::rounds::Round;
@@ -48,6 +49,7 @@ struct Section<'a> {
     calls_note: Option<String>,
     summary: &'a ExperimentSummary,
     facts: Vec<(&'static str, String)>,
+    servers: &'a [External],
     environment: String,
     command: String,
     folder: String,
@@ -154,6 +156,7 @@ impl<'a> Section<'a> {
             calls_note: calls_note(summary),
             summary,
             facts: facts(plan, &environment),
+            servers: &plan.servers,
             environment,
             command: plan.command.join(" "),
             folder,

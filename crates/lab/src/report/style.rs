@@ -40,6 +40,9 @@ const fn family_colour(family: Family) -> (u8, u8, u8) {
     }
 }
 
+/// The colours of servers that are none of the models.
+const OTHERS: [(u8, u8, u8); 4] = [(110, 70, 40), (170, 60, 60), (90, 90, 160), (60, 110, 60)];
+
 /// The shapes of a family's models, in the order of the registry.
 const MARKERS: [Marker; 7] = [
     Marker::Circle,
@@ -55,12 +58,14 @@ const MARKERS: [Marker; 7] = [
 const LIGHTER: f64 = 0.13;
 
 /// The style of a model: its family's colour, and a shape and a shade of its own. Ceilings are dashed, and so are models that speak in datagrams. One that
-/// is not in the registry gets a shape that follows from its name.
+/// is not in the registry gets a colour and a shape that follow from its name.
 pub(super) fn style(model: &str) -> Style {
     let Some(found) = switchboard_models::find(model) else {
-        let sum = model.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        let colour = RGBColor(110, 70, 40);
-        return Style { colour, marker: MARKERS[sum % MARKERS.len()], is_dashed: false };
+        let sum =
+            model.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(5).wrapping_add(byte.into())) as usize;
+        let (red, green, blue) = OTHERS[sum % OTHERS.len()];
+        let (colour, marker) = (RGBColor(red, green, blue), MARKERS[sum % MARKERS.len()]);
+        return Style { colour, marker, is_dashed: false };
     };
     let family = MODELS.iter().filter(|other| other.family == found.family);
     let place = family.take_while(|other| other.name != model).count();

@@ -41,7 +41,9 @@ impl Worker {
                 Ok(0) if !is_datagram => self.gone(index, "closed".into()),
                 Ok(n) => {
                     self.received(index, &mut scratch[..n]);
-                    if n < scratch.len() && !is_datagram {
+                    // A connection that is being closed may end right behind its last bytes, of which nothing more would tell.
+                    let is_closing = self.lines[index].stage == Stage::Closing;
+                    if n < scratch.len() && !is_datagram && !is_closing {
                         break;
                     }
                 }

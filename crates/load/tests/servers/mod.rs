@@ -80,6 +80,32 @@ pub(crate) fn broadcast_server(
     })
 }
 
+/// A Socket.IO server on its WebSocket transport, which pings once and returns the attachment of every event. `admits` is what it answers to the
+/// client that wants to be let in.
+pub(crate) fn socketio_server(admits: &'static str) -> SocketAddr {
+    serve(move |stream| {
+        let Ok(mut socket) = tungstenite::accept(stream) else { return };
+        let mut answers = vec![r#"0{"sid":"1","upgrades":[],"pingInterval":25000}"#.to_owned()];
+        loop {
+            for answer in answers.drain(..) {
+                if socket.send(Message::text(answer)).is_err() {
+                    return;
+                }
+            }
+            match socket.read() {
+                Ok(Message::Text(packet)) => match packet.as_str() {
+                    "40" => answers.extend([admits.to_owned(), "2".to_owned()]),
+                    "3" => {}
+                    event => answers.push(event.to_owned()),
+                },
+                Ok(Message::Binary(attachment)) => drop(socket.send(Message::Binary(attachment))),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    })
+}
+
 /// A datagram server that returns what it is told to.
 pub(crate) fn udp_server(
     mut answer: impl FnMut(u64, Vec<u8>) -> Vec<Vec<u8>> + Send + 'static,

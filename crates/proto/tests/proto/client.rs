@@ -1,7 +1,7 @@
 //! The client's side of a connection, against servers that do well and servers that do not.
 
 use switchboard_proto::websocket::Violation;
-use switchboard_proto::{App, Client, ClientError, ClientEvent, ClientPlan, CloseReason, Kind};
+use switchboard_proto::{App, Client, ClientError, ClientEvent, ClientPlan, CloseReason, Dialect, Kind};
 
 use super::frames::{CLOSE, CONTINUE, FIN, PING, TEXT, close, masked, plain};
 use super::pair::{Heard, Pair};
@@ -9,7 +9,15 @@ use super::pair::{Heard, Pair};
 const LIMIT: usize = 1000;
 
 fn client(seed: u64) -> Client {
-    Client::new(&ClientPlan { host: "h:1".into(), path: "/echo".into(), max_message_bytes: LIMIT }, seed)
+    Client::new(
+        &ClientPlan {
+            host: "h:1".into(),
+            path: "/echo".into(),
+            max_message_bytes: LIMIT,
+            dialect: Dialect::Plain,
+        },
+        seed,
+    )
 }
 
 fn written(client: &mut Client) -> Vec<u8> {

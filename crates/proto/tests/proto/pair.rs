@@ -5,7 +5,9 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use switchboard_proto::{App, Client, ClientEvent, ClientPlan, Event, Kind, Outgoing, Rejection, Session};
+use switchboard_proto::{
+    App, Client, ClientEvent, ClientPlan, Dialect, Event, Kind, Outgoing, Rejection, Session,
+};
 
 /// The request that opens a WebSocket, with the key of RFC 6455, section 1.3.
 pub(crate) fn upgrade(path: &str) -> Vec<u8> {
@@ -143,7 +145,12 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) fn new(app: App, path: &str) -> Pair {
         static SEED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-        let plan = ClientPlan { host: "switchboard".into(), path: path.into(), max_message_bytes: 64 << 20 };
+        let plan = ClientPlan {
+            host: "switchboard".into(),
+            path: path.into(),
+            max_message_bytes: 64 << 20,
+            dialect: Dialect::Plain,
+        };
         let seed = SEED.fetch_add(0x9E37_79B9, std::sync::atomic::Ordering::Relaxed);
         Pair { wire: Wire::new(app), client: Client::new(&plan, seed), heard: Vec::new(), reads: true }
     }
