@@ -133,14 +133,15 @@ pub(crate) fn ceilings(plan: &Plan) -> Vec<Job> {
     if plan.subjects.iter().all(|subject| subject.mechanism != COMPARABLE) {
         return Vec::new();
     }
-    // Where no compared model can be run there is nothing to compare.
-    let is_reached = |connections: usize| {
-        plan.jobs.iter().any(|job| job.setting.connections == connections && job.limit.is_none())
+    // Where no compared model can be run as it stands, one loop before one load generator's, there is nothing to compare.
+    let is_reached = |setting: &Setting| {
+        let is_same = |job: &Job| Setting { work_us: 0.0, ..job.setting } == *setting;
+        plan.jobs.iter().any(|job| is_same(job) && job.limit.is_none())
     };
     let mut settings: Vec<Setting> = Vec::new();
     for setting in plan.axes.settings(plan.setting) {
         let setting = Setting { work_us: 0.0, ..setting };
-        if is_comparable(&setting) && is_reached(setting.connections) && !settings.contains(&setting) {
+        if is_comparable(&setting) && is_reached(&setting) && !settings.contains(&setting) {
             settings.push(setting);
         }
     }

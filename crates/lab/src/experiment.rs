@@ -33,6 +33,8 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("cores", include_str!("../../../experiments/cores.toml")),
     ("wakeup", include_str!("../../../experiments/wakeup.toml")),
     ("peers", include_str!("../../../experiments/peers.toml")),
+    ("scale", include_str!("../../../experiments/scale.toml")),
+    ("scale-broadcast", include_str!("../../../experiments/scale-broadcast.toml")),
 ];
 
 /// What stands for all experiments on the command line, and for all models there and in a definition.
@@ -76,12 +78,15 @@ pub struct Experiment {
     /// Servers that are none of the models.
     #[serde(default, rename = "server")]
     pub servers: Vec<ExternalServer>,
+    /// Experiments that belong to this one and are run behind it, by their names.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// What is the same at every point.
     #[serde(default)]
     pub setting: Constants,
     /// What figures are drawn against.
     pub x: AxisDefinition,
-    /// A second axis: the rows of a map.
+    /// A second axis: the rows of a map, or a picture for each of its values.
     #[serde(default)]
     pub by: Option<AxisDefinition>,
     /// What is drawn, the main picture first.
@@ -103,6 +108,7 @@ pub struct Experiment {
 pub struct Constants {
     pub connections: Option<NonZeroUsize>,
     pub active: Option<usize>,
+    pub active_share: Option<f64>,
     pub payload_bytes: Option<NonZeroUsize>,
     pub depth: Option<NonZeroUsize>,
     pub rate_per_s: Option<f64>,
@@ -123,6 +129,7 @@ impl Constants {
         Setting {
             connections: self.connections.map_or(usual.connections, usize::from),
             active: self.active,
+            active_share: self.active_share,
             payload_bytes: self.payload_bytes.map_or(usual.payload_bytes, usize::from),
             depth: self.depth.map_or(usual.depth, usize::from),
             rate_per_s: self.rate_per_s,
@@ -134,6 +141,7 @@ impl Constants {
             workers: self.workers.map(usize::from),
             all_cores: self.all_cores.unwrap_or(usual.all_cores),
             busy_poll_us: self.busy_poll_us.unwrap_or(usual.busy_poll_us),
+            load_threads: usual.load_threads,
         }
     }
 }
@@ -268,13 +276,17 @@ pub fn definition(name: &str) -> Option<&'static str> {
 
 /// The experiments that names and paths stand for; `all` are all built-in ones.
 pub(crate) fn find_all(names: &[String]) -> Result<Vec<Experiment>, LabError> {
-    let mut found = Vec::new();
+    let mut found: Vec<Experiment> = Vec::new();
     for name in names {
         if name == ALL {
             found.extend(experiments());
-        } else {
-            found.push(find(name)?);
+            continue;
         }
+        let experiment = find(name)?;
+        let also = experiment.also.iter().filter(|name| !names.contains(name)).map(|name| find(name));
+        let also = also.collect::<Result<Vec<_>, _>>()?;
+        found.push(experiment);
+        found.extend(also);
     }
     Ok(found)
 }
@@ -388,6 +400,9 @@ impl Experiment {
                 return Err((key, "must be above 0".to_owned()));
             }
         }
+        if setting.active_share.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+            return Err(("setting.active_share", "must be above 0 and at most 1".to_owned()));
+        }
         for (key, value) in
             [("setting.work_us", setting.work_us), ("setting.busy_poll_us", setting.busy_poll_us)]
         {
@@ -416,9 +431,11 @@ impl AxisDefinition {
         }
     }
 
-    /// The values, up to what the machine and the effort allow.
-    pub(crate) fn range(&self, listed: Option<&Vec<f64>>, most: f64) -> Vec<f64> {
-        let most = self.to.map_or(most, |to| to.min(most));
+    /// The values, up to what the effort allows. A series ends where the machine does; of a list all is wished, reached or not.
+    pub(crate) fn range(&self, listed: Option<&Vec<f64>>, allowed: f64, reached: f64) -> Vec<f64> {
+        let allowed = self.to.map_or(allowed, |to| to.min(allowed));
+        let is_series = listed.or(self.values.as_ref()).is_none();
+        let most = if is_series { allowed.min(reached) } else { allowed };
         let mut values: Vec<f64> = match (listed.or(self.values.as_ref()), self.factor) {
             (Some(values), _) => values.iter().copied().filter(|value| *value <= most).collect(),
             (None, factor) => {
@@ -546,13 +563,25 @@ mod tests {
     #[test]
     fn every_built_in_definition_can_be_read_and_tells_what_it_is_for() {
         let all = experiments();
-        assert_eq!((all.len(), all[0].name.as_str()), (16, "connections"));
+        assert_eq!((all.len(), all[0].name.as_str()), (18, "connections"));
         for experiment in all {
             assert!(experiment.question.ends_with('?'), "{}", experiment.name);
             for word in ["What to expect.", "What would surprise."] {
                 assert!(experiment.analysis.contains(word), "{}: {word}", experiment.name);
             }
+            assert!(experiment.also.iter().all(|name| definition(name).is_some()), "{}", experiment.name);
         }
+    }
+
+    #[test]
+    fn what_belongs_to_an_experiment_is_run_behind_it_and_once() {
+        let names = |wished: &[&str]| -> Vec<String> {
+            let wished: Vec<String> = wished.iter().map(|name| (*name).to_owned()).collect();
+            find_all(&wished).unwrap().into_iter().map(|experiment| experiment.name).collect()
+        };
+        assert_eq!(names(&["scale"]), ["scale", "scale-broadcast"]);
+        assert_eq!(names(&["scale-broadcast", "scale"]), ["scale-broadcast", "scale"]);
+        assert_eq!(names(&["idle"]), ["idle"]);
     }
 
     #[test]

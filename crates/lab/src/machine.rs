@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use switchboard_models::{Family, Mechanism, Workers};
 
 use crate::record::Point;
+use crate::setting::Setting;
 
 /// Descriptors that a server or load generator needs beside its connections.
 const DESCRIPTORS_ASIDE: usize = 64;
@@ -22,8 +23,10 @@ const MAPS_PER_THREAD: u64 = 4;
 /// The limits that decide in advance which points can be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Machine {
-    /// Connections that the hard descriptor limit allows one process.
+    /// Connections that the hard descriptor limit allows one process, or one thread with a table of its own.
     pub(crate) descriptors: usize,
+    /// Whether threads may have tables of descriptors of their own.
+    pub(crate) has_tables_for_threads: bool,
     /// Processes or threads that can still be made.
     pub(crate) tasks: u64,
     /// Memory that is available, in bytes.
@@ -51,11 +54,38 @@ impl Machine {
         let allowed = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
         let descriptors = usize::try_from(allowed).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_ASIDE);
         let maps = number("/proc/sys/vm/max_map_count").unwrap_or(u64::MAX);
-        Machine { descriptors, tasks: free_tasks(), memory_bytes: available_memory(), maps }
+        Machine {
+            descriptors,
+            has_tables_for_threads: switchboard_models::threads_may_have_descriptors_each(),
+            tasks: free_tasks(),
+            memory_bytes: available_memory(),
+            maps,
+        }
     }
 
-    /// The short name of the limit that makes it pointless to try `model` with `connections`.
-    pub(crate) fn limit(&self, model: &str, connections: usize) -> Option<&'static str> {
+    /// The setting with as many workers and threads of the load generator as its connections need, where one of each may not have so many
+    /// descriptors.
+    pub(crate) fn spread(&self, model: &str, setting: Setting) -> Setting {
+        if setting.connections <= self.descriptors || !self.has_tables_for_threads {
+            return setting;
+        }
+        let found = switchboard_models::find(model);
+        let workers = found.filter(|model| model.has_descriptors_each()).map(|model| {
+            // Ports are hashed to listeners, and some get a few more connections than others; of one listener whoever is woken first takes.
+            let margin = if model.reuses_port { setting.connections / 10 } else { setting.connections / 2 };
+            let least = (setting.connections + margin).div_ceil(self.descriptors);
+            setting.workers.map_or(least, |workers| workers.max(least))
+        });
+        Setting {
+            workers: workers.or(setting.workers),
+            load_threads: setting.connections.div_ceil(self.descriptors),
+            ..setting
+        }
+    }
+
+    /// The short name of the limit that makes it pointless to try `model` with these connections.
+    pub(crate) fn limit(&self, model: &str, setting: &Setting) -> Option<&'static str> {
+        let connections = setting.connections;
         let found = switchboard_models::find(model);
         if connections > 1 && found.is_some_and(|model| !model.serves.contains(&Mechanism::Together)) {
             return Some("one at a time");
@@ -65,7 +95,13 @@ impl Machine {
         }
         let needs = needs(model);
         let count = u64::try_from(connections).unwrap_or(u64::MAX);
-        if connections > self.descriptors {
+        let tables = match found {
+            Some(model) if model.has_descriptors_each() => {
+                setting.workers.unwrap_or(1).min(setting.load_threads)
+            }
+            _ => 1,
+        };
+        if connections > self.descriptors.saturating_mul(tables) {
             Some("descriptors")
         } else if let Some(task) = needs.task
             && count > self.tasks
@@ -267,26 +303,45 @@ pub(crate) fn read(path: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    const LAPTOP: Machine =
-        Machine { descriptors: 1024 - 64, tasks: 3_000, memory_bytes: 8 << 30, maps: 65_530 };
-    const SERVER: Machine =
-        Machine { descriptors: 1 << 20, tasks: 30_000, memory_bytes: 16 << 30, maps: 65_530 };
+    const LAPTOP: Machine = Machine {
+        descriptors: 1024 - 64,
+        has_tables_for_threads: true,
+        tasks: 3_000,
+        memory_bytes: 8 << 30,
+        maps: 65_530,
+    };
+    const SERVER: Machine = Machine {
+        descriptors: 1 << 20,
+        has_tables_for_threads: true,
+        tasks: 30_000,
+        memory_bytes: 16 << 30,
+        maps: 65_530,
+    };
+
+    /// The limit for a model with so many connections.
+    fn limit(machine: Machine, model: &str, connections: usize) -> Option<&'static str> {
+        let setting = machine.spread(model, Setting { connections, ..Setting::default() });
+        machine.limit(model, &setting)
+    }
 
     #[test]
     fn a_limit_is_named_only_where_trying_would_be_pointless() {
-        assert_eq!(LAPTOP.limit("epoll", 256), None);
-        assert_eq!(LAPTOP.limit("epoll", 1024), Some("descriptors"));
-        assert_eq!(SERVER.limit("epoll", 65_536), None);
-        assert_eq!(SERVER.limit("fork", 16_384), None);
-        assert_eq!(SERVER.limit("fork", 65_536), Some("processes"));
-        assert_eq!(SERVER.limit("threads", 65_536), Some("threads"));
-        assert_eq!(SERVER.limit("threads", 16_384), Some("max_map_count"));
-        assert_eq!(SERVER.limit("prefork", 65_536), None, "a process has many connections");
-        assert_eq!(SERVER.limit("iterative", 1), None);
-        assert_eq!(SERVER.limit("iterative", 4), Some("one at a time"));
-        assert_eq!((SERVER.limit("pool", 512), SERVER.limit("pool", 513)), (None, Some("workers")));
-        assert_eq!(SERVER.limit("select", 65_536), None, "select says FD_SETSIZE itself");
-        assert_eq!(Machine { memory_bytes: 4 << 30, ..SERVER }.limit("fork", 16_384), Some("memory"));
+        assert_eq!(limit(LAPTOP, "epoll", 256), None);
+        assert_eq!(limit(LAPTOP, "epoll", 1024), Some("descriptors"));
+        assert_eq!(limit(SERVER, "epoll", 65_536), None);
+        assert_eq!(limit(LAPTOP, "reactors", 10_000), None, "a table for each worker");
+        let shared = Machine { has_tables_for_threads: false, ..LAPTOP };
+        assert_eq!(limit(shared, "reactors", 10_000), Some("descriptors"));
+        assert_eq!(limit(SERVER, "fork", 16_384), None);
+        assert_eq!(limit(SERVER, "fork", 65_536), Some("processes"));
+        assert_eq!(limit(SERVER, "threads", 65_536), Some("threads"));
+        assert_eq!(limit(SERVER, "threads", 16_384), Some("max_map_count"));
+        assert_eq!(limit(SERVER, "prefork", 65_536), None, "a process has many connections");
+        assert_eq!(limit(SERVER, "iterative", 1), None);
+        assert_eq!(limit(SERVER, "iterative", 4), Some("one at a time"));
+        assert_eq!((limit(SERVER, "pool", 512), limit(SERVER, "pool", 513)), (None, Some("workers")));
+        assert_eq!(limit(SERVER, "select", 65_536), None, "select says FD_SETSIZE itself");
+        assert_eq!(limit(Machine { memory_bytes: 4 << 30, ..SERVER }, "fork", 16_384), Some("memory"));
     }
 
     #[test]

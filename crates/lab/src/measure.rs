@@ -181,7 +181,13 @@ mod tests {
             connections: Some(vec![1, 4]),
             ..RunOptions::default()
         };
-        let machine = Machine { descriptors: 1000, tasks: 1000, memory_bytes: 1 << 34, maps: 1 << 16 };
+        let machine = Machine {
+            descriptors: 1000,
+            has_tables_for_threads: true,
+            tasks: 1000,
+            memory_bytes: 1 << 34,
+            maps: 1 << 16,
+        };
         Plan::make(&find("connections").unwrap(), &options, &machine).unwrap()
     }
 

@@ -234,6 +234,7 @@ impl Plan {
             for setting in settings {
                 let mut block = Vec::new();
                 for subject in &self.subjects {
+                    let setting = machine.spread(&subject.model, setting);
                     let mut job = Job {
                         order: 0,
                         round,
@@ -268,10 +269,10 @@ impl Plan {
                 .missing
                 .clone()
                 .or_else(|| is_asked_to_work.then(|| "does not simulate work".to_owned()))
-                .or_else(|| machine.limit(name, setting.connections).map(str::to_owned));
+                .or_else(|| machine.limit(name, setting).map(str::to_owned));
         }
         let obstacle = switchboard_models::find(name).and_then(|model| (model.obstacle)());
-        obstacle.or_else(|| machine.limit(name, setting.connections).map(str::to_owned))
+        obstacle.or_else(|| machine.limit(name, setting).map(str::to_owned))
     }
 
     /// The server of that name, if it is none of the models.
@@ -315,15 +316,17 @@ fn settings(
 ) -> Result<(Setting, Axes), LabError> {
     let usage = LabError::Usage;
     let budget = experiment.budget(options.effort);
-    let most = budget.most_connections.map_or(usize::MAX, usize::from).min(machine.descriptors).max(1);
     let range = |axis: &AxisDefinition, listed: Option<&Vec<f64>>| {
-        let most = match axis.vary {
-            Axis::Connections => most as f64,
+        let (allowed, reached) = match axis.vary {
+            Axis::Connections => (
+                budget.most_connections.map_or(f64::INFINITY, |most| usize::from(most) as f64),
+                machine.descriptors as f64,
+            ),
             // What follows when there are more than cores is seen by then.
-            Axis::Workers => 2.0 * core_count() as f64,
-            _ => f64::INFINITY,
+            Axis::Workers => (2.0 * core_count() as f64, f64::INFINITY),
+            _ => (f64::INFINITY, f64::INFINITY),
         };
-        Range { axis: axis.vary, values: axis.range(listed, most) }
+        Range { axis: axis.vary, values: axis.range(listed, allowed, reached) }
     };
     let mut axes = Axes {
         x: range(&experiment.x, budget.x.as_ref()),
@@ -423,8 +426,13 @@ mod tests {
     use crate::experiment::find;
 
     /// A machine with 20,000 descriptors.
-    const HERE: Machine =
-        Machine { descriptors: 20_000 - 64, tasks: 31_000, memory_bytes: 16 << 30, maps: 65_530 };
+    const HERE: Machine = Machine {
+        descriptors: 20_000 - 64,
+        has_tables_for_threads: true,
+        tasks: 31_000,
+        memory_bytes: 16 << 30,
+        maps: 65_530,
+    };
 
     fn plan(effort: Effort, machine: &Machine) -> Plan {
         let options = RunOptions { effort, seed: Some(7), ..RunOptions::default() };
@@ -437,7 +445,13 @@ mod tests {
         assert_eq!(counts(plan(Effort::Default, &HERE)), [1, 4, 16, 64, 256, 1024, 4096, 16384]);
         let laptop = Machine { descriptors: 1024 - 64, ..HERE };
         assert_eq!(counts(plan(Effort::Default, &laptop)), [1, 4, 16, 64, 256]);
-        let large = Machine { descriptors: 1 << 20, tasks: 1 << 22, memory_bytes: 1 << 38, maps: 1 << 30 };
+        let large = Machine {
+            descriptors: 1 << 20,
+            has_tables_for_threads: true,
+            tasks: 1 << 22,
+            memory_bytes: 1 << 38,
+            maps: 1 << 30,
+        };
         assert_eq!(*counts(plan(Effort::Default, &large)).last().unwrap(), 16384);
         assert_eq!(*counts(plan(Effort::Full, &large)).last().unwrap(), 1 << 20);
     }

@@ -45,6 +45,10 @@ pub enum Quantity {
     Reordered,
     /// Server memory per connection.
     Memory,
+    /// Memory of the load generator per connection.
+    ClientMemory,
+    /// Connections opened a second, by the load generator's threads together.
+    Opening,
 }
 
 /// What a figure is counted in.
@@ -102,7 +106,7 @@ pub(crate) struct Words {
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Quantity; 16] = [
+    pub const ALL: [Quantity; 18] = [
         Quantity::Throughput,
         Quantity::PayloadPerS,
         Quantity::Cpu,
@@ -119,6 +123,8 @@ impl Quantity {
         Quantity::Lost,
         Quantity::Reordered,
         Quantity::Memory,
+        Quantity::ClientMemory,
+        Quantity::Opening,
     ];
 
     /// The figure of a row, with its interval.
@@ -140,6 +146,8 @@ impl Quantity {
             Quantity::Lost => row.lost_share,
             Quantity::Reordered => row.reordered_share,
             Quantity::Memory => row.memory_bytes_per_connection,
+            Quantity::ClientMemory => row.client_memory_bytes_per_connection,
+            Quantity::Opening => row.opened_per_s,
         }
     }
 
@@ -157,6 +165,14 @@ impl Quantity {
             Quantity::Lost => return share(point.lost, messages + point.lost.unwrap_or(0)),
             Quantity::Reordered => return share(point.reordered, messages),
             Quantity::Memory => return point.memory_bytes_per_connection,
+            Quantity::ClientMemory => {
+                let bytes = point.client_memory_bytes.filter(|_| point.connected > 0)?;
+                return Some(bytes as f64 / point.connected as f64);
+            }
+            Quantity::Opening => {
+                let seconds = point.opening_s.filter(|seconds| *seconds > 0.0)?;
+                return Some(point.connected as f64 / seconds);
+            }
             Quantity::P50 => latency(|times| times.p50),
             Quantity::P90 => latency(|times| times.p90),
             Quantity::P99 => latency(|times| times.p99),
@@ -173,18 +189,18 @@ impl Quantity {
     /// What it is counted in.
     pub fn unit(self) -> Unit {
         match self {
-            Quantity::Throughput => Unit::PerS,
+            Quantity::Throughput | Quantity::Opening => Unit::PerS,
             Quantity::PayloadPerS => Unit::BytesPerS,
             Quantity::Fairness => Unit::Number,
             Quantity::Lost | Quantity::Reordered => Unit::Share,
-            Quantity::Memory => Unit::Bytes,
+            Quantity::Memory | Quantity::ClientMemory => Unit::Bytes,
             _ => Unit::Ns,
         }
     }
 
     /// Whether more of it is better.
     pub fn is_better_high(self) -> bool {
-        matches!(self, Quantity::Throughput | Quantity::PayloadPerS | Quantity::Fairness)
+        matches!(self, Quantity::Throughput | Quantity::PayloadPerS | Quantity::Fairness | Quantity::Opening)
     }
 
     /// Whether it says more about the client where that is at its ceiling.
@@ -212,6 +228,8 @@ impl Quantity {
             Quantity::Lost => "share of datagrams lost".to_owned(),
             Quantity::Reordered => "share of datagrams out of order".to_owned(),
             Quantity::Memory => "server memory per connection".to_owned(),
+            Quantity::ClientMemory => "load generator's memory per connection".to_owned(),
+            Quantity::Opening => "connections opened per second".to_owned(),
         }
     }
 }

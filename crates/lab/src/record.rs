@@ -105,6 +105,12 @@ pub struct Point {
     pub connect_ns: Option<Quantiles>,
     /// From the upgrade request to its answer.
     pub upgrade_ns: Option<Quantiles>,
+    /// From the first connect(2) until all connections were open, in seconds.
+    #[serde(default)]
+    pub opening_s: Option<f64>,
+    /// What the load generator allocated for its connections, in all.
+    #[serde(default)]
+    pub client_memory_bytes: Option<u64>,
     /// Messages that never came back.
     pub lost: Option<u64>,
     /// Messages that came back more than once.

@@ -351,7 +351,9 @@ impl Lab<'_> {
         }
         let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
         let what = match experiments {
-            [one] => one.name.as_str(),
+            [first, also @ ..] if also.iter().all(|experiment| first.also.contains(&experiment.name)) => {
+                first.name.as_str()
+            }
             _ => "all",
         };
         new_folder(Path::new("results"), &format!("{date}-{}-{what}", self.host()))

@@ -15,6 +15,9 @@ pub struct Setting {
     /// Connections that talk, the others are silent; `null`: all of them talk.
     #[serde(default)]
     pub active: Option<usize>,
+    /// The same as a share of them.
+    #[serde(default)]
+    pub active_share: Option<f64>,
     /// Bytes of payload a message.
     pub payload_bytes: usize,
     /// Messages in flight per connection that talks; of the one publisher in a broadcast.
@@ -46,6 +49,17 @@ pub struct Setting {
     /// How long an event loop looks for events before it blocks, in microseconds (`--busy-poll`).
     #[serde(default)]
     pub busy_poll_us: f64,
+    /// Threads of the load generator: more than one where its connections need more descriptors than one may have.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub load_threads: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(number: &usize) -> bool {
+    *number == 1
 }
 
 impl Default for Setting {
@@ -53,6 +67,7 @@ impl Default for Setting {
         Setting {
             connections: 64,
             active: None,
+            active_share: None,
             payload_bytes: 64,
             depth: 1,
             rate_per_s: None,
@@ -64,6 +79,7 @@ impl Default for Setting {
             workers: None,
             all_cores: false,
             busy_poll_us: 0.0,
+            load_threads: 1,
         }
     }
 }
@@ -71,7 +87,9 @@ impl Default for Setting {
 impl Setting {
     /// Connections that talk.
     pub fn talking(&self) -> usize {
-        self.active.unwrap_or(self.connections)
+        let share =
+            self.active_share.map(|share| (share * self.connections as f64).round().max(1.0) as usize);
+        self.active.or(share).unwrap_or(self.connections)
     }
 
     /// Whether messages are sent by a schedule, whatever comes back.
@@ -87,6 +105,7 @@ impl Setting {
 pub enum Axis {
     Connections,
     Active,
+    ActiveShare,
     PayloadBytes,
     Depth,
     RatePerS,
@@ -116,6 +135,7 @@ impl Axis {
         match self {
             Axis::Connections => setting.connections as f64,
             Axis::Active => setting.talking() as f64,
+            Axis::ActiveShare => setting.active_share.unwrap_or(1.0),
             Axis::PayloadBytes => setting.payload_bytes as f64,
             Axis::Depth => setting.depth as f64,
             Axis::RatePerS => setting.rate_per_s.unwrap_or(0.0),
@@ -134,6 +154,7 @@ impl Axis {
         match self {
             Axis::Connections => Setting { connections: count, ..setting },
             Axis::Active => Setting { active: Some(count), ..setting },
+            Axis::ActiveShare => Setting { active_share: Some(value), ..setting },
             Axis::PayloadBytes => Setting { payload_bytes: count, ..setting },
             Axis::Depth => Setting { depth: count, ..setting },
             Axis::RatePerS => Setting { rate_per_s: Some(value), ..setting },
@@ -151,6 +172,7 @@ impl Axis {
         match self {
             Axis::Connections => "connections",
             Axis::Active => "connections that talk",
+            Axis::ActiveShare => "share of the connections that talk",
             Axis::PayloadBytes => "payload",
             Axis::Depth => "messages in flight per connection",
             Axis::RatePerS => "messages per second offered",
@@ -163,11 +185,19 @@ impl Axis {
         }
     }
 
+    /// What stands behind a value in a sentence: `10 %` of the connections talking.
+    pub fn of_what(self) -> &'static str {
+        match self {
+            Axis::ActiveShare => "of them talking",
+            _ => self.label(),
+        }
+    }
+
     /// A value as people write it.
     pub fn show(self, value: f64) -> String {
         match self {
             Axis::PayloadBytes => format::bytes(value),
-            Axis::Load => format!("{:.0} %", 100.0 * value),
+            Axis::Load | Axis::ActiveShare => format!("{:.0} %", 100.0 * value),
             Axis::WorkUs | Axis::BusyPollUs if value == 0.0 => "none".to_owned(),
             Axis::WorkUs | Axis::BusyPollUs => format!("{value} µs"),
             Axis::PauseMs => format!("{value:.0} ms"),
@@ -179,7 +209,7 @@ impl Axis {
     pub(crate) fn least(self) -> f64 {
         match self {
             Axis::Active | Axis::WorkUs | Axis::Slow | Axis::PauseMs | Axis::BusyPollUs => 0.0,
-            Axis::Load => 0.01,
+            Axis::Load | Axis::ActiveShare => 0.01,
             Axis::PayloadBytes => switchboard_load::LEAST_PAYLOAD_BYTES as f64,
             Axis::Connections | Axis::Depth | Axis::RatePerS | Axis::Workers => 1.0,
         }
@@ -187,7 +217,7 @@ impl Axis {
 
     /// Whether only whole numbers mean something.
     pub(crate) fn is_whole(self) -> bool {
-        !matches!(self, Axis::Load | Axis::WorkUs | Axis::RatePerS | Axis::BusyPollUs)
+        !matches!(self, Axis::Load | Axis::ActiveShare | Axis::WorkUs | Axis::RatePerS | Axis::BusyPollUs)
     }
 
     /// How its values are spread over a picture.
@@ -306,9 +336,10 @@ impl Hash for Place {
 mod tests {
     use super::*;
 
-    const ALL: [Axis; 11] = [
+    const ALL: [Axis; 12] = [
         Axis::Connections,
         Axis::Active,
+        Axis::ActiveShare,
         Axis::PayloadBytes,
         Axis::Depth,
         Axis::RatePerS,

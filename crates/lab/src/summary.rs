@@ -150,6 +150,12 @@ pub struct Row {
     pub last_receiver_p50_ns: Option<Estimate>,
     /// Memory of the server per open connection.
     pub memory_bytes_per_connection: Option<Estimate>,
+    /// Memory of the load generator per open connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_memory_bytes_per_connection: Option<Estimate>,
+    /// Connections opened a second before the load began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opened_per_s: Option<Estimate>,
     /// Throughput as a share of what the load generator can do.
     pub share_of_ceiling: Option<Estimate>,
     /// Throughput says more about the client than about the server: it is not ranked.
@@ -201,6 +207,9 @@ pub struct PerConnection {
     pub kernel_stacks_bytes: Option<f64>,
     pub socket_buffers_bytes: Option<f64>,
     pub slab_bytes: Option<f64>,
+    /// Allocated by the load generator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_bytes: Option<f64>,
 }
 
 impl RunSummary {
@@ -369,6 +378,8 @@ impl Row {
             lost_share: of(Quantity::Lost).filter(|_| is_datagram),
             reordered_share: of(Quantity::Reordered).filter(|_| is_datagram),
             memory_bytes_per_connection: estimate(|point| point.memory_bytes_per_connection),
+            client_memory_bytes_per_connection: of(Quantity::ClientMemory),
+            opened_per_s: of(Quantity::Opening),
             about_client: share_of_ceiling.is_some_and(|share| share.median >= ABOUT_CLIENT),
             share_of_ceiling,
             limiters: limiters(&limiting),
@@ -449,6 +460,7 @@ impl PerConnection {
             kernel_stacks_bytes: per(|memory| memory.kernel_stacks_bytes),
             socket_buffers_bytes: per(|memory| memory.socket_buffers_bytes),
             slab_bytes: per(|memory| memory.slab_bytes),
+            client_bytes: median(&|point| Quantity::ClientMemory.of_point(point)),
         }
     }
 }

@@ -280,15 +280,19 @@ impl Trial<'_> {
         let ms = |milliseconds: u128| format!("{milliseconds}ms");
         let mut command = Command::new(self.program);
         command.args(["load", &url, "--json", "--phases"]);
-        let Setting { connections, active, payload_bytes, depth, rate_per_s, slow, churn, .. } = job.setting;
+        let Setting { connections, payload_bytes, depth, rate_per_s, slow, churn, load_threads, .. } =
+            job.setting;
         command.args(["--connections", &connections.to_string()]);
         command.args(["--duration", &ms(self.plan.window_ms.into())]);
         command.args(["--warmup", &ms(warmup(self.plan, job).as_millis())]);
         command.args(["--warmup-limit", &ms(warmup_limit(self.plan, job).as_millis())]);
         command.args(["--hold", &ms(hold(job).as_millis())]);
         command.args(["--payload", &payload_bytes.to_string()]);
-        if let Some(active) = active {
-            command.args(["--active", &active.to_string()]);
+        if job.setting.talking() < connections && !job.mechanism.ends_with("broadcast") {
+            command.args(["--active", &job.setting.talking().to_string()]);
+        }
+        if load_threads > 1 {
+            command.args(["--threads", &load_threads.to_string()]);
         }
         if slow > 0 {
             command.args(["--slow", &slow.to_string()]);

@@ -13,6 +13,10 @@ use crate::record::{Point, Quantiles, SCHEMA, Status};
 pub(crate) struct LoadResult {
     pub(crate) connections_open: usize,
     #[serde(default)]
+    pub(crate) opening_ns: Option<u64>,
+    #[serde(default)]
+    pub(crate) memory_bytes: Option<u64>,
+    #[serde(default)]
     pub(crate) refused: BTreeMap<String, u64>,
     #[serde(default)]
     pub(crate) errors: BTreeMap<String, u64>,
@@ -89,6 +93,8 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
         last_receiver_ns: None,
         connect_ns: None,
         upgrade_ns: None,
+        opening_s: None,
+        client_memory_bytes: None,
         lost: None,
         duplicated: None,
         reordered: None,
@@ -138,6 +144,8 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
     point.last_receiver_ns = result.last_receiver_ns;
     point.connect_ns = result.connect_ns;
     point.upgrade_ns = result.upgrade_ns;
+    point.opening_s = result.opening_ns.filter(|_| !point.setting.churn).map(|ns| ns as f64 / 1e9);
+    point.client_memory_bytes = result.memory_bytes;
     point.lost = Some(result.lost);
     point.duplicated = Some(result.duplicated);
     point.reordered = Some(result.reordered);

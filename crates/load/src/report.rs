@@ -28,6 +28,8 @@ pub struct LoadReport {
     pub slow_closed: u64,
     pub connections_wanted: usize,
     pub connections_open: u64,
+    pub opening_ns: u64,
+    pub memory_bytes: Option<u64>,
     pub refused: BTreeMap<String, u64>,
     pub errors: BTreeMap<String, u64>,
     pub warmup_ns: u64,
@@ -120,6 +122,8 @@ impl LoadReport {
             slow_closed: total.slow_closed,
             connections_wanted: plan.connections,
             connections_open: total.connected,
+            opening_ns: course.opening.as_nanos() as u64,
+            memory_bytes: course.memory_bytes,
             warmup_ns: course.warmup.as_nanos() as u64,
             steady_warmup: course.is_steady,
             window_ns,
@@ -172,6 +176,15 @@ impl fmt::Display for LoadReport {
         let refused: u64 = self.refused.values().sum();
         if refused > 0 {
             write!(f, ", {} refused: {}", grouped(refused), kinds(&self.refused))?;
+        }
+        if !self.churn && self.connections_open > 0 && self.opening_ns > 0 {
+            let per_s = self.connections_open as f64 / (self.opening_ns as f64 / 1e9);
+            write!(
+                f,
+                ", opened in {}: {} per second",
+                readable(self.opening_ns),
+                grouped(per_s.round() as u64)
+            )?;
         }
         writeln!(f)?;
         if !self.errors.is_empty() {

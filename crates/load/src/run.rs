@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -69,8 +69,14 @@ pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
             let cpus = shared.plan.cpus.as_deref();
             let cpu = cpus.and_then(|cpus| cpus.get(index % cpus.len().max(1)).copied());
             let thread = thread::Builder::new().name(format!("load-{index}"));
+            let has_own_table = shared.plan.threads > 1;
             let spawned = thread.spawn_scoped(scope, move || {
                 pin(cpu)?;
+                if has_own_table {
+                    // A table of descriptors of its own (unshare(2)): `ulimit -n` is then what each thread may hold. Where that is not permitted,
+                    // as in some containers, what is too much is counted when it is met.
+                    let _ = unshare(CloneFlags::CLONE_FILES);
+                }
                 worker.run()
             });
             threads.push(spawned.map_err(LoadError::system("start a thread"))?);
@@ -88,6 +94,10 @@ pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
 /// How the phases went.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Course {
+    /// From the first connect(2) until all are open.
+    pub(crate) opening: Duration,
+    /// What this process allocated for the connections.
+    pub(crate) memory_bytes: Option<u64>,
     /// This process's CPU time in the window.
     pub(crate) cpu_ns: u64,
     pub(crate) warmup: Duration,
@@ -103,12 +113,15 @@ pub(crate) struct Course {
 fn conduct(shared: &Shared, has_failed: impl Fn() -> bool) -> Course {
     let plan = &shared.plan;
     let bar = progress_bar(plan);
+    let (begun, memory_before) = (Instant::now(), allocated_bytes());
     while shared.ready.load(Ordering::SeqCst) < plan.threads {
         if has_failed() {
             return Course::default();
         }
         thread::sleep(Duration::from_millis(1));
     }
+    let opening = begun.elapsed();
+    let memory_bytes = allocated_bytes().zip(memory_before).map(|(now, before)| now.saturating_sub(before));
     let open = shared.open.load(Ordering::SeqCst);
     shared.board.set_receivers(open as u32);
     phase(shared, &json!({"phase": "connected", "connections": open}));
@@ -134,7 +147,22 @@ fn conduct(shared: &Shared, has_failed: impl Fn() -> bool) -> Course {
     bar.finish_and_clear();
     // A server may also have taken its leave at the very end.
     let ended_early = shared.is_abandoned.load(Ordering::Relaxed) && closed < closes;
-    Course { cpu_ns, warmup: opens - start, is_steady, window: closed.saturating_sub(opens), ended_early }
+    Course {
+        opening,
+        memory_bytes,
+        cpu_ns,
+        warmup: opens - start,
+        is_steady,
+        window: closed.saturating_sub(opens),
+        ended_early,
+    }
+}
+
+/// What this process has allocated and touched: `RssAnon`, see proc_pid_status(5).
+fn allocated_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 /// Waits for as long as the plan says, and then for the rate to become steady. Whether it has, if that was wanted.

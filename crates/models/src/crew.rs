@@ -2,19 +2,20 @@
 
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam::channel::bounded;
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
+use nix::unistd::{Pid, close};
 use switchboard_proto::{App, Outgoing};
 
+use crate::limits::soft_limit;
 use crate::mailbox::Mailbox;
 use crate::places::Places;
 use crate::sync::Bell;
-use crate::{Shutdown, Tally};
+use crate::{Listener, Shutdown, Tally};
 
 /// Descriptors that a worker takes for itself: a listener, what it waits with, what wakes it, and what that leaves open.
 const DESCRIPTORS_PER_WORKER: u64 = 4;
@@ -133,7 +134,7 @@ impl Member {
 pub(crate) fn workers(app: &App) -> io::Result<usize> {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     let workers = app.workers.unwrap_or_else(cores);
-    let descriptors = crate::limits::soft_limit() as u64;
+    let descriptors = soft_limit() as u64;
     let most = (descriptors / (2 * DESCRIPTORS_PER_WORKER)).max(1);
     if workers as u64 > most {
         return Err(io::Error::other(format!(
@@ -226,26 +227,36 @@ pub fn confine(cpus: &[usize]) -> Result<(), String> {
 /// `prepare` makes what a worker needs, and what it returns serves: nobody is served before all are prepared, or the connections
 /// of the first could take the descriptors that the last needs to begin.
 ///
+/// Each worker has a table of descriptors of its own, so that `ulimit -n` is what each may hold and not all together: what a thread opens is
+/// known to no other. Of the listeners it keeps its own, or a port would stay open for as long as anybody has a copy.
+///
 /// # Errors
 /// The first worker's that failed; or that a thread cannot be made, with the limit.
 pub(crate) fn run<T: Send, S: FnOnce() -> io::Result<Tally>>(
     app: &App,
     shutdown: &Shutdown,
-    parts: Vec<T>,
-    prepare: impl Fn(T) -> io::Result<S> + Sync,
+    parts: Vec<(Listener, T)>,
+    prepare: impl Fn(Listener, T) -> io::Result<S> + Sync,
 ) -> io::Result<Tally> {
     let prepare = &prepare;
+    let listeners: Vec<RawFd> = parts.iter().map(|(listener, _)| listener.as_fd().as_raw_fd()).collect();
+    let listeners = &listeners;
     // Nothing is ever sent: what is heard is that the last sender is gone.
-    let (is_prepared, all_are_prepared) = bounded::<()>(0);
+    let (is_prepared, all_are_prepared) = bounded(parts.len());
     let (may_begin, begin) = bounded::<()>(0);
     let tallies: Vec<io::Result<Tally>> = thread::scope(|scope| {
         let wanted = parts.len();
         let mut threads = Vec::new();
-        for (worker, part) in parts.into_iter().enumerate() {
+        for (worker, (listener, part)) in parts.into_iter().enumerate() {
             let (is_prepared, begin) = (is_prepared.clone(), begin.clone());
             let spawned =
                 thread::Builder::new().name(format!("worker-{worker}")).spawn_scoped(scope, move || {
-                    let prepared = bind(app, worker).and_then(|()| prepare(part));
+                    let others = listeners.iter().enumerate().filter(|(other, _)| *other != worker);
+                    let has_own_table = wanted > 1 && own_descriptors(others.map(|(_, fd)| *fd));
+                    let prepared = bind(app, worker).and_then(|()| prepare(listener, part));
+                    is_prepared
+                        .send(has_own_table)
+                        .expect("the receiver is in the function that waits for this thread");
                     drop(is_prepared);
                     let _ = begin.recv();
                     let result = prepared.and_then(|serve| serve());
@@ -267,13 +278,45 @@ pub(crate) fn run<T: Send, S: FnOnce() -> io::Result<Tally>>(
             }
         }
         drop(is_prepared);
-        let _ = all_are_prepared.recv();
+        // Where one shares this thread's table its listener must stay.
+        if all_are_prepared.iter().all(|has_own_table| has_own_table) {
+            close_copies(listeners.iter().copied());
+        } else if wanted > 1 {
+            eprintln!(
+                "unshare(CLONE_FILES) is not permitted: all workers together may hold {} descriptors",
+                soft_limit()
+            );
+        }
         drop(may_begin);
         threads.into_iter().map(|thread| thread.join().expect("no worker panics")).collect()
     });
     let tallies = tallies.into_iter().collect::<io::Result<Vec<Tally>>>()?;
     log_balance(&tallies);
     Ok(tallies.into_iter().fold(Tally::default(), Tally::plus))
+}
+
+/// Gives the thread that calls this a table of descriptors of its own (unshare(2)), without `others`. False: the system does not let it, as in
+/// some containers.
+fn own_descriptors(others: impl Iterator<Item = RawFd>) -> bool {
+    let is_alone = unshare(CloneFlags::CLONE_FILES).is_ok();
+    if is_alone {
+        close_copies(others);
+    }
+    is_alone
+}
+
+/// Whether threads may have tables of descriptors of their own here.
+pub fn threads_may_have_descriptors_each() -> bool {
+    let thread = thread::Builder::new().spawn(|| own_descriptors(std::iter::empty()));
+    thread.is_ok_and(|thread| thread.join().is_ok_and(|is_alone| is_alone))
+}
+
+/// Closes descriptors in this thread's table that belong to threads with tables of their own.
+fn close_copies(fds: impl Iterator<Item = RawFd>) {
+    // It fails only where there is nothing to close.
+    fds.for_each(|fd| {
+        let _ = close(fd);
+    });
 }
 
 /// Says how connections were spread over the workers, which nobody decided but the kernel.

@@ -87,7 +87,7 @@ pub mod udp_uring;
 pub mod uring;
 pub mod uring_reactors;
 
-pub use crew::confine;
+pub use crew::{confine, threads_may_have_descriptors_each};
 pub use limits::raise_descriptor_limit;
 pub use listener::Listener;
 pub use model::{Family, Mechanism, Model, Workers};

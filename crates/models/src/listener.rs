@@ -1,6 +1,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -106,6 +107,15 @@ impl Listener {
         match self.socket {
             ListenerSocket::Udp { socket, .. } => Ok(socket),
             ListenerSocket::Tcp { .. } => Err(io::Error::other("this model needs a socket for UDP")),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            ListenerSocket::Tcp { socket, .. } => socket.as_fd(),
+            ListenerSocket::Udp { socket, .. } => socket.as_fd(),
         }
     }
 }

@@ -78,6 +78,13 @@ impl Model {
         }
     }
 
+    /// Whether each of its workers has a table of descriptors of its own, so that together they may hold several times `ulimit -n`: processes
+    /// have, and threads with a listener each take one.
+    pub fn has_descriptors_each(&self) -> bool {
+        let are_processes = self.family == Family::Process && self.workers == Workers::OnePerCore;
+        are_processes || self.reuses_port
+    }
+
     /// The connections that a server with these settings serves at once because each takes a worker, if so.
     pub fn served_at_once(&self, workers: Option<usize>) -> Option<usize> {
         match self.workers {

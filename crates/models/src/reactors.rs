@@ -7,7 +7,7 @@
 //! - Calls of one message: `epoll_wait` (shared by all that are ready), `recvfrom`, `sendto`. A broadcast: a `write` to each other
 //!   loop's eventfd that is not awake already, and a `read` of it there.
 //! - Costs: as `epoll`; connections are spread by chance, so that one loop may have more to do than another.
-//! - Limit: none but the descriptors of the process.
+//! - Limit: none but the descriptors of each loop, which has a table of its own (`unshare(CLONE_FILES)`): so many loops hold so many times `ulimit -n`.
 //! - Choose it where one core is not enough, and connections have little to do with each other.
 
 use std::io;
@@ -45,7 +45,7 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let listeners = listener.times(workers)?;
     let parts = listeners.into_iter().zip(crew::members(&app, workers)?).collect();
     let (app, shutdown) = (&app, &shutdown);
-    crew::run(app, shutdown, parts, |(listener, member): (Listener, Member)| {
+    crew::run(app, shutdown, parts, |listener, member: Member| {
         let epoll = Epoll::new()?;
         Ok(move || readiness::serve_in(epoll, listener.into_tcp()?, app, shutdown, member.join(), None))
     })

@@ -36,8 +36,8 @@ impl Tally {
     pub(crate) fn add(&mut self, counts: Counts) {
         self.messages += counts.messages;
         self.bytes += counts.bytes;
-        self.dropped += counts.dropped;
-        self.refused += counts.refused;
+        self.dropped += u64::from(counts.is_dropped);
+        self.refused += u64::from(counts.is_refused);
     }
 }
 

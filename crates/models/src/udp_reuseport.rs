@@ -42,10 +42,11 @@ pub const MODEL: Model = Model {
 };
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
-    let sockets = listener.times(crew::workers(&app)?)?;
+    let listeners = listener.times(crew::workers(&app)?)?;
+    let parts = listeners.into_iter().map(|listener| (listener, ())).collect();
     let senders = Senders::default();
-    crew::run(&app, &shutdown, sockets, |socket| {
-        let (socket, datagrams) = (socket.into_udp()?, Datagrams::new(&app, senders.clone()));
+    crew::run(&app, &shutdown, parts, |listener, ()| {
+        let (socket, datagrams) = (listener.into_udp()?, Datagrams::new(&app, senders.clone()));
         let shutdown = &shutdown;
         Ok(move || serve_blocking(&socket, datagrams, shutdown))
     })

@@ -45,7 +45,7 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let listeners = listener.times(workers)?;
     let parts = listeners.into_iter().zip(crew::members(&app, workers)?).collect();
     let (app, shutdown) = (&app, &shutdown);
-    crew::run(app, shutdown, parts, |(listener, member): (Listener, Member)| {
+    crew::run(app, shutdown, parts, |listener, member: Member| {
         let ring = completion::ring()?;
         Ok(move || completion::serve(ring, listener.into_tcp()?, app, shutdown, member.join()))
     })

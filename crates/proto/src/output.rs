@@ -19,18 +19,24 @@ const COMPACT_BYTES: usize = 64 << 10;
 /// the buffers are given back: an idle connection owns none.
 #[derive(Debug, Default)]
 pub struct Output {
-    queue: VecDeque<Bytes>,
+    /// In a box of its own, since most connections never have one.
+    queue: Option<Box<Queue>>,
     tail: Vec<u8>,
     /// Bytes at the start of `tail` that are written already.
     tail_written: usize,
-    /// Bytes in `queue`, so that `len` need not walk it.
-    queued: usize,
     /// Bytes that were taken out to be written and are not known to be written yet.
     lent: usize,
     /// Bytes written since the connection began: a peer whose count rises is reading.
     written: u64,
     /// Keep the buffers when empty: for the load generator, which must not allocate in its steady state.
     retain: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    parts: VecDeque<Bytes>,
+    /// Bytes in `parts`, so that `len` need not walk it.
+    bytes: usize,
 }
 
 impl Output {
@@ -41,7 +47,16 @@ impl Output {
 
     /// Bytes not written yet.
     pub fn len(&self) -> usize {
-        self.lent + self.queued + self.tail.len() - self.tail_written
+        self.lent + self.queued() + self.tail.len() - self.tail_written
+    }
+
+    fn queued(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
+    /// The parts before the tail.
+    fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        self.queue.iter().flat_map(|queue| &queue.parts)
     }
 
     /// Whether there is nothing to write.
@@ -83,17 +98,21 @@ impl Output {
         if !self.tail.is_empty() {
             let mut before = Bytes::from(std::mem::take(&mut self.tail));
             before.advance(std::mem::take(&mut self.tail_written));
-            self.queued += before.len();
-            self.queue.push_back(before);
+            self.queue(before);
         }
-        self.queued += bytes.len();
-        self.queue.push_back(bytes);
+        self.queue(bytes);
+    }
+
+    fn queue(&mut self, bytes: Bytes) {
+        let queue = self.queue.get_or_insert_default();
+        queue.bytes += bytes.len();
+        queue.parts.push_back(bytes);
     }
 
     /// Fills `slices` with the next bytes to write and returns how many slices that took.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let tail = &self.tail[self.tail_written..];
-        let parts = self.queue.iter().map(|bytes| &bytes[..]).chain((!tail.is_empty()).then_some(tail));
+        let parts = self.parts().map(|bytes| &bytes[..]).chain((!tail.is_empty()).then_some(tail));
         let mut used = 0;
         for (slot, part) in slices.iter_mut().zip(parts) {
             *slot = IoSlice::new(part);
@@ -104,29 +123,30 @@ impl Output {
 
     /// The next bytes to write when they stand in one piece; `None` when a gathered write is due.
     pub fn single(&self) -> Option<&[u8]> {
-        if self.queue.is_empty() {
-            return Some(&self.tail[self.tail_written..]);
+        let mut parts = self.parts();
+        match (parts.next(), parts.next()) {
+            (None, _) => Some(&self.tail[self.tail_written..]),
+            (Some(only), None) if self.tail.is_empty() => Some(only),
+            _ => None,
         }
-        (self.queue.len() == 1 && self.tail.is_empty()).then(|| &self.queue[0][..])
     }
 
     /// Takes out the next bytes to write, in one piece, for somebody who writes them later. They count as unwritten until they
     /// are [`returned`](Output::returned).
     pub fn lend(&mut self) -> Option<Lent> {
-        let lent = match self.queue.pop_front() {
-            Some(bytes) => {
-                self.queued -= bytes.len();
-                if self.queue.is_empty() {
-                    self.queue = VecDeque::new();
+        let lent =
+            match self.queue.as_mut().and_then(|queue| queue.parts.pop_front().map(|part| (queue, part))) {
+                Some((queue, part)) => {
+                    queue.bytes -= part.len();
+                    self.queue.take_if(|queue| queue.parts.is_empty());
+                    Lent { bytes: Piece::Shared(part), written: 0 }
                 }
-                Lent { bytes: Piece::Shared(bytes), written: 0 }
-            }
-            None if self.tail.len() > self.tail_written => {
-                let written = std::mem::take(&mut self.tail_written);
-                Lent { bytes: Piece::Owned(std::mem::take(&mut self.tail)), written }
-            }
-            None => return None,
-        };
+                None if self.tail.len() > self.tail_written => {
+                    let written = std::mem::take(&mut self.tail_written);
+                    Lent { bytes: Piece::Owned(std::mem::take(&mut self.tail)), written }
+                }
+                None => return None,
+            };
         self.lent += lent.as_slice().len();
         Some(lent)
     }
@@ -140,15 +160,17 @@ impl Output {
     /// Takes note that the first `written` bytes are with the kernel now.
     pub fn consume(&mut self, mut written: usize) {
         self.written += written as u64;
-        while let Some(front) = self.queue.front_mut() {
-            let part = written.min(front.len());
-            front.advance(part);
-            self.queued -= part;
-            written -= part;
-            if !front.is_empty() {
-                return;
+        if let Some(queue) = &mut self.queue {
+            while let Some(front) = queue.parts.front_mut() {
+                let part = written.min(front.len());
+                front.advance(part);
+                queue.bytes -= part;
+                written -= part;
+                if !front.is_empty() {
+                    return;
+                }
+                queue.parts.pop_front();
             }
-            self.queue.pop_front();
         }
         self.tail_written += written;
         debug_assert!(self.tail_written <= self.tail.len(), "more written than there was");
@@ -163,9 +185,7 @@ impl Output {
             self.tail.clear();
         } else {
             self.tail = Vec::new();
-            if self.queue.capacity() > 0 {
-                self.queue = VecDeque::new();
-            }
+            self.queue = None;
         }
     }
 
@@ -277,7 +297,7 @@ mod tests {
         output.copy(b"abc");
         output.push(Bytes::from_static(b"def"));
         output.consume(6);
-        assert_eq!((output.tail.capacity(), output.queue.capacity()), (0, 0));
+        assert!(output.tail.capacity() == 0 && output.queue.is_none());
 
         let mut output = Output::retaining();
         output.copy(b"abc");

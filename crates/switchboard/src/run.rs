@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Only these models, hidden ones too: epoll,poll,raw
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     models: Option<Vec<String>>,
-    /// Servers beside the models: those of an experiment (`peers`), or of a .toml file with [[server]] tables (name, command with
+    /// Servers beside the models: those of an experiment (`peers`), or of a .toml file with `[[server]]` tables (name, command with
     /// {port})
     #[arg(long, value_name = "FILE")]
     servers: Option<String>,

@@ -138,6 +138,7 @@ fn at(summary: &ExperimentSummary, place: Place) -> String {
             }
             None => format!("With {shown} connections that talk"),
         },
+        Axis::ActiveShare => format!("With {shown} of the connections talking"),
         Axis::PayloadBytes => format!("With a payload of {shown}"),
         Axis::Depth => format!("With {shown} messages in flight per connection"),
         Axis::RatePerS => format!("At {shown} messages per second"),

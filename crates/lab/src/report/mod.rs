@@ -109,8 +109,8 @@ pub fn draw_two(a: &Path, b: &Path, models: Option<&[String]>, to: &Path) -> Res
     }
     let name = first.plan.pictures.iter().copied().find(|name| name.has_lines());
     let name = name.ok_or_else(|| ReportError::Draw("neither has a picture with lines".to_owned()))?;
-    let mut chart = pictures::chart(&first.summary, name);
-    let theirs = pictures::chart(&second.summary, name);
+    let mut chart = pictures::chart(&first.summary, name, None);
+    let theirs = pictures::chart(&second.summary, name, None);
     let is_main = |line: &chart::Line| line.variant.is_none() && !line.points.is_empty();
     let is_wanted = |line: &chart::Line| models.is_none_or(|models| models.contains(&line.model));
     let theirs =

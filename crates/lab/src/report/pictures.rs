@@ -42,6 +42,8 @@ pub enum PictureName {
     Reordered,
     /// Server memory per connection.
     Memory,
+    /// Connections opened a second.
+    Opening,
     /// What a connection holds, by place.
     MemoryByPlace,
     /// CPU time per message over two axes, for each model relative to the first that is compared.
@@ -64,12 +66,18 @@ impl PictureName {
             PictureName::Lost => &[Quantity::Lost],
             PictureName::Reordered => &[Quantity::Reordered],
             PictureName::Memory | PictureName::MemoryByPlace => &[Quantity::Memory],
+            PictureName::Opening => &[Quantity::Opening],
         }
     }
 
     /// Whether it shows figures along the x-axis.
     pub(super) fn has_lines(self) -> bool {
         !matches!(self, PictureName::Map | PictureName::MemoryByPlace)
+    }
+
+    /// Whether it shows what is over when messages begin to flow.
+    fn is_before_the_load(self) -> bool {
+        matches!(self, PictureName::Memory | PictureName::Opening)
     }
 
     /// The file's name, without ending.
@@ -117,6 +125,10 @@ impl PictureName {
             PictureName::Memory => {
                 "Lower is better. User memory of the whole process tree; what the kernel holds for a socket or a process \
                  is not in it. With few connections this is mostly the server's own buffers."
+            }
+            PictureName::Opening => {
+                "Higher is better. From the first connect(2) until the last WebSocket was open: connected, accepted and upgraded, as fast as server \
+                 and load generator could."
             }
             PictureName::MemoryByPlace => {
                 "What one connection holds at the most connections that a model reached: in all on the right, and by place. The bars show shares: a short \
@@ -192,7 +204,13 @@ impl Drawing {
 
 /// The pictures of an experiment, the main one first. One that nobody has figures for is left out.
 pub(super) fn of(summary: &ExperimentSummary, names: &[PictureName], rounds: &[Round]) -> Vec<Picture> {
-    let mut pictures: Vec<Picture> = names.iter().map(|name| picture(summary, *name)).collect();
+    let mut pictures: Vec<Picture> = names
+        .iter()
+        .flat_map(|name| {
+            let levels = levels(summary, *name);
+            levels.into_iter().map(|level| picture(summary, *name, level))
+        })
+        .collect();
     pictures.extend(Timeline::of(rounds).map(|timeline| Picture {
         name: "canary".to_owned(),
         how_to_read: "Computation and messages between the two cores, the same each time, run behind every point: where this \
@@ -205,11 +223,22 @@ pub(super) fn of(summary: &ExperimentSummary, names: &[PictureName], rounds: &[R
     pictures
 }
 
-fn picture(summary: &ExperimentSummary, name: PictureName) -> Picture {
+/// The values of the second axis that have a picture each. What does not depend on it has one.
+fn levels(summary: &ExperimentSummary, name: PictureName) -> Vec<Option<f64>> {
+    match &summary.axes.by {
+        Some(by) if name.has_lines() => {
+            let levels = by.values.iter().copied().map(Some);
+            levels.take(if name.is_before_the_load() { 1 } else { usize::MAX }).collect()
+        }
+        _ => vec![None],
+    }
+}
+
+fn picture(summary: &ExperimentSummary, name: PictureName, level: Option<f64>) -> Picture {
     let drawing = match name {
         PictureName::Map => Drawing::Map(Map::of(summary)),
         PictureName::MemoryByPlace => Drawing::Shares(Shares::of(summary)),
-        _ => Drawing::Chart(chart(summary, name)),
+        _ => Drawing::Chart(chart(summary, name, level)),
     };
     let title = match &drawing {
         Drawing::Chart(chart) => chart.title.clone(),
@@ -217,11 +246,20 @@ fn picture(summary: &ExperimentSummary, name: PictureName) -> Picture {
         Drawing::Shares(_) => "What one connection holds".to_owned(),
         Drawing::Timeline(_) => String::new(),
     };
-    Picture { name: name.file(), how_to_read: name.how_to_read(), title, drawing }
+    let by = summary.axes.by.as_ref().zip(level).filter(|_| !name.is_before_the_load());
+    let file = match by {
+        Some((by, level)) => {
+            let value: String =
+                by.axis.show(level).chars().filter(|letter| letter.is_alphanumeric()).collect();
+            format!("{}-{value}", name.file())
+        }
+        None => name.file(),
+    };
+    Picture { name: file, how_to_read: name.how_to_read(), title, drawing }
 }
 
-/// The main picture of a summary, or any other that has lines.
-pub(super) fn chart(summary: &ExperimentSummary, name: PictureName) -> Chart {
+/// The main picture of a summary, or any other that has lines; of one value of the second axis, if there is one.
+pub(super) fn chart(summary: &ExperimentSummary, name: PictureName, level: Option<f64>) -> Chart {
     let quantities = name.quantities();
     let main = quantities[0];
     let figure = main.name(summary.words());
@@ -253,10 +291,13 @@ pub(super) fn chart(summary: &ExperimentSummary, name: PictureName) -> Chart {
         summary
             .subjects
             .iter()
-            .map(move |subject| line(summary, &subject.model, *quantity, name.variant(place)))
+            .map(move |subject| line(summary, (&subject.model, level), *quantity, name.variant(place)))
     });
+    let by = summary.axes.by.as_ref().zip(level).filter(|_| !name.is_before_the_load());
+    let at =
+        by.map_or_else(String::new, |(by, level)| format!(", {} {}", by.axis.show(level), by.axis.of_what()));
     Chart {
-        title: capital(&format!("{figure} against {against}")),
+        title: capital(&format!("{figure} against {against}{at}")),
         y_label,
         x_label,
         x,
@@ -266,8 +307,15 @@ pub(super) fn chart(summary: &ExperimentSummary, name: PictureName) -> Chart {
     }
 }
 
-fn line(summary: &ExperimentSummary, model: &str, quantity: Quantity, variant: Option<&'static str>) -> Line {
-    let rows: Vec<&Row> = summary.rows.iter().filter(|row| row.model == model).collect();
+/// A model's line, at one value of the second axis.
+fn line(
+    summary: &ExperimentSummary,
+    (model, level): (&str, Option<f64>),
+    quantity: Quantity,
+    variant: Option<&'static str>,
+) -> Line {
+    let is_here = |row: &&Row| row.model == model && (level.is_none() || row.place.by == level);
+    let rows: Vec<&Row> = summary.rows.iter().filter(is_here).collect();
     // On a logarithmic scale there is no place for nothing.
     let is_drawn = |value: f64| value > 0.0 || matches!(quantity.unit(), Unit::Share | Unit::PerS);
     let points = rows.iter().filter(|row| row.status != Status::Limit).filter_map(|row| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::geteuid;
-use switchboard_models::Family;
+use switchboard_models::{Family, Workers};
 
 use crate::client::{Client, Response, eventually, upgrade_request};
 use crate::frames::text;
@@ -90,8 +90,10 @@ fn a_refusal_arrives_though_its_client_goes_on_sending(server: &mut Server) {
 }
 
 fn at_the_descriptor_limit_clients_are_refused_and_the_cpu_rests(server: &mut Server) {
-    // More than there are descriptors even for refusing; each process of a server has its own.
-    let clients = if server.model.family == Family::Process { 250 } else { 100 };
+    // More than there are descriptors even for refusing; each process of a server has its own, and each worker may.
+    let has_several_tables =
+        server.model.family == Family::Process || server.model.workers == Workers::OnePerCore;
+    let clients = if has_several_tables { 250 } else { 100 };
     const INTERVAL: Duration = Duration::from_secs(1);
     // All at once and without reading the answers.
     let waiting: Vec<Client> = (0..clients)

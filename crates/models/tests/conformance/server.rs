@@ -1,5 +1,6 @@
 //! A served port, and the process behind it as the system sees it.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -116,11 +117,20 @@ impl Server {
         self.finish()
     }
 
-    /// What its connections cost it: descriptors of its first process, threads of all its processes, and
+    /// What its connections cost it: descriptors of its first process in all the tables that its threads have, threads of all its processes, and
     /// processes that it made and has not reaped, zombies included.
     pub(crate) fn belongings(&self) -> (usize, u64, usize) {
         let pid = self.pid().as_raw();
-        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the server lives").count();
+        let table = |task: String| {
+            // A thread may end while it is looked at.
+            let entries = std::fs::read_dir(format!("/proc/{pid}/task/{task}/fd")).ok()?.flatten();
+            Some(entries.map(|entry| (entry.file_name(), std::fs::read_link(entry.path()).ok())).collect())
+        };
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the server lives").flatten();
+        // Threads that share a table show the same one.
+        let tables: BTreeSet<BTreeSet<_>> =
+            tasks.filter_map(|task| table(task.file_name().to_string_lossy().into_owned())).collect();
+        let descriptors = tables.iter().map(BTreeSet::len).sum();
         let threads = self.processes().iter().map(|process| process.threads).sum();
         let children = all_processes().filter(|process| process.parent == pid).count();
         (descriptors, threads, children)
