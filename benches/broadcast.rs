@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use switchboard_benches::{READ_TIMEOUT, Server, connect, read, receive, serve_if_asked};
-use switchboard_models::{MODELS, Mechanism, UdpApp};
+use switchboard_models::{MODELS, Mechanism, PlainApp};
 use tungstenite::Message;
 
 const RECEIVERS: usize = 100;
@@ -30,7 +30,7 @@ fn main() {
             eprintln!("{} cannot be measured here: {obstacle}", model.name);
             continue;
         }
-        let server = Server::start(model, UdpApp::Broadcast);
+        let server = Server::start(model, PlainApp::Broadcast);
         let mut publish = if speaks(Mechanism::Broadcast) { websockets(&server) } else { datagrams(&server) };
         let mut sent = 0_usize;
         group.bench_function(model.name, |bencher| {

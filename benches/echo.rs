@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use switchboard_benches::{READ_TIMEOUT, Server, connect, read, receive, serve_if_asked};
-use switchboard_models::{MODELS, Mechanism, UdpApp};
+use switchboard_models::{MODELS, Mechanism, PlainApp};
 use tungstenite::Message;
 
 const PAYLOAD_BYTES: usize = 64;
@@ -26,7 +26,7 @@ fn main() {
             eprintln!("{} cannot be measured here: {obstacle}", model.name);
             continue;
         }
-        let server = Server::start(model, UdpApp::Echo);
+        let server = Server::start(model, PlainApp::Echo);
         let mut round_trip: RoundTrip = if speaks(Mechanism::Echo) {
             websocket(&server)
         } else if speaks(Mechanism::UdpEcho) {

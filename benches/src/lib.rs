@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use nix::sys::prctl;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
-use switchboard_models::{App, Listener, Model, Shutdown, UdpApp, find};
+use switchboard_models::{App, Listener, Model, PlainApp, Shutdown, find};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
@@ -49,8 +49,8 @@ fn serve(name: &str) -> io::Result<()> {
     let model = find(name).ok_or_else(|| io::Error::other("no model of that name"))?;
     let listener = Listener::bind(model, SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let shutdown = Shutdown::on_signals()?;
-    let udp = if env::var(UDP).is_ok() { UdpApp::Broadcast } else { UdpApp::Echo };
-    let app = App { served_by: model.name, grace: Duration::from_secs(1), udp, ..App::default() };
+    let plain = if env::var(UDP).is_ok() { PlainApp::Broadcast } else { PlainApp::Echo };
+    let app = App { served_by: model.name, grace: Duration::from_secs(1), plain, ..App::default() };
     println!("{}", listener.local_addr());
     (model.serve)(listener, Arc::new(app), shutdown)?;
     Ok(())
@@ -65,14 +65,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts this very program once more, as a server; `udp` is for a model of datagrams.
+    /// Starts this very program once more, as a server; `plain` is for a model without paths.
     ///
     /// # Panics
     /// When the server does not come up: a benchmark has nobody to hand an error to.
-    pub fn start(model: &Model, udp: UdpApp) -> Server {
+    pub fn start(model: &Model, plain: PlainApp) -> Server {
         let mut command = Command::new(env::current_exe().expect("a program knows where it is"));
         command.env(SERVE, model.name).stdin(Stdio::null()).stdout(Stdio::piped());
-        if udp == UdpApp::Broadcast {
+        if plain == PlainApp::Broadcast {
             command.env(UDP, "broadcast");
         }
         // SAFETY: between fork and exec it calls prctl(2) and nothing else, which is async-signal-safe.

@@ -233,7 +233,8 @@ impl TryFrom<String> for MechanismName {
     fn try_from(name: String) -> Result<MechanismName, String> {
         // What the lab can put load on, not all that a model serves.
         let known =
-            ["echo", "broadcast", "socketio", "udp-echo", "udp-broadcast", "tcp-echo"].map(str::to_owned);
+            ["echo", "broadcast", "socketio", "udp-echo", "udp-broadcast", "tcp-echo", "tcp-broadcast"]
+                .map(str::to_owned);
         if known.contains(&name) {
             return Ok(MechanismName(name));
         }

@@ -34,7 +34,7 @@ pub struct Point {
     pub experiment: String,
     /// The model's name, such as `epoll`.
     pub model: String,
-    /// What the model was asked to do: `echo`, `broadcast`, `udp-echo`, `udp-broadcast`, `tcp-echo`.
+    /// What the model was asked to do: `echo`, `broadcast`, `udp-echo`, `udp-broadcast`, `tcp-echo`, `tcp-broadcast`.
     pub mechanism: String,
     /// What was done to the server.
     #[serde(flatten)]

@@ -231,7 +231,7 @@ impl Trial<'_> {
             }
         };
         command.args(["serve", &job.model, "--listen", "127.0.0.1:0"]);
-        if job.mechanism == "udp-broadcast" {
+        if matches!(job.mechanism.as_str(), "udp-broadcast" | "tcp-broadcast") {
             command.args(["--app", "broadcast"]);
         }
         if job.setting.work_us > 0.0 {
@@ -272,6 +272,7 @@ impl Trial<'_> {
             "udp-echo" => format!("udp://{address}"),
             "udp-broadcast" => format!("udp://{address}/broadcast"),
             "tcp-echo" => format!("tcp://{address}"),
+            "tcp-broadcast" => format!("tcp://{address}/broadcast"),
             mechanism => match self.plan.external(&job.model) {
                 Some(external) => external.server.url(mechanism, address),
                 None => format!("ws://{address}/{mechanism}"),

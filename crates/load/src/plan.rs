@@ -18,7 +18,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What to do to a server.
 #[derive(Debug, Clone)]
 pub struct LoadPlan {
-    /// `ws://H:P/echo`, `ws://H:P/broadcast`, `ws://H:P/socket.io/`, `udp://H:P`, `udp://H:P/broadcast` or `tcp://H:P`.
+    /// `ws://H:P/echo`, `ws://H:P/broadcast`, `ws://H:P/socket.io/`, `udp://H:P`, `udp://H:P/broadcast`, `tcp://H:P` or `tcp://H:P/broadcast`.
     pub url: String,
     /// Connections to open.
     pub connections: usize,
@@ -100,12 +100,14 @@ pub enum Mechanism {
     UdpBroadcast,
     /// Bytes that come back, without any framing.
     TcpEcho,
+    /// Bytes that go to every connection, without any framing.
+    TcpBroadcast,
 }
 
 impl Mechanism {
     /// Whether one connection sends and all receive.
     pub(crate) fn is_broadcast(self) -> bool {
-        matches!(self, Mechanism::Broadcast | Mechanism::UdpBroadcast)
+        matches!(self, Mechanism::Broadcast | Mechanism::UdpBroadcast | Mechanism::TcpBroadcast)
     }
 
     /// Whether messages may be lost on the way without anybody's fault.
@@ -221,7 +223,8 @@ impl LoadPlan {
             ("ws", false) => Mechanism::Echo,
             ("udp", true) => Mechanism::UdpBroadcast,
             ("udp", false) => Mechanism::UdpEcho,
-            ("tcp", _) => Mechanism::TcpEcho,
+            ("tcp", true) => Mechanism::TcpBroadcast,
+            ("tcp", false) => Mechanism::TcpEcho,
             _ => return usage(format!("unknown scheme {scheme}://; there are ws://, udp:// and tcp://")),
         };
         self.check_kind(mechanism)?;
@@ -317,6 +320,7 @@ mod tests {
             ("udp://127.0.0.1:9001", Mechanism::UdpEcho),
             ("udp://127.0.0.1:9001/broadcast", Mechanism::UdpBroadcast),
             ("tcp://127.0.0.1:9001", Mechanism::TcpEcho),
+            ("tcp://127.0.0.1:9001/broadcast", Mechanism::TcpBroadcast),
         ] {
             assert_eq!(target(url).unwrap().mechanism, mechanism, "{url}");
         }

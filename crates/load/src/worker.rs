@@ -305,10 +305,13 @@ impl Worker {
                     (Transport::WebSocket { stream, client }, Stage::Connecting(now))
                 })
             }
-            Mechanism::TcpEcho => connect::tcp(target, source, None).map(|stream| {
-                let transport = Transport::Tcp { stream, output: Output::retaining(), partial: Vec::new() };
-                (transport, Stage::Connecting(now))
-            }),
+            Mechanism::TcpEcho | Mechanism::TcpBroadcast => {
+                connect::tcp(target, source, None).map(|stream| {
+                    let transport =
+                        Transport::Tcp { stream, output: Output::retaining(), partial: Vec::new() };
+                    (transport, Stage::Connecting(now))
+                })
+            }
             Mechanism::UdpEcho | Mechanism::UdpBroadcast => {
                 connect::udp(target, id).map(|socket| (Transport::Udp(socket), Stage::Open))
             }

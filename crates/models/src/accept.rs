@@ -36,6 +36,8 @@ pub(crate) struct Acceptor {
     seat: Option<Seat>,
     /// The first descriptor that is one too many, and the limit that this is.
     ceiling: (RawFd, Limit),
+    /// The descriptor of the connection that was let in last.
+    newest: RawFd,
     lingering: Lingering,
     /// Set when there is more to do than readiness will tell: a batch was used up, or accept failed.
     retry: Option<Instant>,
@@ -59,6 +61,7 @@ impl Acceptor {
             max_connections: app.max_connections,
             seat: None,
             ceiling: descriptor_ceiling(watchable),
+            newest: 0,
             lingering: Lingering::default(),
             retry: None,
             refused: 0,
@@ -83,6 +86,10 @@ impl Acceptor {
         self.retry = None;
         self.lingering.tend(now);
         for _ in 0..self.batch {
+            if self.leaves_it_to_others() {
+                self.retry = Some(now + TEND_EVERY);
+                return;
+            }
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -91,6 +98,7 @@ impl Acceptor {
                 Err(error) => return self.failed(&error, now),
             };
             if let Some(stream) = self.admit(stream, open, now) {
+                self.newest = stream.as_raw_fd();
                 match take(stream) {
                     Ok(()) => open += 1,
                     Err((stream, limit)) => self.refuse(stream, limit, now),
@@ -158,12 +166,23 @@ impl Acceptor {
         self.retry.is_some()
     }
 
+    /// Whether this worker has no descriptor for one more, and another that takes from the same queue has.
+    fn leaves_it_to_others(&self) -> bool {
+        // The kernel gives the lowest free number, so behind the highest allowed one there is none.
+        let is_full = self.newest + 1 >= self.ceiling.0;
+        is_full
+            && self
+                .seat
+                .as_ref()
+                .is_some_and(|seat| seat.shares_listener && seat.places.another_has_less(seat.worker))
+    }
+
     fn limit(&self, stream: &TcpStream, open: usize) -> Option<Limit> {
         let (ceiling, limit) = self.ceiling;
         if stream.as_raw_fd() >= ceiling {
             return Some(limit);
         }
-        if let Some(Seat { places, worker }) = &self.seat {
+        if let Some(Seat { places, worker, .. }) = &self.seat {
             return (!places.enter(*worker)).then(|| Limit::MaxConnections(places.max()));
         }
         self.max_connections.filter(|max| open >= *max).map(Limit::MaxConnections)

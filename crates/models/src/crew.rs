@@ -31,11 +31,13 @@ pub(crate) struct Crew {
     pub(crate) seat: Option<Seat>,
 }
 
-/// A worker's part in `--max-connections`.
+/// A worker's part in the connections that all hold together.
 #[derive(Clone)]
 pub(crate) struct Seat {
     pub(crate) places: Places,
     pub(crate) worker: usize,
+    /// Whether what this worker leaves in the queue another can take.
+    pub(crate) shares_listener: bool,
 }
 
 /// How what is published on one worker reaches the subscribers of all. Every worker gets every message, in one order.
@@ -123,7 +125,10 @@ impl Member {
         // A loop that is alone delivers by itself, at once.
         let is_alone = post.boxes.len() == 1;
         let office = || Box::new(PostOffice { post, worker }) as Box<dyn Elsewhere>;
-        Crew { elsewhere: (!is_alone).then(office), seat: places.map(|places| Seat { places, worker }) }
+        Crew {
+            elsewhere: (!is_alone).then(office),
+            seat: places.map(|places| Seat { places, worker, shares_listener: false }),
+        }
     }
 }
 

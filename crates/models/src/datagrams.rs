@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use switchboard_proto::datagram::RecentSenders;
-use switchboard_proto::{App, UdpApp, Work};
+use switchboard_proto::{App, PlainApp, Work};
 
 use crate::limits::RepeatedLog;
 use crate::{Shutdown, Tally};
@@ -22,7 +22,7 @@ pub(crate) type Senders = Arc<Mutex<RecentSenders<SocketAddr>>>;
 
 /// One worker's view of the datagrams that come.
 pub(crate) struct Datagrams {
-    app: UdpApp,
+    app: PlainApp,
     work: Work,
     /// Longest datagram that is answered.
     max_bytes: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Datagrams {
 impl Datagrams {
     pub(crate) fn new(app: &App, senders: Senders) -> Datagrams {
         Datagrams {
-            app: app.udp,
+            app: app.plain,
             work: app.work,
             max_bytes: app.max_message_bytes.min(MAX_DATAGRAM_BYTES),
             senders,
@@ -65,7 +65,7 @@ impl Datagrams {
         self.tally.messages += 1;
         self.tally.bytes += datagram.len() as u64;
         self.work.perform();
-        if self.app == UdpApp::Echo {
+        if self.app == PlainApp::Echo {
             if let Err(error) = send(datagram, sender) {
                 self.failed(sender, &error, now);
             }

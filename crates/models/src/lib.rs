@@ -92,7 +92,7 @@ pub use limits::raise_descriptor_limit;
 pub use listener::Listener;
 pub use model::{Family, Mechanism, Model, Workers};
 pub use shutdown::Shutdown;
-pub use switchboard_proto::{App, UdpApp, Work};
+pub use switchboard_proto::{App, PlainApp, Work};
 pub use tally::Tally;
 
 /// Every model, in reading order: family by family, and each after the one that it adds to.

@@ -164,6 +164,8 @@ pub enum Mechanism {
     UdpBroadcast,
     /// Every byte back, without any protocol.
     TcpEcho,
+    /// Every byte to everyone, without any protocol.
+    TcpBroadcast,
 }
 
 impl Mechanism {
@@ -174,7 +176,4 @@ impl Mechanism {
     /// What a model of datagrams serves.
     pub(crate) const DATAGRAMS: &'static [Mechanism] =
         &[Mechanism::Together, Mechanism::UdpEcho, Mechanism::UdpBroadcast];
-
-    /// What a ceiling serves.
-    pub(crate) const CEILING: &'static [Mechanism] = &[Mechanism::Together, Mechanism::TcpEcho];
 }

@@ -40,6 +40,13 @@ impl Places {
         self.counts.as_slice()[worker].fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Whether another worker holds less.
+    pub(crate) fn another_has_less(&self, worker: usize) -> bool {
+        let counts = self.counts.as_slice();
+        let mine = counts[worker].load(Ordering::SeqCst);
+        counts.iter().any(|count| count.load(Ordering::SeqCst) < mine)
+    }
+
     /// Gives back what a worker held that is no more.
     pub(crate) fn clear(&self, worker: usize) {
         self.counts.as_slice()[worker].store(0, Ordering::SeqCst);

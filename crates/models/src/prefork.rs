@@ -56,7 +56,7 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let listener = listener.into_tcp()?;
     let listeners = (0..crew::workers(&app)?).map(|_| listener.try_clone()).collect::<io::Result<_>>()?;
     drop(listener);
-    serve_with(listeners, &app, &shutdown)
+    serve_with(listeners, true, &app, &shutdown)
 }
 
 /// What the parent's epoll calls the word to stop.
@@ -65,13 +65,16 @@ const SHUTDOWN: u64 = u64::MAX;
 /// A worker that lived no longer than this is not replaced at once: what killed it will most likely kill the next.
 const REST: Duration = Duration::from_secs(1);
 
-/// Serves with a process for each listener.
+/// Serves with a process for each listener; they may all be copies of one.
 pub(crate) fn serve_with(
     listeners: Vec<TcpListener>,
+    shares_listener: bool,
     app: &Arc<App>,
     shutdown: &Shutdown,
 ) -> io::Result<Tally> {
-    let places = app.max_connections.map(|max| Places::new(listeners.len(), max)).transpose()?;
+    // Who knows how many the others have can leave it to them when it has no descriptor left.
+    let max = app.max_connections.or(shares_listener.then_some(usize::MAX));
+    let places = max.map(|max| Places::new(listeners.len(), max)).transpose()?;
     let mut parent = Parent::new(app.clone())?;
     parent.epoll.add(shutdown.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SHUTDOWN))?;
     let mut workers: Vec<(Pid, Instant)> = Vec::new();
@@ -89,7 +92,7 @@ pub(crate) fn serve_with(
             if let Some(places) = &places {
                 places.clear(worker);
             }
-            let seat = places.clone().map(|places| Seat { places, worker });
+            let seat = places.clone().map(|places| Seat { places, worker, shares_listener });
             let is_alone = listeners.len() == 1;
             let made = parent
                 .make(Role::Worker, |relay| run(worker, listener, relay, seat, is_alone, app, shutdown));

@@ -43,5 +43,5 @@ pub const MODEL: Model = Model {
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
     let listeners = listener.times(crew::workers(&app)?)?;
     let listeners = listeners.into_iter().map(Listener::into_tcp).collect::<io::Result<_>>()?;
-    prefork::serve_with(listeners, &app, &shutdown)
+    prefork::serve_with(listeners, false, &app, &shutdown)
 }

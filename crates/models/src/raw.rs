@@ -4,7 +4,10 @@
 //! answer to anybody; what a peer does not take at once is kept and written later. No server that speaks a protocol
 //! over this loop can be cheaper, so the distance to it is the price of the protocol.
 //!
-//! - Calls of one message: `epoll_wait` (shared by all that are ready), `recvfrom`, `sendto`.
+//! With `--app broadcast` whatever arrives is written to every connection, one after the other: the bare loop over all sockets that no
+//! broadcast by system calls of one socket each can be cheaper than.
+//!
+//! - Calls of one message: `epoll_wait` (shared by all that are ready), `recvfrom`, `sendto`; of a broadcast a `sendto` for each connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -14,7 +17,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
-use switchboard_proto::{App, Work};
+use switchboard_proto::{App, PlainApp, Work};
 
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
@@ -27,8 +30,8 @@ pub const MODEL: Model = Model {
     waits_with: "epoll_wait(2)",
     runs_as: "1 process, 1 thread",
     calls: &["epoll_wait", "recvfrom", "sendto"],
-    broadcast: "nothing: it has none",
-    serves: Mechanism::CEILING,
+    broadcast: "--app broadcast: a write to every connection",
+    serves: &[Mechanism::Together, Mechanism::TcpEcho, Mechanism::TcpBroadcast],
     limits: &["speaks no protocol: only `switchboard load tcp://…` understands it"],
     workers: Workers::None,
     reuses_port: false,
@@ -48,6 +51,25 @@ struct Line {
     unsent: Vec<u8>,
 }
 
+impl Line {
+    /// Writes what was left, and behind it `bytes`, as far as the peer takes it.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.flush()?;
+        let written = if self.unsent.is_empty() { write(&mut self.stream, bytes)? } else { 0 };
+        self.unsent.extend_from_slice(&bytes[written..]);
+        Ok(())
+    }
+
+    /// Writes what was left, as far as the peer takes it.
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.unsent.is_empty() {
+            let written = write(&mut self.stream, &self.unsent)?;
+            self.unsent.drain(..written);
+        }
+        Ok(())
+    }
+}
+
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
     let listener = listener.into_tcp()?;
     listener.set_nonblocking(true)?;
@@ -65,10 +87,16 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
+        let is_broadcast = app.plain == PlainApp::Broadcast;
+        if is_broadcast {
+            // Who is connected is a receiver, though the event that tells of it may stand behind the message.
+            tally.connections += accept(&listener, &mut lines, poll.registry())?;
+        }
         for event in &events {
             match event.token() {
                 SHUTDOWN => return Ok(tally),
                 LISTENER => tally.connections += accept(&listener, &mut lines, poll.registry())?,
+                Token(key) if is_broadcast => tally.bytes += pass_on(&mut lines, key, &mut scratch),
                 Token(key) => {
                     let Some(line) = lines.get_mut(key) else { continue };
                     match echo(line, &mut scratch, event.is_read_closed(), app.work) {
@@ -106,10 +134,7 @@ fn accept(listener: &TcpListener, lines: &mut Slab<Line>, registry: &Registry) -
 /// Reads what there is and writes it back. An error is the end of the connection.
 fn echo(line: &mut Line, scratch: &mut [u8], is_at_end: bool, work: Work) -> io::Result<u64> {
     let mut echoed = 0;
-    if !line.unsent.is_empty() {
-        let written = write(&mut line.stream, &line.unsent)?;
-        line.unsent.drain(..written);
-    }
+    line.flush()?;
     // Nothing is read while something is unsent; the event that says it can be written comes back here.
     while line.unsent.is_empty() {
         let read = match line.stream.read(scratch) {
@@ -120,14 +145,34 @@ fn echo(line: &mut Line, scratch: &mut [u8], is_at_end: bool, work: Work) -> io:
         };
         // There are no messages here; what was read at once is taken for one.
         work.perform();
-        let written = write(&mut line.stream, &scratch[..read])?;
-        line.unsent.extend_from_slice(&scratch[written..read]);
+        line.send(&scratch[..read])?;
         echoed += read as u64;
         if read < scratch.len() && !is_at_end {
             break;
         }
     }
     Ok(echoed)
+}
+
+/// Reads what there is and writes it to every connection; returns the bytes that were read. One that has ended is forgotten.
+fn pass_on(lines: &mut Slab<Line>, key: usize, scratch: &mut [u8]) -> u64 {
+    let mut passed = 0;
+    if lines.get_mut(key).is_some_and(|line| line.flush().is_err()) {
+        drop(lines.remove(key));
+    }
+    while let Some(line) = lines.get_mut(key) {
+        let read = match line.stream.read(scratch) {
+            Ok(read @ 1..) => read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Ok(_) | Err(_) => {
+                drop(lines.remove(key));
+                break;
+            }
+        };
+        lines.retain(|_, line| line.send(&scratch[..read]).is_ok());
+        passed += read as u64;
+    }
+    passed
 }
 
 /// Writes as much as the peer takes.

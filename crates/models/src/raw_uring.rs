@@ -29,7 +29,7 @@ pub const MODEL: Model = Model {
     runs_as: "1 process, 1 thread",
     calls: &["io_uring_enter"],
     broadcast: "nothing: it has none",
-    serves: Mechanism::CEILING,
+    serves: &[Mechanism::Together, Mechanism::TcpEcho],
     limits: &["speaks no protocol: only `switchboard load tcp://…` understands it"],
     workers: Workers::None,
     reuses_port: false,

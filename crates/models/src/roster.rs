@@ -241,7 +241,7 @@ impl<S> Roster<S> {
 
     /// Gives back the place of a connection that has ended, or that could not be taken in.
     pub(crate) fn leave(&self) {
-        if let Some(Seat { places, worker }) = &self.crew.seat {
+        if let Some(Seat { places, worker, .. }) = &self.crew.seat {
             places.leave(*worker);
         }
     }

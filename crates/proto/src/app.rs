@@ -19,8 +19,8 @@ pub struct App {
     pub heartbeat: Option<Duration>,
     /// How long a server that was told to stop waits for its clients' answers to close 1001.
     pub grace: Duration,
-    /// What a datagram server does with a datagram.
-    pub udp: UdpApp,
+    /// What a server without paths does with a datagram, or with bytes.
+    pub plain: PlainApp,
     /// What is computed for each message that comes in, before it is answered or passed on.
     pub work: Work,
     /// Processes or threads that serve side by side, in the models that have several. `None`: as many as the model thinks right.
@@ -41,7 +41,7 @@ impl Default for App {
             handshake_timeout: Duration::from_secs(10),
             heartbeat: None,
             grace: Duration::from_secs(5),
-            udp: UdpApp::Echo,
+            plain: PlainApp::Echo,
             work: Work::NONE,
             workers: None,
             cpus: Vec::new(),
@@ -50,9 +50,9 @@ impl Default for App {
     }
 }
 
-/// What a datagram server does with a datagram: there is no request that could choose.
+/// What a server does with a datagram, or with bytes, where there is no request that could choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UdpApp {
+pub enum PlainApp {
     /// Return it to its sender.
     Echo,
     /// Send it to everyone heard from lately, its sender included.

@@ -20,7 +20,7 @@ mod socketio;
 pub mod websocket;
 mod work;
 
-pub use app::{App, UdpApp};
+pub use app::{App, PlainApp};
 pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejection};
 pub use message::{Kind, Outgoing};
 pub use output::{Lent, Output};

@@ -8,7 +8,7 @@ use crate::{Failure, args};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// ws://HOST:PORT/echo, ws://HOST:PORT/broadcast, ws://HOST:PORT/socket.io/ (another's: events `message` with binary data that come
-    /// back), udp://HOST:PORT, udp://HOST:PORT/broadcast or tcp://HOST:PORT
+    /// back), udp://HOST:PORT, udp://HOST:PORT/broadcast, tcp://HOST:PORT or tcp://HOST:PORT/broadcast
     url: String,
     /// Connections to open
     #[arg(long, default_value_t = 64, value_name = "N")]

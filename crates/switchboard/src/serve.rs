@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use switchboard_models::{
-    App, Listener, MODELS, Mechanism, Model, Shutdown, UdpApp, Work, Workers, raise_descriptor_limit,
+    App, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown, Work, Workers, raise_descriptor_limit,
 };
 
 use crate::{Failure, args};
@@ -50,23 +50,25 @@ pub(crate) struct Args {
     /// Let an event loop look for events for so many microseconds before it blocks
     #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::microseconds)]
     busy_poll: f64,
-    /// What `udp` does with a datagram (a WebSocket chooses by its path)
+    /// What `udp` does with a datagram, and `raw` with bytes (a WebSocket chooses by its path)
     #[arg(long, value_enum, default_value = "echo")]
-    app: Datagrams,
+    app: Pathless,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Datagrams {
+enum Pathless {
     /// Return it to its sender
     Echo,
-    /// Send it to everyone heard from within the last 30 seconds; an empty one only announces its sender
+    /// Send it to everyone; of datagrams to everyone heard from within the last 30 seconds, an empty one only announces its sender
     Broadcast,
 }
 
 pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     let model = args::model(&args.model)?;
-    if matches!(args.app, Datagrams::Broadcast) && !model.serves.contains(&Mechanism::UdpBroadcast) {
-        let text = "--app broadcast is for udp; a WebSocket is a broadcast at the path /broadcast";
+    let has_no_paths =
+        [Mechanism::UdpBroadcast, Mechanism::TcpBroadcast].iter().any(|one| model.serves.contains(one));
+    if matches!(args.app, Pathless::Broadcast) && !has_no_paths {
+        let text = "--app broadcast is for udp and raw; a WebSocket is a broadcast at the path /broadcast";
         return Err(Failure::new(2, text));
     }
     check_waiting(args, model)?;
@@ -83,9 +85,9 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         handshake_timeout: args.handshake_timeout,
         heartbeat: args.heartbeat,
         grace: args.grace,
-        udp: match args.app {
-            Datagrams::Echo => UdpApp::Echo,
-            Datagrams::Broadcast => UdpApp::Broadcast,
+        plain: match args.app {
+            Pathless::Echo => PlainApp::Echo,
+            Pathless::Broadcast => PlainApp::Broadcast,
         },
         workers: args.workers,
         cpus,

@@ -8,7 +8,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setresuid};
-use switchboard_models::{App, Listener, Model, Shutdown, UdpApp, Work, Workers};
+use switchboard_models::{App, Listener, Model, PlainApp, Shutdown, Work, Workers};
 
 /// The environment variable that makes this program a server, and says how.
 pub(crate) const VARIABLE: &str = "SWITCHBOARD_CONFORMANCE_SERVE";
@@ -59,7 +59,7 @@ impl Settings {
             milliseconds(app.handshake_timeout),
             app.heartbeat.map_or("none".to_owned(), milliseconds),
             milliseconds(app.grace),
-            if app.udp == UdpApp::Echo { "echo" } else { "broadcast" }.to_owned(),
+            if app.plain == PlainApp::Echo { "echo" } else { "broadcast" }.to_owned(),
             number(self.descriptors),
             number(self.processes),
             milliseconds(self.work),
@@ -85,7 +85,7 @@ impl Settings {
             handshake_timeout: milliseconds(word()).expect("a time"),
             heartbeat: milliseconds(word()),
             grace: milliseconds(word()).expect("a time"),
-            udp: if word() == "echo" { UdpApp::Echo } else { UdpApp::Broadcast },
+            plain: if word() == "echo" { PlainApp::Echo } else { PlainApp::Broadcast },
             ..App::default()
         };
         let (descriptors, processes) = (number(word()), number(word()));

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::thread;
 
+use switchboard_models::PlainApp;
+
 use crate::backpressure::write_until_held;
 use crate::client::{Client, PACES};
 use crate::frames::pattern;
@@ -14,6 +16,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(TcpEcho, many_connections_get_their_own_bytes_back),
     case!(TcpEcho, a_connection_that_does_not_read_is_held_and_gets_everything_later),
     case!(TcpEcho, a_connection_that_vanishes_disturbs_nobody),
+    case!(TcpBroadcast, every_byte_comes_to_everyone)
+        .with(|settings| settings.app.plain = PlainApp::Broadcast),
 ];
 
 fn expect(client: &mut Client, bytes: &[u8]) {
@@ -36,6 +40,26 @@ fn every_byte_comes_back(server: &mut Server) {
     client.half_close();
     client.expect_end();
     assert_eq!(server.stop().connections, 1);
+}
+
+fn every_byte_comes_to_everyone(server: &mut Server) {
+    let mut clients: Vec<Client> = (0..50).map(|_| Client::connect(server)).collect();
+    for round in 0..5 {
+        let text = format!("round {round}, to everyone");
+        clients[round * 7].send(&text);
+        clients.iter_mut().for_each(|client| expect(client, text.as_bytes()));
+    }
+    // More than the buffers of one that does not read: the others are not held up.
+    let silent = clients.pop().unwrap();
+    let (publisher, others) = clients.split_first_mut().unwrap();
+    for _ in 0..64 {
+        publisher.send(pattern(64 << 10));
+        others.iter_mut().for_each(|client| expect(client, &pattern(64 << 10)));
+        publisher.take(64 << 10);
+    }
+    drop(silent);
+    publisher.send("still there");
+    others.iter_mut().for_each(|client| expect(client, b"still there"));
 }
 
 fn many_connections_get_their_own_bytes_back(server: &mut Server) {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use switchboard_models::{UdpApp, Workers};
+use switchboard_models::{PlainApp, Workers};
 
 use crate::client::{PATIENCE, eventually};
 use crate::frames::pattern;
@@ -19,11 +19,11 @@ pub(crate) const CASES: &[Case] = &[
     case!(UdpEcho, a_sender_that_is_gone_disturbs_nobody),
     case!(UdpEcho, datagrams_come_back_over_ipv6),
     case!(UdpBroadcast, everyone_heard_from_gets_every_datagram_once)
-        .with(|settings| settings.app.udp = UdpApp::Broadcast),
+        .with(|settings| settings.app.plain = PlainApp::Broadcast),
     case!(UdpBroadcast, an_empty_datagram_says_only_that_its_sender_is_there)
-        .with(|settings| settings.app.udp = UdpApp::Broadcast),
+        .with(|settings| settings.app.plain = PlainApp::Broadcast),
     case!(UdpBroadcast, a_receiver_that_is_gone_disturbs_nobody)
-        .with(|settings| settings.app.udp = UdpApp::Broadcast),
+        .with(|settings| settings.app.plain = PlainApp::Broadcast),
 ];
 
 /// How long a datagram is waited for that may not come.
