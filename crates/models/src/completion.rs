@@ -8,8 +8,9 @@ use std::io;
 use std::net::{Shutdown as Direction, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use nix::errno::Errno;
@@ -48,10 +49,13 @@ enum Kind {
     Crew,
     Receive,
     Send,
+    /// A send of what was published, of which only a failure is told.
+    Spread,
     Cancel,
 }
 
-const KINDS: [Kind; 6] = [Kind::Accept, Kind::Shutdown, Kind::Crew, Kind::Receive, Kind::Send, Kind::Cancel];
+const KINDS: [Kind; 7] =
+    [Kind::Accept, Kind::Shutdown, Kind::Crew, Kind::Receive, Kind::Send, Kind::Spread, Kind::Cancel];
 
 fn number(kind: Kind, key: Key) -> u64 {
     (key as u64) << 3 | kind as u64
@@ -79,7 +83,7 @@ pub(crate) fn serve(
     // The kernel does not wait on behalf of a descriptor that says of itself that it never waits.
     let listening = acceptor.as_fd().as_raw_fd();
     socket2::SockRef::from(&acceptor).set_nonblocking(false)?;
-    let mut server = Loop { ring, roster: Roster::new(app, crew) };
+    let mut server = Loop { ring, roster: Roster::new(app, crew), spread: Bytes::new() };
     server.poll(Kind::Shutdown, shutdown.as_fd().as_raw_fd(), false)?;
     server.watch_crew()?;
     let mut is_accepting = false;
@@ -96,9 +100,7 @@ pub(crate) fn serve(
         }
         let due = earliest(acceptor.poll_timeout(), server.roster.poll_timeout());
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-        server.ring.wait(timeout, app.busy_poll)?;
-        server.ring.done(&mut done);
-        let now = Instant::now();
+        let now = server.wait(timeout, app.busy_poll, &mut done)?;
         let mut is_called = false;
         for done in done.drain(..) {
             match parse(done.number) {
@@ -120,7 +122,7 @@ pub(crate) fn serve(
             }
         }
         acceptor.tend(now);
-        server.turn(is_called, now)?;
+        server.turn(is_called, now, &mut done)?;
     }
     server.cancel(Kind::Accept, 0)?;
     let refused = acceptor.refused;
@@ -143,9 +145,37 @@ struct Loop {
     // Dropped first: the kernel gives up what was begun before the sockets and what is being sent are gone.
     ring: Ring,
     roster: Roster<Socket>,
+    /// What was published last.
+    spread: Bytes,
 }
 
 impl Loop {
+    /// Waits until something is done, if nothing is in `done` already, and looks after those who did not take all that was published.
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        busy_poll: Duration,
+        done: &mut Vec<Done>,
+    ) -> io::Result<Instant> {
+        let timeout = if done.is_empty() { timeout } else { Some(Duration::ZERO) };
+        self.ring.wait(timeout, busy_poll)?;
+        self.ring.done(done);
+        // Before anything else is said to them.
+        for done in done.iter() {
+            if let (Kind::Spread, key) = parse(done.number)
+                && let Some(member) = self.roster.get(key)
+            {
+                match usize::try_from(done.result) {
+                    Ok(written) => member.session.output().begun(&self.spread, written),
+                    Err(_) if is_passing(done.result) => member.session.output().begun(&self.spread, 0),
+                    Err(_) => member.socket.is_broken = true,
+                }
+                self.roster.touch(key);
+            }
+        }
+        Ok(Instant::now())
+    }
+
     fn take_in(&mut self, stream: Option<TcpStream>, now: Instant) {
         if let Some(stream) = stream {
             let socket =
@@ -198,11 +228,34 @@ impl Loop {
     }
 
     /// Does what is due at the end of a turn.
-    fn turn(&mut self, is_called: bool, now: Instant) -> io::Result<()> {
-        self.roster.receive_published(is_called, now);
+    fn turn(&mut self, is_called: bool, now: Instant, done: &mut Vec<Done>) -> io::Result<()> {
+        self.roster.receive_published(is_called);
         self.roster.expire(now);
+        // Before the others are settled: a send of which no completion will tell must be the last of what there is to say.
+        self.spread(now, done)?;
+        self.roster.deliver(now);
         while let Some(key) = self.roster.next_touched() {
             self.settle(key)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what was published to all who have nothing else to wait for, by one call for all of them.
+    fn spread(&mut self, now: Instant, done: &mut Vec<Done>) -> io::Result<()> {
+        let Loop { ring, roster, .. } = self;
+        let mut result = Ok(());
+        let piece = roster.spread(now, |key, socket, _, piece| {
+            let fd = socket.stream.as_raw_fd();
+            if result.is_ok() {
+                // SAFETY: the piece is kept until it is handed over, below. If that fails nothing more is ever handed over.
+                result = unsafe { ring.send_at_once(fd, piece, number(Kind::Spread, key)) };
+            }
+            true
+        });
+        result?;
+        if let Some(piece) = piece {
+            self.spread = piece;
+            self.ring.hand_over(done)?;
         }
         Ok(())
     }
@@ -282,12 +335,11 @@ impl Loop {
         let patience = now + app.grace;
         let mut done = Vec::new();
         self.roster.close_all(now);
-        self.turn(false, now)?;
+        self.turn(false, now, &mut done)?;
         while self.roster.len() > 0 && now < patience {
             let due = earliest(Some(patience), self.roster.poll_timeout());
-            self.ring.wait(due.map(|due| due.saturating_duration_since(now)), app.busy_poll)?;
-            self.ring.done(&mut done);
-            now = Instant::now();
+            let timeout = due.map(|due| due.saturating_duration_since(now));
+            now = self.wait(timeout, app.busy_poll, &mut done)?;
             let mut is_called = false;
             for done in done.drain(..) {
                 match parse(done.number) {
@@ -297,7 +349,7 @@ impl Loop {
                     (kind, key) => self.handle(kind, key, &done, now)?,
                 }
             }
-            self.turn(is_called, now)?;
+            self.turn(is_called, now, &mut done)?;
         }
         self.roster.hang_up();
         Ok(())

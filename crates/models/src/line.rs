@@ -1,9 +1,10 @@
 //! The socket of one connection of a loop: reading and writing without blocking.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown as Direction, TcpStream};
 use std::time::Instant;
 
+use bytes::Bytes;
 use switchboard_proto::Session;
 
 use crate::readiness::Interest;
@@ -85,6 +86,20 @@ impl Line {
             }
         }
         self.has_unread = true;
+    }
+
+    /// Writes what was published to a peer that nothing waits for. False: something is left.
+    pub(crate) fn write_published(&mut self, session: &mut Session, piece: &Bytes) -> bool {
+        let written = match (&self.stream).write(piece) {
+            Ok(written) => written,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(_) => {
+                self.is_broken = true;
+                return false;
+            }
+        };
+        session.output().begun(piece, written);
+        written == piece.len()
     }
 
     /// Writes as much as the peer takes.

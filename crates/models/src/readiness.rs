@@ -119,7 +119,7 @@ pub(crate) fn serve_in(
                 _ => table.ready(event, now, &mut poller)?,
             }
         }
-        table.roster.receive_published(is_called, now);
+        table.roster.receive_published(is_called);
         if may_accept {
             let open = table.roster.len();
             acceptor.accept(open, now, |stream| {
@@ -136,7 +136,7 @@ pub(crate) fn serve_in(
             }
         }
         table.roster.expire(now);
-        table.settle(&mut poller)?;
+        table.settle(now, &mut poller)?;
     }
     if is_listening {
         poller.unwatch(LISTENER, acceptor.as_fd())?;
@@ -179,7 +179,7 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
     let patience = now + app.grace;
     let mut ready = Vec::new();
     table.roster.close_all(now);
-    table.settle(poller)?;
+    table.settle(now, poller)?;
     while table.roster.len() > 0 && now < patience {
         let due = earliest(Some(patience), table.roster.poll_timeout());
         poller.wait(due.map(|due| due.saturating_duration_since(now)), &mut ready)?;
@@ -192,9 +192,9 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
                 _ => table.ready(event, now, poller)?,
             }
         }
-        table.roster.receive_published(is_called, now);
+        table.roster.receive_published(is_called);
         table.roster.expire(now);
-        table.settle(poller)?;
+        table.settle(now, poller)?;
     }
     table.roster.hang_up();
     Ok(())

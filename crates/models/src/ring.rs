@@ -146,6 +146,28 @@ impl Ring {
         }
     }
 
+    /// Begins to send `bytes` all or in part, at once: only if not all are taken a completion tells of it.
+    ///
+    /// # Safety
+    /// As for `push`, but that `bytes` need stay no longer than until [`hand_over`](Ring::hand_over) has returned.
+    pub(crate) unsafe fn send_at_once(&mut self, fd: RawFd, bytes: &[u8], number: u64) -> io::Result<()> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let send = opcode::Send::new(Fd(fd), bytes.as_ptr(), length).flags(SEND_AT_ONCE);
+        // SAFETY: the caller's promise.
+        unsafe { self.push(send.build().flags(squeue::Flags::SKIP_SUCCESS), number) }
+    }
+
+    /// Hands over all that is to be done, without waiting; what is done meanwhile and has no room left is put into `done`.
+    pub(crate) fn hand_over(&mut self, done: &mut Vec<Done>) -> io::Result<()> {
+        while !self.ring.submission().is_empty() {
+            self.look()?;
+            if !self.ring.submission().is_empty() {
+                self.done(done);
+            }
+        }
+        Ok(())
+    }
+
     /// As `push`, for a send that does not wait (MSG_DONTWAIT | MSG_WAITALL): if all `length` bytes are taken no completion is made, and
     /// [`done`](Ring::done) tells of it with the next that is; or [`wait`](Ring::wait) would return at once for it, and each message cost two calls.
     /// Only for what nobody waits for.

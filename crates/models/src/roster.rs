@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use indexmap::IndexSet;
 use slab::Slab;
 use switchboard_proto::{App, CloseReason, Event, Outgoing, Session};
@@ -14,6 +15,9 @@ use switchboard_proto::{App, CloseReason, Event, Outgoing, Session};
 use crate::Tally;
 use crate::crew::{Crew, Elsewhere, Seat};
 use crate::readiness::Key;
+
+/// Messages of one turn are joined into a piece of at most so many bytes.
+const MAX_PIECE_BYTES: usize = 64 << 10;
 
 /// The connections of one loop. A broadcast needs no lock and no queue here: its receivers are in this table.
 pub(crate) struct Roster<S> {
@@ -26,6 +30,8 @@ pub(crate) struct Roster<S> {
     timers: BTreeSet<(Instant, Key)>,
     /// Connections to write to and to look after before the next wait.
     touched: Vec<Key>,
+    /// What was published in this turn and is not on its way yet.
+    published: Vec<Arc<Outgoing>>,
     /// What was published for sessions that are away.
     postponed: HashMap<Key, Vec<Arc<Outgoing>>>,
     /// What this loop has of the others, if it is one of several.
@@ -60,6 +66,7 @@ impl<S> Roster<S> {
             subscribers: IndexSet::new(),
             timers: BTreeSet::new(),
             touched: Vec::new(),
+            published: Vec::new(),
             postponed: HashMap::new(),
             crew,
             is_closing: false,
@@ -109,36 +116,63 @@ impl<S> Roster<S> {
                     if let Some(elsewhere) = &mut self.crew.elsewhere {
                         elsewhere.subscribe();
                     }
-                    self.receive_published(false, now);
+                    self.receive_published(false);
+                    self.deliver(now);
                     self.subscribers.insert(key);
                 }
                 Event::Publish(message) => match &mut self.crew.elsewhere {
                     Some(elsewhere) => elsewhere.publish(&message),
-                    None => self.deliver(&message, now),
+                    None => self.published.push(message),
                 },
             }
         }
     }
 
-    /// Passes on what was published on the other loops, and on this one where that is the order.
-    pub(crate) fn receive_published(&mut self, is_called: bool, now: Instant) {
-        if let Some(mut elsewhere) = self.crew.elsewhere.take() {
-            elsewhere.receive(is_called, &mut |message| self.deliver(message, now));
-            self.crew.elsewhere = Some(elsewhere);
+    /// Takes what was published on the other loops, and on this one where that is the order.
+    pub(crate) fn receive_published(&mut self, is_called: bool) {
+        if let Some(elsewhere) = &mut self.crew.elsewhere {
+            elsewhere.receive(is_called, &mut |message| self.published.push(message.clone()));
         }
     }
 
-    /// Queues a message for every subscriber here. It is written when they are settled, so that all of one turn leaves together.
-    fn deliver(&mut self, message: &Arc<Outgoing>, now: Instant) {
+    /// Gives what was published in this turn to every subscriber here: as one piece to `write`, where nothing waits before it, and else to
+    /// the session, which is then looked after. `write` says whether it has taken all. Returns the piece.
+    ///
+    /// To a thousand receivers a message is a thousand system calls: what else is done for each of them has to be little.
+    pub(crate) fn spread(
+        &mut self,
+        now: Instant,
+        mut write: impl FnMut(Key, &mut S, &mut Session, &Bytes) -> bool,
+    ) -> Option<Bytes> {
+        let piece = in_one_piece(&self.published, self.app.max_unsent_bytes)?;
+        let messages = std::mem::take(&mut self.published);
         for index in 0..self.subscribers.len() {
             let key = self.subscribers[index];
             let member = &mut self.members[key];
-            if member.is_away {
-                self.postponed.entry(key).or_default().push(message.clone());
-            } else {
-                member.session.deliver(message, now);
+            if member.is_away || !member.session.is_up_to_date() {
+                self.queue(key, &messages, now);
+            } else if !write(key, &mut member.socket, &mut member.session, &piece) {
                 self.touch(key);
             }
+        }
+        Some(piece)
+    }
+
+    /// Queues what was published in this turn for every subscriber here. It is written when they are settled.
+    pub(crate) fn deliver(&mut self, now: Instant) {
+        let messages = std::mem::take(&mut self.published);
+        if !messages.is_empty() {
+            (0..self.subscribers.len()).for_each(|index| self.queue(self.subscribers[index], &messages, now));
+        }
+    }
+
+    fn queue(&mut self, key: Key, messages: &[Arc<Outgoing>], now: Instant) {
+        let member = &mut self.members[key];
+        if member.is_away {
+            self.postponed.entry(key).or_default().extend_from_slice(messages);
+        } else {
+            messages.iter().for_each(|message| member.session.deliver(message, now));
+            self.touch(key);
         }
     }
 
@@ -251,4 +285,20 @@ impl<S> Roster<S> {
         let keys: Vec<Key> = self.members.iter().map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| drop(self.remove(key)));
     }
+}
+
+/// What was published, in one piece: a message, or several that are short. Several long ones, which a receiver may take only a part of, are for its
+/// session to queue one by one.
+fn in_one_piece(messages: &[Arc<Outgoing>], max_unsent_bytes: usize) -> Option<Bytes> {
+    let (first, others) = messages.split_first()?;
+    if others.is_empty() {
+        return Some(first.websocket_frame().clone());
+    }
+    let frames = messages.iter().map(|message| message.websocket_frame());
+    let length: usize = frames.clone().map(Bytes::len).sum();
+    (length <= MAX_PIECE_BYTES.min(max_unsent_bytes)).then(|| {
+        let mut piece = Vec::with_capacity(length);
+        frames.for_each(|frame| piece.extend_from_slice(frame));
+        piece.into()
+    })
 }

@@ -88,8 +88,15 @@ impl Table {
         Ok(())
     }
 
-    /// Writes to every line that was touched, and tells the poller what each waits for now.
-    pub(crate) fn settle(&mut self, poller: &mut impl Poller) -> io::Result<()> {
+    /// Writes to every line that was touched and to all subscribers what was published, and tells the poller what each waits for now.
+    pub(crate) fn settle(&mut self, now: Instant, poller: &mut impl Poller) -> io::Result<()> {
+        self.settle_touched(poller)?;
+        self.roster.spread(now, |_, line, session, piece| line.write_published(session, piece));
+        self.roster.deliver(now);
+        self.settle_touched(poller)
+    }
+
+    fn settle_touched(&mut self, poller: &mut impl Poller) -> io::Result<()> {
         while let Some(key) = self.roster.next_touched() {
             self.settle_one(key, poller)?;
         }

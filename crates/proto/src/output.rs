@@ -93,6 +93,15 @@ impl Output {
         }
     }
 
+    /// Appends `bytes`, the first `written` of which are with the kernel already. There must be nothing before them.
+    pub fn begun(&mut self, bytes: &Bytes, written: usize) {
+        debug_assert!(self.is_empty(), "something should have been written before");
+        self.written += written as u64;
+        if written < bytes.len() {
+            self.share(&bytes.slice(written..));
+        }
+    }
+
     /// Appends `bytes` by reference.
     pub fn push(&mut self, bytes: Bytes) {
         if !self.tail.is_empty() {

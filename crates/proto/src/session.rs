@@ -166,6 +166,15 @@ impl Session {
         }
     }
 
+    /// Whether it takes what is published and has nothing to write before it: then the server may write frames itself, and tell of them by
+    /// [`Output::begun`].
+    pub fn is_up_to_date(&self) -> bool {
+        let Stage::WebSocket(WebSocket { close_sent: false, room: Room::Broadcast, .. }) = self.stage else {
+            return false;
+        };
+        self.output.is_empty()
+    }
+
     /// Begins to close: a WebSocket by a close frame, anything else at once.
     pub fn close(&mut self, why: CloseReason, now: Instant) {
         match (&mut self.stage, why) {
