@@ -1,6 +1,6 @@
 //! The tables at the end of a run: connections down, models across, the best of each row marked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -100,6 +100,27 @@ impl Notes {
     }
 }
 
+/// What would lift a limit, by its short name.
+fn way_out(limit: &str) -> Option<&'static str> {
+    Some(match limit {
+        TOO_SLOW_REASON => {
+            "opening that many would take an eighth of the run; --full, or --connections, does it"
+        }
+        "descriptors" => {
+            "one process, or one worker with a table of its own, may have no more; ulimit -n raises it, --workers adds tables, and \
+             scripts/tune.sh says what the kernel has to allow"
+        }
+        "processes" | "threads" => {
+            "no more can be made: see ulimit -u, kernel.pid_max and kernel.threads-max"
+        }
+        "max_map_count" => "a thread takes several mappings: sysctl vm.max_map_count, or fewer connections",
+        "memory" => "that many would need more than is free",
+        "workers" => "each connection takes one: --workers",
+        "FD_SETSIZE" => "select(2) can watch no higher descriptor, whatever is raised; poll and epoll can",
+        _ => return None,
+    })
+}
+
 impl ExperimentSummary {
     fn table(&self, figure: Quantity, notes: &mut Notes) -> String {
         let best: BTreeMap<Place, &Row> =
@@ -184,8 +205,16 @@ impl ExperimentSummary {
             legend +=
                 "\n° about the client: 95 % or more of what the load generator can do; compare CPU instead";
         }
-        if any(|row| row.reason.as_deref() == Some(TOO_SLOW_REASON)) {
-            legend += "\ntoo slow: opening that many would take an eighth of the run; --full, or --connections, does it";
+        let met: BTreeSet<&str> = self
+            .rows
+            .iter()
+            .filter(|row| row.status == Status::Limit)
+            .filter_map(|row| row.reason.as_deref())
+            .collect();
+        for limit in met {
+            if let Some(way_out) = way_out(limit) {
+                legend += &format!("\n{limit}: {way_out}");
+            }
         }
         legend
     }

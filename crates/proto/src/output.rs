@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
@@ -12,11 +13,37 @@ const COALESCE_BYTES: usize = 2048;
 /// Without this a receiver that is always a little behind would make the tail grow for ever.
 const COMPACT_BYTES: usize = 64 << 10;
 
+/// Buffers that a thread keeps for the next who has something to say, and how large each may be: so many replies may wait at once that
+/// are made and sent without asking the allocator.
+const SPARES: usize = 64;
+const SPARE_BYTES: usize = 4 << 10;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer for small writes, of this thread's if there is one.
+fn take_spare() -> Vec<u8> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Gives back a buffer whose bytes are written.
+fn give_back(mut buffer: Vec<u8>) {
+    if (1..=SPARE_BYTES).contains(&buffer.capacity()) {
+        SPARE.with_borrow_mut(|spares| {
+            if spares.len() < SPARES {
+                buffer.clear();
+                spares.push(buffer);
+            }
+        });
+    }
+}
+
 /// The bytes that a session wants written, in order.
 ///
 /// Small writes coalesce in `tail`, so that all replies to one read leave in one write; long or shared
 /// ones queue by reference in `queue`. All of `queue` comes before `tail`. When everything is written
-/// the buffers are given back: an idle connection owns none.
+/// the buffers are given back, to the thread: an idle connection owns none.
 #[derive(Debug, Default)]
 pub struct Output {
     /// In a box of its own, since most connections never have one.
@@ -71,17 +98,20 @@ impl Output {
 
     /// Makes room for `additional` bytes of small writes, so that the replies to one read allocate once.
     pub fn reserve(&mut self, additional: usize) {
-        self.tail.reserve(additional);
+        self.tail().reserve(additional);
     }
 
     /// The buffer that small writes are appended to.
     pub fn tail(&mut self) -> &mut Vec<u8> {
+        if self.tail.capacity() == 0 {
+            self.tail = take_spare();
+        }
         &mut self.tail
     }
 
     /// Appends a copy of `bytes`.
     pub fn copy(&mut self, bytes: &[u8]) {
-        self.tail.extend_from_slice(bytes);
+        self.tail().extend_from_slice(bytes);
     }
 
     /// Appends `bytes`: by reference where that is cheaper than a copy.
@@ -193,7 +223,7 @@ impl Output {
         if self.retain {
             self.tail.clear();
         } else {
-            self.tail = Vec::new();
+            give_back(std::mem::take(&mut self.tail));
             self.queue = None;
         }
     }
@@ -231,6 +261,14 @@ impl Lent {
     pub fn consume(&mut self, written: usize) -> bool {
         self.written += written;
         !self.as_slice().is_empty()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Piece::Owned(bytes) = &mut self.bytes {
+            give_back(std::mem::take(bytes));
+        }
     }
 }
 

@@ -19,6 +19,9 @@ pub(crate) const CASES: &[Case] = &[
         .with(|settings| settings.app.workers = settings.app.workers.or(Some(1))),
     case!(Broadcast, all_workers_hear_what_any_of_them_is_told)
         .only(|model| model.workers == Workers::OnePerCore),
+    case!(Echo, workers_hold_more_connections_together_than_one_may_have_descriptors)
+        .only(|model| model.has_descriptors_each())
+        .with(|settings| settings.descriptors = Some(DESCRIPTORS)),
     case!(Broadcast, a_worker_that_dies_takes_only_its_own_connections_with_it)
         .only(|model| model.family == Family::Process && model.workers == Workers::OnePerCore),
     case!(Echo, a_loop_that_spins_before_it_blocks_serves_as_any_other)
@@ -28,6 +31,9 @@ pub(crate) const CASES: &[Case] = &[
         .only(|model| model.busy_polls)
         .with(|settings| settings.app.busy_poll = SPIN),
 ];
+
+/// What each worker may have.
+const DESCRIPTORS: u64 = 128;
 
 /// Long enough that some messages come while it spins, and short enough that some come after it.
 const SPIN: Duration = Duration::from_millis(4);
@@ -68,6 +74,20 @@ fn all_workers_hear_what_any_of_them_is_told(server: &mut Server) {
     }
     let spread = server.stop().connections;
     assert_eq!(spread, 48);
+}
+
+fn workers_hold_more_connections_together_than_one_may_have_descriptors(server: &mut Server) {
+    if server.model.family != Family::Process && !switchboard_models::threads_may_have_descriptors_each() {
+        eprintln!("skipped: unshare(CLONE_FILES) is not permitted here");
+        return;
+    }
+    // More than one may have, and so few for each that it does not matter how the kernel spreads them.
+    let count = DESCRIPTORS as usize + 32;
+    assert!(count / WORKERS < DESCRIPTORS as usize / 2);
+    let mut clients: Vec<Client> = (0..count).map(|_| Client::open(server, "/echo")).collect();
+    clients.iter_mut().for_each(|client| client.echo("hello"));
+    drop(clients);
+    assert_eq!(server.stop().connections, count as u64);
 }
 
 fn a_worker_that_dies_takes_only_its_own_connections_with_it(server: &mut Server) {

@@ -125,7 +125,7 @@ impl Assembler {
     /// What the peer did against the protocol. The connection cannot go on: what follows has no meaning.
     pub fn next<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Incoming<'b>>, Violation> {
         loop {
-            if self.frame.is_none() && !self.read_header(input)? {
+            if self.frame.is_none() && (input.is_empty() || !self.read_header(input)?) {
                 return Ok(None);
             }
             let frame = self.frame.as_mut().expect("a header was read");

@@ -9,6 +9,15 @@ use crate::Kind;
 /// Longest frame header: 2 bytes, an 8-byte length, a mask of 4.
 pub const MAX_HEADER_BYTES: usize = 14;
 
+/// Longest payload whose length stands in the header's second byte.
+const SHORT_BYTES: usize = 125;
+
+/// The first byte of a message in one frame, and the bit of the second that says that a mask follows (RFC 6455, section 5.2). These are for the header
+/// that most frames have, of which there may be a million a second; tungstenite reads and writes all others.
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+const MASKED: u8 = 0x80;
+
 /// What a frame is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
@@ -68,6 +77,12 @@ pub(super) struct Header {
 /// What holds for a frame by itself is checked here; what depends on the frames before it is the
 /// assembler's business.
 pub(super) fn parse_header(input: &[u8]) -> Result<Option<Header>, Violation> {
+    if let Some(header) = parse_usual(input) {
+        return Ok(Some(header));
+    }
+    if input.len() < 2 {
+        return Ok(None);
+    }
     let mut cursor = Cursor::new(input);
     // Reserved opcodes are all that tungstenite objects to here.
     let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Violation::ReservedOpcode)?;
@@ -96,8 +111,37 @@ pub(super) fn parse_header(input: &[u8]) -> Result<Option<Header>, Violation> {
     Ok(Some(Header { opcode, is_final: header.is_final, mask: header.mask, payload_bytes, header_bytes }))
 }
 
+/// The header that most frames have: a whole message of at most 125 bytes. `None`: another one, or not all there.
+fn parse_usual(input: &[u8]) -> Option<Header> {
+    let (&[first, second], rest) = input.split_first_chunk()?;
+    let opcode = match first {
+        TEXT => Opcode::Text,
+        BINARY => Opcode::Binary,
+        _ => return None,
+    };
+    let payload_bytes = usize::from(second & !MASKED);
+    if payload_bytes > SHORT_BYTES {
+        return None;
+    }
+    let mask = if second & MASKED == 0 { None } else { Some(*rest.first_chunk()?) };
+    let header_bytes = 2 + mask.map_or(0, |mask: [u8; 4]| mask.len());
+    Some(Header { opcode, is_final: true, mask, payload_bytes: payload_bytes as u64, header_bytes })
+}
+
 /// Appends the header of a final frame with `payload_bytes` to follow.
 pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, payload_bytes: usize, mask: Option<[u8; 4]>) {
+    let usual = match opcode {
+        Opcode::Text => Some(TEXT),
+        Opcode::Binary => Some(BINARY),
+        _ => None,
+    };
+    if let Some(first) = usual.filter(|_| payload_bytes <= SHORT_BYTES) {
+        let second = payload_bytes as u8;
+        return match mask {
+            None => out.extend_from_slice(&[first, second]),
+            Some([a, b, c, d]) => out.extend_from_slice(&[first, second | MASKED, a, b, c, d]),
+        };
+    }
     let header = FrameHeader { is_final: true, opcode: opcode.wire(), mask, ..FrameHeader::default() };
     header.format(payload_bytes as u64, out).expect("writing to a Vec does not fail");
 }
@@ -144,6 +188,31 @@ mod tests {
             assert_eq!(masked, expected);
             mask(&mut masked, key);
             assert_eq!(masked, plain);
+        }
+    }
+
+    #[test]
+    fn the_usual_header_is_read_and_written_as_tungstenite_does() {
+        for (opcode, key) in [Opcode::Text, Opcode::Binary].into_iter().zip([None, Some([1, 2, 0x83, 4])]) {
+            for payload_bytes in 0..300_usize {
+                let header = FrameHeader {
+                    is_final: true,
+                    opcode: opcode.wire(),
+                    mask: key,
+                    ..FrameHeader::default()
+                };
+                let mut theirs = Vec::new();
+                header.format(payload_bytes as u64, &mut theirs).unwrap();
+                let mut ours = Vec::new();
+                encode_header(&mut ours, opcode, payload_bytes, key);
+                assert_eq!(ours, theirs);
+                for arrived in 0..theirs.len() {
+                    assert!(parse_header(&theirs[..arrived]).is_ok_and(|header| header.is_none()));
+                }
+                let read = parse_header(&[&theirs[..], b"payload"].concat()).ok().flatten().unwrap();
+                assert_eq!((read.opcode, read.is_final, read.mask), (opcode, true, key));
+                assert_eq!((read.payload_bytes, read.header_bytes), (payload_bytes as u64, theirs.len()));
+            }
         }
     }
 
