@@ -345,6 +345,26 @@ mod tests {
     }
 
     #[test]
+    fn beyond_one_table_there_are_more_workers_and_threads_that_load() {
+        let machine = Machine { descriptors: 19_936, ..SERVER };
+        let spread = |model, connections| {
+            let setting = machine.spread(model, Setting { connections, ..Setting::default() });
+            (setting.workers, setting.load_threads)
+        };
+        assert_eq!(spread("reactors", 19_936), (None, 1));
+        assert_eq!(spread("reactors", 100_000), (Some(6), 6));
+        assert_eq!(
+            spread("prefork", 100_000),
+            (Some(8), 6),
+            "whoever is woken first takes: more room is left"
+        );
+        assert_eq!(spread("epoll", 100_000), (None, 6));
+        assert_eq!(limit(machine, "epoll", 100_000), Some("descriptors"));
+        let many = Setting { connections: 100_000, workers: Some(12), ..Setting::default() };
+        assert_eq!(machine.spread("reactors", many).workers, Some(12));
+    }
+
+    #[test]
     fn server_and_load_get_different_physical_cores_where_there_are_two() {
         let pairs = |cpu: usize| vec![cpu / 2 * 2, cpu / 2 * 2 + 1];
         assert_eq!(choose(&[0, 1, 2, 3], pairs), Some(Cores { server: 0, load: 2, lab: 3 }));

@@ -378,6 +378,15 @@ mod tests {
     }
 
     #[test]
+    fn a_share_of_the_connections_talks_and_one_at_the_least() {
+        let talking = |connections, share| {
+            Setting { connections, active_share: Some(share), ..Setting::default() }.talking()
+        };
+        assert_eq!((talking(10_000, 0.01), talking(100, 0.5), talking(10, 0.01)), (100, 50, 1));
+        assert_eq!(Setting { connections: 7, ..Setting::default() }.talking(), 7);
+    }
+
+    #[test]
     fn values_are_written_with_their_units() {
         let shown = |axis: Axis, value| axis.show(value);
         assert_eq!(shown(Axis::Connections, 1024.0), "1,024");

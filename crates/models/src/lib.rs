@@ -88,7 +88,7 @@ pub mod uring;
 pub mod uring_reactors;
 
 pub use crew::{confine, threads_may_have_descriptors_each};
-pub use limits::raise_descriptor_limit;
+pub use limits::{keep_freed_memory, raise_descriptor_limit};
 pub use listener::Listener;
 pub use model::{Family, Mechanism, Model, Workers};
 pub use shutdown::Shutdown;

@@ -317,6 +317,19 @@ mod tests {
     }
 
     #[test]
+    fn of_what_was_begun_elsewhere_only_the_rest_is_left() {
+        for (length, written) in [(10, 10), (10, 4), (10, 0), (5000, 4999), (5000, 1)] {
+            let bytes = Bytes::from((0..length).map(|i| i as u8).collect::<Vec<_>>());
+            let mut output = Output::default();
+            output.begun(&bytes, written);
+            output.copy(b"behind it");
+            assert_eq!((output.len(), output.written()), (length - written + 9, written as u64));
+            let expected = [&bytes[written..], b"behind it"].concat();
+            assert_eq!(written_in_steps(&mut output, 7), expected);
+        }
+    }
+
+    #[test]
     fn what_is_lent_counts_until_it_is_written() {
         let mut output = Output::default();
         output.copy(b"abcdef");

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use switchboard_models::{
-    App, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown, Work, Workers, raise_descriptor_limit,
+    App, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown, Work, Workers, keep_freed_memory,
+    raise_descriptor_limit,
 };
 
 use crate::{Failure, args};
@@ -95,6 +96,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         work: Work::calibrated(Duration::from_secs_f64(args.work_us / 1e6), Instant::now),
     };
     let failed = |error| Failure::new(1, format!("cannot serve on {address}: {error}"));
+    keep_freed_memory();
     let limits = raise_descriptor_limit().map_err(failed)?;
     let workers = model.check(&app).map_err(|error| Failure::new(1, error))?;
     let shutdown = Shutdown::on_signals().map_err(failed)?;

@@ -279,6 +279,7 @@ pub(super) fn chart(summary: &ExperimentSummary, name: PictureName, level: Optio
         Quantity::Memory => "proportional set size, less that of the idle server".to_owned(),
         Quantity::P50 | Quantity::P99 | Quantity::P999 => "all rounds' messages together".to_owned(),
         Quantity::LastReceiver => "median over messages".to_owned(),
+        Quantity::Opening => "from the first connect(2) to the last upgrade".to_owned(),
         Quantity::Lost | Quantity::Reordered => "share of the datagrams".to_owned(),
         _ => figure.clone(),
     };

@@ -130,3 +130,32 @@ fn a_folder_without_points_is_told() {
     let dir = folder(&[], "Q?");
     assert!(matches!(write(dir.path(), &Format::USUAL), Err(ReportError::NoPoints(_))));
 }
+
+#[test]
+fn every_value_of_a_second_axis_has_a_picture_and_what_does_not_depend_on_it_has_one() {
+    let mut points = Vec::new();
+    for (share, cpu) in [(0.01, 2000.0), (0.5, 9000.0)] {
+        for connections in [1, 64] {
+            for round in 0..3 {
+                let mut point = point("epoll", connections, round, cpu + f64::from(round));
+                point["active_share"] = json!(share);
+                points.push(point);
+            }
+        }
+    }
+    let dir = folder(&points, "Q?");
+    let path = dir.path().join("run.json");
+    let mut plan: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    plan["schema"] = json!(3);
+    plan["setting"] = json!({"connections": 64, "payload_bytes": 64, "depth": 1});
+    plan["axes"] = json!({"x": {"axis": "connections", "values": [1, 64]}, "by": {"axis": "active_share", "values": [0.01, 0.5]}});
+    plan["pictures"] = json!(["cpu", "memory"]);
+    fs::write(&path, plan.to_string()).unwrap();
+    write(dir.path(), &Format::USUAL).unwrap();
+    let is_there = |name: &str| dir.path().join(name).exists();
+    assert!(is_there("cpu-1.svg") && is_there("cpu-50.svg") && !is_there("cpu.svg"));
+    assert!(is_there("memory.svg") && !is_there("memory-1.svg"));
+    let title = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    assert!(title("cpu-50.svg").contains("50 % of them talking"), "{}", title("cpu-50.svg"));
+    assert!(!title("cpu-1.svg").contains("50 %"));
+}

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Violation;
-use super::frame::{MAX_HEADER_BYTES, Opcode, mask, parse_header};
+use super::frame::{MAX_HEADER_BYTES, Opcode, mask, parse_header, parse_usual};
 use super::utf8::Utf8;
 use crate::Kind;
 
@@ -124,6 +124,9 @@ impl Assembler {
     /// # Errors
     /// What the peer did against the protocol. The connection cannot go on: what follows has no meaning.
     pub fn next<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Incoming<'b>>, Violation> {
+        if let Some((opcode, payload)) = self.usual(input) {
+            return self.data_frame(opcode, true, payload);
+        }
         loop {
             if self.frame.is_none() && (input.is_empty() || !self.read_header(input)?) {
                 return Ok(None);
@@ -149,6 +152,24 @@ impl Assembler {
                 return Ok(Some(message));
             }
         }
+    }
+
+    /// The usual case: a short message in one frame that is all there, with nothing begun before it.
+    fn usual<'b>(&self, input: &mut &'b mut [u8]) -> Option<(Opcode, &'b [u8])> {
+        if self.frame.is_some() || self.header_len > 0 || self.message.is_some() {
+            return None;
+        }
+        let header = parse_usual(input)?;
+        let payload_bytes = header.payload_bytes as usize;
+        if header.mask.is_some() != (self.role == Role::Server) || payload_bytes > self.max_message_bytes {
+            return None;
+        }
+        let frame = input.split_off_mut(..header.header_bytes + payload_bytes)?;
+        let payload = &mut frame[header.header_bytes..];
+        if let Some(key) = header.mask {
+            mask(payload, key);
+        }
+        Some((header.opcode, payload))
     }
 
     /// Reads the next header into `self.frame`; false when it is not all there.

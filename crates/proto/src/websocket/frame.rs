@@ -112,7 +112,8 @@ pub(super) fn parse_header(input: &[u8]) -> Result<Option<Header>, Violation> {
 }
 
 /// The header that most frames have: a whole message of at most 125 bytes. `None`: another one, or not all there.
-fn parse_usual(input: &[u8]) -> Option<Header> {
+#[inline]
+pub(super) fn parse_usual(input: &[u8]) -> Option<Header> {
     let (&[first, second], rest) = input.split_first_chunk()?;
     let opcode = match first {
         TEXT => Opcode::Text,
