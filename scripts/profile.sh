@@ -81,6 +81,6 @@ case $tool in
     done
     set -- $counts
     echo "$((($3 - $1) / ($4 - $2))) instructions in user space per message"
-    echo; callgrind_annotate "$work/callgrind-3" 2>/dev/null | sed -n '/^ *[0-9,]* *([ 0-9.]*%) /p' | sed 's/ \[[^]]*\]$//; s/[^ ]*\/registry\/src\/[^/]*\///; s/[^ ]*\/library\//library\//' | head -40
+    echo; callgrind_annotate --auto=no "$work/callgrind-3" 2>/dev/null | sed -n '/^ *[0-9,]* *([ 0-9.]*%) /p' | sed 's/ \[[^]]*\]$//; s/[^ ]*\/registry\/src\/[^/]*\///; s/[^ ]*\/library\//library\//' | head -40
     ;;
 esac
