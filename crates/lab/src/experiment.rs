@@ -603,7 +603,11 @@ mod tests {
     #[test]
     fn models_that_serve_no_broadcast_stay_out_of_it() {
         let subjects = find("broadcast").unwrap().subjects();
-        assert!(subjects.iter().all(|subject| subject.model != "threads-direct" && subject.model != "raw"));
+        assert!(
+            subjects.iter().all(|subject| subject.model != "threads-direct" && subject.model != "raw-uring")
+        );
+        let raw = subjects.iter().find(|subject| subject.model == "raw").unwrap();
+        assert_eq!((raw.mechanism.as_str(), raw.ceiling, raw.compared), ("tcp-broadcast", true, false));
         assert!(
             subjects.iter().any(|subject| subject.model == "udp" && subject.mechanism == "udp-broadcast")
         );
