@@ -167,14 +167,14 @@ impl Acceptor {
     }
 
     /// Whether this worker has no descriptor for one more, and another that takes from the same queue has.
-    fn leaves_it_to_others(&self) -> bool {
-        // The kernel gives the lowest free number, so behind the highest allowed one there is none.
-        let is_full = self.newest + 1 >= self.ceiling.0;
-        is_full
-            && self
-                .seat
-                .as_ref()
-                .is_some_and(|seat| seat.shares_listener && seat.places.another_has_less(seat.worker))
+    fn leaves_it_to_others(&mut self) -> bool {
+        let Some(seat) = self.seat.as_ref().filter(|seat| seat.shares_listener) else { return false };
+        if self.newest + 1 < self.ceiling.0 || !seat.places.another_has_less(seat.worker) {
+            return false;
+        }
+        // The kernel gives the lowest free number, so a copy tells whether there is one by now.
+        self.newest = self.listener.try_clone().map_or(RawFd::MAX - 1, |copy| copy.as_raw_fd() - 1);
+        self.newest + 1 >= self.ceiling.0
     }
 
     fn limit(&self, stream: &TcpStream, open: usize) -> Option<Limit> {

@@ -127,7 +127,7 @@ pub(crate) fn serve(
     server.cancel(Kind::Accept, 0)?;
     let refused = acceptor.refused;
     drop(acceptor);
-    server.say_goodbye(app)?;
+    server.say_goodbye(app, done)?;
     let tally = server.roster.tally();
     Ok(Tally { refused: tally.refused + refused, ..tally })
 }
@@ -174,6 +174,11 @@ impl Loop {
             }
         }
         Ok(Instant::now())
+    }
+
+    /// Drops what [`wait`](Loop::wait) has looked after: it must not be looked after again.
+    fn forget_spread(&self, done: &mut Vec<Done>) {
+        done.retain(|done| parse(done.number).0 != Kind::Spread);
     }
 
     fn take_in(&mut self, stream: Option<TcpStream>, now: Instant) {
@@ -330,10 +335,11 @@ impl Loop {
     }
 
     /// Closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
-    fn say_goodbye(&mut self, app: &App) -> io::Result<()> {
-        let mut now = Instant::now();
+    fn say_goodbye(&mut self, app: &App, mut done: Vec<Done>) -> io::Result<()> {
+        // Who did not take all that was published last has to get the rest of it before the goodbye.
+        let mut now = self.wait(Some(Duration::ZERO), Duration::ZERO, &mut done)?;
+        self.forget_spread(&mut done);
         let patience = now + app.grace;
-        let mut done = Vec::new();
         self.roster.close_all(now);
         self.turn(false, now, &mut done)?;
         while self.roster.len() > 0 && now < patience {
