@@ -1,11 +1,12 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::websocket;
 
 /// Whether a message is text, which must be UTF-8, or any bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// UTF-8, checked as it arrived.
     Text,

@@ -1,0 +1,190 @@
+//! What connections ask of [`Engines`](super::Engines), and what they are told. All of it can be serialized: where connections
+//! live in processes of their own, requests and replies travel between them and the process that holds the sessions.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{Kind, Port};
+
+/// What one server grants its sessions.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// From a handshake, or a pong, to the next ping.
+    pub ping_interval: Duration,
+    /// From a ping to the end of a session from which nothing was heard since.
+    pub ping_timeout: Duration,
+    /// Longest body of a POST and longest WebSocket message.
+    pub max_payload_bytes: usize,
+    /// How long a Socket.IO session may go without a CONNECT.
+    pub connect_timeout: Duration,
+    /// Bytes that may wait for a client that does not poll, or belong to an event whose attachments are still to come.
+    pub max_unsent_bytes: usize,
+    /// Sessions at once; one more handshake is answered 503. `None`: what memory allows.
+    pub max_sessions: Option<usize>,
+}
+
+impl Default for EngineSettings {
+    /// The intervals of the reference server.
+    fn default() -> EngineSettings {
+        EngineSettings {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            max_payload_bytes: 1_000_000,
+            connect_timeout: Duration::from_secs(45),
+            max_unsent_bytes: 4 << 20,
+            max_sessions: None,
+        }
+    }
+}
+
+/// What a connection asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// A GET. It is answered when there is something to say.
+    Get(Query),
+    /// A POST whose body is still on its way. Answered only if it is refused; the body does not matter then. To leave this out
+    /// costs no more than that a second POST at the same time goes unnoticed.
+    PostBegun(Query),
+    /// A POST with its body.
+    Post {
+        /// Its path and query.
+        query: Query,
+        /// The field `Content-Type` as it was sent.
+        content_type: Option<String>,
+        /// The body, at most as long as [`EngineSettings::max_payload_bytes`], or it is answered 413.
+        body: Bytes,
+    },
+    /// A request with any other method: never right.
+    OtherMethod(Query),
+    /// A WebSocket handshake that is right as such (RFC 6455 section 4.2.1). Answered by [`Reply::Accept`] or a refusal.
+    Upgrade(Query),
+    /// A message on a WebSocket that was accepted.
+    Message {
+        /// Text is UTF-8.
+        kind: Kind,
+        /// All its fragments together.
+        data: Bytes,
+    },
+    /// The connection has ended, or its request was abandoned.
+    Gone,
+}
+
+/// Where a request goes: the path, and what its query must hold (protocol section "Query parameters").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Query {
+    /// The path.
+    pub endpoint: Endpoint,
+    /// `sid`: which session; none asks for a new one.
+    pub sid: Option<String>,
+    /// `transport`: `polling` or `websocket`. Empty if it is missing.
+    pub transport: String,
+    /// `EIO`: the protocol's version. Empty if it is missing.
+    pub eio: String,
+}
+
+/// What is spoken on top of Engine.IO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// `/socket.io/`: Socket.IO.
+    SocketIo,
+    /// `/engine.io/`: nothing; each message comes back.
+    Bare,
+}
+
+/// What a connection is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Answer the HTTP request.
+    Answer {
+        /// The status code.
+        status: u16,
+        /// What the body is.
+        content_type: ContentType,
+        /// The body.
+        body: Bytes,
+    },
+    /// Answer the WebSocket handshake by 101; messages follow.
+    Accept,
+    /// Send a WebSocket message.
+    Send {
+        /// Text or binary frame.
+        kind: Kind,
+        /// The payload, shared with all other receivers.
+        data: Bytes,
+    },
+    /// Close the WebSocket behind what was sent. Nothing that still comes from it is for the session any more.
+    Close,
+}
+
+/// The media type of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContentType {
+    /// `text/plain; charset=UTF-8`: packets.
+    Text,
+    /// `application/json`: an error.
+    Json,
+}
+
+impl ContentType {
+    /// The value of the field `Content-Type`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ContentType::Text => "text/plain; charset=UTF-8",
+            ContentType::Json => "application/json",
+        }
+    }
+}
+
+/// What the server has to do, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell this connection.
+    Reply(Port, Reply),
+    /// Publish on a topic, then call [`Engines::published`](super::Engines::published) or
+    /// [`Engines::not_published`](super::Engines::not_published) with its receipt.
+    Publish(Box<Publish>),
+}
+
+/// What a Socket.IO client publishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// The topic.
+    pub topic: String,
+    /// The event's name, if it has one.
+    pub event: Option<String>,
+    /// Whether `data` is text.
+    pub kind: Kind,
+    /// The data.
+    pub data: Bytes,
+    /// To be handed back.
+    pub receipt: Receipt,
+}
+
+/// Who published, for the acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    pub(crate) session: u32,
+    /// Told apart from a later session in the same place by the id of its socket.
+    pub(crate) socket: std::num::NonZeroU64,
+    pub(crate) namespace: crate::socketio_server::Namespace,
+    pub(crate) ack: Option<u64>,
+    /// The sockets of its namespace have been told already.
+    pub(crate) is_chat: bool,
+}
+
+/// Something that was published on a topic, by whichever mechanism.
+#[derive(Debug, Clone, Copy)]
+pub struct Published<'a> {
+    /// The topic: the sockets in the room of this name get it.
+    pub topic: &'a str,
+    /// Its number within the topic.
+    pub id: u64,
+    /// The event's name.
+    pub event: &'a str,
+    /// Whether `data` is text.
+    pub kind: Kind,
+    /// The data.
+    pub data: &'a Bytes,
+}
