@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver;
 use nix::sys::socket::{MsgFlags, send};
-use switchboard_proto::{App, CloseReason, Counts, Event, LINGER, Outgoing, Session};
+use switchboard_proto::{App, CloseReason, Counts, Effect, LINGER, Request, Session};
 
 use crate::limits::Limit;
 use crate::write::write_some;
@@ -27,12 +27,14 @@ const WRITE_SLICE: Duration = Duration::from_millis(250);
 pub(crate) struct Line {
     stream: TcpStream,
     session: Mutex<Session>,
+    /// Held while what the session asks is passed on, so that two threads do not change the order.
+    asking: Mutex<()>,
 }
 
-/// What the line's server adds to it.
-pub(crate) trait Exchange {
-    /// Somebody subscribed or published on this line.
-    fn event(&mut self, event: Event);
+/// A line's way to the exchange.
+pub(crate) trait Way {
+    /// Passes on what the session asks. The answer may be given to the line before this returns, or by another thread later.
+    fn ask(&self, request: Request);
 
     /// Whether the server is to stop. Asked when a signal interrupts a call.
     fn is_stopping(&self) -> bool {
@@ -44,7 +46,8 @@ impl Line {
     pub(crate) fn new(stream: TcpStream, app: &Arc<App>) -> io::Result<Line> {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(WRITE_SLICE))?;
-        Ok(Line { stream, session: Mutex::new(Session::server(app, Instant::now())) })
+        let session = Mutex::new(Session::server(app, Instant::now()));
+        Ok(Line { stream, session, asking: Mutex::new(()) })
     }
 
     /// Gives the socket back, for an answer by somebody else.
@@ -58,10 +61,10 @@ impl Line {
     }
 
     /// Serves the connection to its end.
-    pub(crate) fn serve(&self, exchange: &mut impl Exchange) {
+    pub(crate) fn serve(&self, way: &impl Way) {
         let mut scratch = vec![0; SCRATCH_BYTES];
         let mut read_timeout = None;
-        while self.flush(|| exchange.is_stopping().then_some(CloseReason::GoingAway)).is_ok() {
+        while self.flush(|| way.is_stopping().then_some(CloseReason::GoingAway)).is_ok() {
             let (wants, deadline) = {
                 let session = self.session();
                 (session.wants(), session.poll_timeout())
@@ -77,24 +80,50 @@ impl Line {
                 Ok(n) => session.receive(&mut scratch[..n], now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => session.handle_timeout(now),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    if exchange.is_stopping() {
+                    if way.is_stopping() {
                         session.close(CloseReason::GoingAway, now);
                     }
                 }
                 Err(_) => break,
             }
-            while let Some(event) = session.poll_event() {
-                // Who publishes may write to other lines: not while this one is locked.
-                drop(session);
-                exchange.event(event);
-                session = self.session();
-            }
+            drop(session);
+            self.pass_on(way);
+        }
+        let farewell = self.session().poll_farewell();
+        farewell.into_iter().for_each(|farewell| way.ask(farewell));
+    }
+
+    /// Passes on what the session asks. Not while it is locked: the answer goes to the session, and what is published to others.
+    pub(crate) fn pass_on(&self, way: &impl Way) {
+        let _asking = self.asking.lock().expect("no thread panics while it asks");
+        loop {
+            let Some(request) = self.session().poll_event() else { return };
+            way.ask(request);
         }
     }
 
-    /// Queues what somebody published.
-    pub(crate) fn deliver(&self, message: &Outgoing) {
-        self.session().deliver(message, Instant::now());
+    /// Takes what the exchange has for this line.
+    pub(crate) fn take(&self, effect: Effect) {
+        let now = Instant::now();
+        match effect {
+            Effect::Publish(message) => self.session().deliver(&message, now),
+            Effect::Reply(_, reply) => self.session().reply(reply, now),
+        }
+    }
+
+    /// When [`expire`](Line::expire) has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.session().poll_timeout()
+    }
+
+    /// Does what is due, on behalf of the reader, which may be blocked for longer than that.
+    pub(crate) fn expire(&self) {
+        self.session().handle_timeout(Instant::now());
+    }
+
+    /// Lets the reader go if nothing is left to be read.
+    pub(crate) fn end_if_over(&self) {
+        self.end_session_if_over(&self.session());
     }
 
     /// Writes until nothing is left or the session gives up. `hopeless` is asked whenever a write had to wait
@@ -138,7 +167,7 @@ impl Line {
             // The reader, blocked as it is, hears of it when the peer ends in turn.
             let _ = self.stream.shutdown(Direction::Write);
         }
-        self.end_if_over(&mut session);
+        self.end_session_if_over(&session);
         true
     }
 
@@ -146,11 +175,11 @@ impl Line {
     pub(crate) fn tend(&self, now: Instant) {
         if let Ok(mut session) = self.session.try_lock() {
             session.handle_timeout(now);
-            self.end_if_over(&mut session);
+            self.end_session_if_over(&session);
         }
     }
 
-    fn end_if_over(&self, session: &mut Session) {
+    fn end_session_if_over(&self, session: &Session) {
         let wants = session.wants();
         if !wants.read && !wants.write {
             self.hang_up();

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -12,13 +12,13 @@ use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::MsgFlags;
-use switchboard_proto::{App, CloseReason, Event};
+use switchboard_proto::{App, CloseReason, Port, Request};
 
 use crate::Tally;
-use crate::blocking::{Exchange, Line};
+use crate::blocking::{Line, Way};
 use crate::hub::STACK_BYTES;
 use crate::limits::Limit;
-use crate::relay::{Packet, Relay};
+use crate::relay::{self, Down, Relay};
 
 /// Messages that are taken from the relay at once.
 const BATCH: usize = 64;
@@ -40,11 +40,13 @@ fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
     handle_signals()?;
     close_all_but([stream.as_raw_fd(), relay.as_fd().as_raw_fd()]);
     let line = Arc::new(Line::new(stream, app)?);
-    let mut talk = Talk { line: &line, relay, subscription: None };
-    line.serve(&mut talk);
+    let up = Up { line: line.clone(), relay: Mutex::new(relay), listener: Mutex::new(None) };
+    let talk = Talk(Arc::new(up));
+    line.serve(&talk);
     let mut tally = Tally::default();
     tally.add(line.counts());
-    talk.relay.send_tally(tally)
+    let relay = talk.0.relay.lock().expect("no thread panics while it sends");
+    relay.say(&relay::Up::Tally(tally)).map(drop)
 }
 
 /// Set by SIGTERM.
@@ -83,23 +85,30 @@ pub(crate) fn close_all_but<const N: usize>(mut kept: [RawFd; N]) {
     }
 }
 
-/// This process's part in what is published.
-struct Talk<'a> {
-    line: &'a Arc<Line>,
-    relay: Relay,
-    /// Dropped when the connection has ended.
-    subscription: Option<Sender<()>>,
+/// This process's way to the exchange, which is the parent's.
+struct Up {
+    line: Arc<Line>,
+    /// Locked while something is sent: what is long takes several packets, which must not mix with others.
+    relay: Mutex<Relay>,
+    /// Dropped when the connection has ended. `None` before anything has been asked.
+    listener: Mutex<Option<Sender<()>>>,
 }
 
-impl Exchange for Talk<'_> {
-    fn event(&mut self, event: Event) {
-        let done = match event {
-            Event::Subscribe => self.subscribe(),
-            Event::Publish(message) => self.relay.publish(&message),
-        };
-        if done.is_err() {
+/// The same for the threads that have it.
+#[derive(Clone)]
+struct Talk(Arc<Up>);
+
+impl Way for Talk {
+    fn ask(&self, request: Request) {
+        let up = &self.0;
+        if self.listen().is_err() {
+            // Whoever asks without being able to hear would wait for ever.
+            return up.line.refuse(Limit::Processes);
+        }
+        let relay = up.relay.lock().expect("no thread panics while it sends");
+        if relay.say(&relay::Up::Ask(Port(0), request)).is_err() {
             // The parent is gone: better no connection than a deaf one.
-            self.line.hang_up();
+            up.line.hang_up();
         }
     }
 
@@ -108,56 +117,51 @@ impl Exchange for Talk<'_> {
     }
 }
 
-impl Talk<'_> {
-    /// Asks the parent for what is published, and waits until it has agreed: whatever anybody publishes after
-    /// this connection's upgrade is answered will come.
-    fn subscribe(&mut self) -> io::Result<()> {
-        let mut incoming = self.relay.try_clone()?;
-        self.relay.send_subscribe(MsgFlags::empty())?;
-        loop {
-            match incoming.next(MsgFlags::empty()) {
-                Ok(Some(Packet::Subscribe)) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                _ => return Err(io::ErrorKind::ConnectionAborted.into()),
-            }
+impl Talk {
+    /// Makes the thread that hears what the parent says, if it is not there yet.
+    fn listen(&self) -> io::Result<()> {
+        let mut listener = self.0.listener.lock().expect("no thread panics while it makes another");
+        if listener.is_some() {
+            return Ok(());
         }
+        let incoming = self.0.relay.lock().expect("no thread panics while it sends").try_clone()?;
         let (ended, has_ended) = bounded(0);
-        let line = self.line.clone();
+        let talk = self.clone();
         // The signal must interrupt the thread that reads from the client, not the one that is made here.
         let mut stop = SigSet::empty();
         stop.add(Signal::SIGTERM);
         stop.thread_block()?;
-        let writer = thread::Builder::new().stack_size(STACK_BYTES);
-        let spawned = writer.spawn(move || write_messages(&line, &mut incoming, &has_ended));
+        let thread = thread::Builder::new().stack_size(STACK_BYTES);
+        let spawned = thread.spawn(move || hear(&talk, incoming, &has_ended));
         stop.thread_unblock()?;
-        match spawned {
-            Ok(_) => self.subscription = Some(ended),
-            // A subscriber without a writer would hear nothing and not know why.
-            Err(_) => self.line.refuse(Limit::Processes),
-        }
-        Ok(())
+        *listener = Some(ended);
+        spawned.map(drop)
     }
 }
 
-/// Writes what is published to this process's client.
-fn write_messages(line: &Line, relay: &mut Relay, has_ended: &Receiver<()>) {
+/// Gives to this process's client what the parent has for it.
+fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
+    let line = &talk.0.line;
     loop {
-        match relay.next(MsgFlags::empty()) {
-            Ok(Some(Packet::Message(message))) => line.deliver(&message),
-            Ok(Some(_)) => {}
-            // The parent has cut us off.
-            Ok(None) => return line.close_slow(has_ended),
-            Err(_) => return line.hang_up(),
-        }
-        // What has gathered in the relay leaves in one write.
-        for _ in 0..BATCH {
-            match relay.next(MsgFlags::MSG_DONTWAIT) {
-                Ok(Some(Packet::Message(message))) => line.deliver(&message),
-                _ => break,
+        if relay.wait(line.poll_timeout()) {
+            // What has gathered in the relay leaves in one write.
+            for _ in 0..BATCH {
+                match relay.next(MsgFlags::MSG_DONTWAIT) {
+                    Ok(Some((Down::Effect(effect), _))) => line.take(effect),
+                    Ok(Some((Down::Done(_), _))) => {}
+                    // The parent has cut us off.
+                    Ok(None) => return line.close_slow(has_ended),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => return line.hang_up(),
+                }
             }
+        } else {
+            line.expire();
         }
+        line.pass_on(talk);
         if line.flush(|| relay.is_cut_off().then_some(CloseReason::TooSlow)).is_err() {
             return;
         }
+        line.end_if_over();
     }
 }

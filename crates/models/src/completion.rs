@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use nix::errno::Errno;
@@ -22,7 +21,7 @@ use crate::buffers::GROUP;
 use crate::crew::Crew;
 use crate::readiness::{Key, earliest};
 use crate::ring::{Done, Patience, Ring};
-use crate::roster::Roster;
+use crate::roster::{Piece, Roster};
 use crate::{Shutdown, Tally};
 
 /// Receive buffers of a ring. Small messages share one, as far as the kernel can do that.
@@ -83,7 +82,7 @@ pub(crate) fn serve(
     // The kernel does not wait on behalf of a descriptor that says of itself that it never waits.
     let listening = acceptor.as_fd().as_raw_fd();
     socket2::SockRef::from(&acceptor).set_nonblocking(false)?;
-    let mut server = Loop { ring, roster: Roster::new(app, crew), spread: Bytes::new() };
+    let mut server = Loop { ring, roster: Roster::new(app, crew), spread: Vec::new() };
     server.poll(Kind::Shutdown, shutdown.as_fd().as_raw_fd(), false)?;
     server.watch_crew()?;
     let mut is_accepting = false;
@@ -146,7 +145,7 @@ struct Loop {
     ring: Ring,
     roster: Roster<Socket>,
     /// What was published last.
-    spread: Bytes,
+    spread: Vec<Piece>,
 }
 
 impl Loop {
@@ -160,24 +159,27 @@ impl Loop {
         let timeout = if done.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.ring.wait(timeout, busy_poll)?;
         self.ring.done(done);
-        // Before anything else is said to them.
+        self.mend(done);
+        Ok(Instant::now())
+    }
+
+    /// Looks after those who did not take all that was published, before anything else is said to them.
+    fn mend(&mut self, done: &mut Vec<Done>) {
         for done in done.iter() {
             if let (Kind::Spread, key) = parse(done.number)
                 && let Some(member) = self.roster.get(key)
             {
-                match usize::try_from(done.result) {
-                    Ok(written) => member.session.output().begun(&self.spread, written),
-                    Err(_) if is_passing(done.result) => member.session.output().begun(&self.spread, 0),
-                    Err(_) => member.socket.is_broken = true,
+                let piece = self.spread.iter().find(|piece| piece.is_for(&member.session));
+                match (usize::try_from(done.result), piece) {
+                    (Ok(written), Some(piece)) => member.session.output().begun(piece.bytes(), written),
+                    (Err(_), Some(piece)) if is_passing(done.result) => {
+                        member.session.output().begun(piece.bytes(), 0);
+                    }
+                    _ => member.socket.is_broken = true,
                 }
                 self.roster.touch(key);
             }
         }
-        Ok(Instant::now())
-    }
-
-    /// Drops what [`wait`](Loop::wait) has looked after: it must not be looked after again.
-    fn forget_spread(&self, done: &mut Vec<Done>) {
         done.retain(|done| parse(done.number).0 != Kind::Spread);
     }
 
@@ -234,22 +236,27 @@ impl Loop {
 
     /// Does what is due at the end of a turn.
     fn turn(&mut self, is_called: bool, now: Instant, done: &mut Vec<Done>) -> io::Result<()> {
-        self.roster.receive_published(is_called);
+        self.roster.receive_published(is_called, now);
         self.roster.expire(now);
-        // Before the others are settled: a send of which no completion will tell must be the last of what there is to say.
-        self.spread(now, done)?;
-        self.roster.deliver(now);
-        while let Some(key) = self.roster.next_touched() {
-            self.settle(key)?;
+        loop {
+            // Before the others are settled: a send of which no completion will tell must be the last of what there is to say.
+            self.spread(now, done)?;
+            while let Some(key) = self.roster.next_touched() {
+                self.settle(key)?;
+            }
+            // A long poll that has been answered may have another request behind it, and so on.
+            self.roster.receive_published(false, now);
+            if self.roster.is_settled() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Sends what was published to all who have nothing else to wait for, by one call for all of them.
     fn spread(&mut self, now: Instant, done: &mut Vec<Done>) -> io::Result<()> {
         let Loop { ring, roster, .. } = self;
         let mut result = Ok(());
-        let piece = roster.spread(now, |key, socket, _, piece| {
+        let pieces = roster.spread(now, |key, socket, _, piece| {
             let fd = socket.stream.as_raw_fd();
             if result.is_ok() {
                 // SAFETY: the piece is kept until it is handed over, below. If that fails nothing more is ever handed over.
@@ -258,9 +265,11 @@ impl Loop {
             true
         });
         result?;
-        if let Some(piece) = piece {
-            self.spread = piece;
+        if !pieces.is_empty() {
+            self.spread = pieces;
             self.ring.hand_over(done)?;
+            self.ring.done(done);
+            self.mend(done);
         }
         Ok(())
     }
@@ -338,7 +347,6 @@ impl Loop {
     fn say_goodbye(&mut self, app: &App, mut done: Vec<Done>) -> io::Result<()> {
         // Who did not take all that was published last has to get the rest of it before the goodbye.
         let mut now = self.wait(Some(Duration::ZERO), Duration::ZERO, &mut done)?;
-        self.forget_spread(&mut done);
         let patience = now + app.grace;
         self.roster.close_all(now);
         self.turn(false, now, &mut done)?;

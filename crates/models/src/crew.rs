@@ -1,21 +1,22 @@
-//! Several workers that are one server: how many there are, where they run, and how a broadcast reaches all of them.
+//! Several workers that are one server: how many there are, where they run, and how they share an exchange.
 
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Instant;
 
 use crossbeam::channel::bounded;
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
 use nix::unistd::{Pid, close};
-use switchboard_proto::{App, Outgoing};
+use switchboard_proto::{App, Effect, Exchange, Port, Request};
 
 use crate::limits::soft_limit;
 use crate::mailbox::Mailbox;
 use crate::places::Places;
 use crate::sync::Bell;
-use crate::{Listener, Shutdown, Tally};
+use crate::{Listener, Shutdown, Tally, roster};
 
 /// Descriptors that a worker takes for itself: a listener, what it waits with, what wakes it, and what that leaves open.
 const DESCRIPTORS_PER_WORKER: u64 = 4;
@@ -25,10 +26,12 @@ const REHEARSAL_STACK_BYTES: usize = 16 << 10;
 /// What one worker has of the others. A loop that is the whole server has nothing of this.
 #[derive(Default)]
 pub(crate) struct Crew {
-    /// The way to the subscribers of the other workers.
+    /// The way to the exchange that all share.
     pub(crate) elsewhere: Option<Box<dyn Elsewhere>>,
     /// The worker's number and the places that all share, if connections are limited.
     pub(crate) seat: Option<Seat>,
+    /// The number by which the exchange knows this worker, where it has to know it.
+    pub(crate) worker: usize,
 }
 
 /// A worker's part in the connections that all hold together.
@@ -40,26 +43,33 @@ pub(crate) struct Seat {
     pub(crate) shares_listener: bool,
 }
 
-/// How what is published on one worker reaches the subscribers of all. Every worker gets every message, in one order.
+/// How a worker reaches the exchange that it shares with others. Every worker gets everything that is published, in one order, and the answers to what its
+/// own connections ask.
 pub(crate) trait Elsewhere {
-    /// What is readable when something came from another worker.
+    /// What is readable when something has come.
     fn as_fd(&self) -> BorrowedFd<'_>;
 
-    /// Returns when all that was published before this moment is to be received, so that a new subscriber gets what follows and nothing else.
-    fn subscribe(&mut self) {}
-
-    /// Sends to every worker, this one included.
-    fn publish(&mut self, message: &Arc<Outgoing>);
+    /// Asks on behalf of a connection. What follows is to be received.
+    fn ask(&mut self, port: Port, request: Request, now: Instant);
 
     /// Hands over what came. `is_called`: the descriptor was readable.
-    fn receive(&mut self, is_called: bool, deliver: &mut dyn FnMut(&Arc<Outgoing>));
+    fn receive(&mut self, is_called: bool, now: Instant, take: &mut dyn FnMut(Effect));
+
+    /// When [`handle_timeout`](Elsewhere::handle_timeout) has something to do, if that is this worker's business.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Lets the exchange do what is due.
+    fn handle_timeout(&mut self, _now: Instant) {}
 }
 
-/// Between threads: a mailbox for each.
+/// Between threads: an exchange behind a lock, and a mailbox for each.
 struct Post {
-    boxes: Vec<Mailbox<Arc<Outgoing>>>,
-    /// Held while a message goes into every box: all subscribers see one order.
-    order: Mutex<()>,
+    /// `None`: look at the time, the exchange has something due earlier than it had.
+    boxes: Vec<Mailbox<Option<Effect>>>,
+    /// Locked while what follows goes into the boxes: all subscribers see one order.
+    exchange: Mutex<Exchange>,
 }
 
 /// One worker's access to the [`Post`].
@@ -68,10 +78,42 @@ struct PostOffice {
     worker: usize,
 }
 
+/// The worker that looks after the exchange when it has something due.
+const TIMEKEEPER: usize = 0;
+
 impl Post {
-    fn new(workers: usize) -> io::Result<Arc<Post>> {
+    fn new(app: &Arc<App>, workers: usize) -> io::Result<Arc<Post>> {
         let boxes = (0..workers).map(|_| Ok(Mailbox::new(Bell::new()?))).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Post { boxes, order: Mutex::new(()) }))
+        Ok(Arc::new(Post { boxes, exchange: Mutex::new(Exchange::new(app, Instant::now())) }))
+    }
+}
+
+impl PostOffice {
+    /// Lets the exchange do something, and puts what follows into the boxes of those whom it concerns.
+    fn with_exchange(&self, what: impl FnOnce(&mut Exchange)) {
+        let mut exchange = self.post.exchange.lock().expect("no worker panics while it has the exchange");
+        let before = exchange.poll_timeout();
+        what(&mut exchange);
+        while let Some(effect) = exchange.poll_effect() {
+            match &effect {
+                Effect::Publish(_) => {
+                    (0..self.post.boxes.len()).for_each(|worker| self.put(worker, Some(effect.clone())));
+                }
+                Effect::Reply(port, _) => self.put(roster::worker_of(*port), Some(effect)),
+            }
+        }
+        let is_earlier = exchange.poll_timeout().is_some_and(|due| before.is_none_or(|before| due < before));
+        if is_earlier && self.worker != TIMEKEEPER {
+            self.put(TIMEKEEPER, None);
+        }
+    }
+
+    fn put(&self, worker: usize, effect: Option<Effect>) {
+        let Some(mailbox) = self.post.boxes.get(worker) else { return };
+        match worker == self.worker {
+            true => mailbox.push_own(effect),
+            false => mailbox.push(effect),
+        }
     }
 }
 
@@ -80,24 +122,29 @@ impl Elsewhere for PostOffice {
         self.post.boxes[self.worker].bell().as_fd()
     }
 
-    fn publish(&mut self, message: &Arc<Outgoing>) {
-        let _order = self.post.order.lock().expect("nobody panics while a message goes into the boxes");
-        for (worker, mailbox) in self.post.boxes.iter().enumerate() {
-            match worker == self.worker {
-                true => mailbox.push_own(message.clone()),
-                false => mailbox.push(message.clone()),
-            }
-        }
+    fn ask(&mut self, port: Port, request: Request, now: Instant) {
+        self.with_exchange(|exchange| exchange.handle(port, request, now));
     }
 
-    fn receive(&mut self, is_called: bool, deliver: &mut dyn FnMut(&Arc<Outgoing>)) {
+    fn receive(&mut self, is_called: bool, _now: Instant, take: &mut dyn FnMut(Effect)) {
         let mailbox = &self.post.boxes[self.worker];
         if is_called {
             mailbox.silence();
         }
-        while let Some(message) = mailbox.pop() {
-            deliver(&message);
+        while let Some(effect) = mailbox.pop() {
+            effect.into_iter().for_each(&mut *take);
         }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        if self.worker != TIMEKEEPER {
+            return None;
+        }
+        self.post.exchange.lock().expect("no worker panics while it has the exchange").poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.with_exchange(|exchange| exchange.handle_timeout(now));
     }
 }
 
@@ -105,8 +152,8 @@ impl Elsewhere for PostOffice {
 ///
 /// # Errors
 /// The system's, when it has no descriptor left.
-pub(crate) fn members(app: &App, workers: usize) -> io::Result<Vec<Member>> {
-    let post = Post::new(workers)?;
+pub(crate) fn members(app: &Arc<App>, workers: usize) -> io::Result<Vec<Member>> {
+    let post = Post::new(app, workers)?;
     let places = app.max_connections.map(|max| Places::new(workers, max)).transpose()?;
     let member = |worker| Member { post: post.clone(), places: places.clone(), worker };
     Ok((0..workers).map(member).collect())
@@ -128,6 +175,7 @@ impl Member {
         Crew {
             elsewhere: (!is_alone).then(office),
             seat: places.map(|places| Seat { places, worker, shares_listener: false }),
+            worker,
         }
     }
 }

@@ -1,20 +1,22 @@
-//! What threads that block share: the connections, and the way from whoever publishes to every subscriber.
+//! What threads that block share: the connections, the exchange, and the way to whoever waits for something of it.
 //!
-//! A broadcast goes through a queue for each subscriber to a second thread that writes, so that a subscriber which does
-//! not read blocks nobody but itself.
+//! A connection that has only questions gets its answers at once, on the thread that asked. One that waits for what others do gets a queue and a
+//! second thread that writes, so that a subscriber which does not read blocks nobody but itself.
 
+use std::collections::HashMap;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use slab::Slab;
-use switchboard_proto::{App, CloseReason, Event, Outgoing};
+use switchboard_proto::{App, CloseReason, Effect, Exchange, Format, Port, Request};
 
 use crate::Tally;
-use crate::blocking::{Exchange, Line};
+use crate::blocking::{Line, Way};
+use crate::clock::Clock;
 use crate::limits::Limit;
 
 /// Room for the stack of a connection's thread. Only the pages that are used take memory.
@@ -27,12 +29,24 @@ const BATCH: usize = 64;
 const LOOK_AFTER: Duration = Duration::from_millis(20);
 
 /// What the threads share.
-pub(crate) struct Hub {
+#[derive(Clone)]
+pub(crate) struct Hub(Arc<Shared>);
+
+struct Shared {
     app: Arc<App>,
     lines: Mutex<Slab<Arc<Line>>>,
-    /// Locked while a message goes into every queue: all subscribers see one order.
-    subscribers: Mutex<Slab<Subscriber>>,
+    /// Locked while something goes into every queue that it concerns: all subscribers see one order.
+    desk: Mutex<Desk>,
+    clock: Clock,
+    next_port: AtomicU64,
     tally: Mutex<Tally>,
+}
+
+/// The exchange, and who waits for what of it.
+struct Desk {
+    exchange: Exchange,
+    waiting: HashMap<Port, Arc<Queue>>,
+    subscribers: HashMap<Box<str>, HashMap<Port, Arc<Queue>>>,
 }
 
 /// A connection that has been let in.
@@ -41,27 +55,26 @@ pub(crate) struct Entry {
     line: Arc<Line>,
 }
 
-/// The way to a subscriber's writing thread.
-struct Subscriber {
-    queue: Sender<Arc<Outgoing>>,
-    backlog: Arc<Backlog>,
-}
-
-/// What waits for one subscriber. The queue is bounded by bytes, not by messages: the limit is memory.
-#[derive(Default)]
-struct Backlog {
+/// The way to a connection's writing thread. It is bounded by bytes, not by messages: the limit is memory.
+struct Queue {
+    effects: Sender<Effect>,
     unsent_bytes: AtomicUsize,
     is_too_slow: AtomicBool,
 }
 
 impl Hub {
     pub(crate) fn new(app: &Arc<App>) -> Hub {
-        Hub {
+        let exchange = Exchange::new(app, Instant::now());
+        let hub = Hub(Arc::new(Shared {
             app: app.clone(),
             lines: Mutex::default(),
-            subscribers: Mutex::default(),
+            desk: Mutex::new(Desk { exchange, waiting: HashMap::new(), subscribers: HashMap::new() }),
+            clock: Clock::default(),
+            next_port: AtomicU64::new(0),
             tally: Mutex::default(),
-        }
+        }));
+        hub.set_clock(&hub.desk());
+        hub
     }
 
     /// Connections that are open.
@@ -71,7 +84,7 @@ impl Hub {
 
     /// Takes in a connection that was just accepted. A socket that cannot be set up is closed by being dropped: `None`.
     pub(crate) fn enter(&self, stream: TcpStream) -> Option<Entry> {
-        let line = Arc::new(Line::new(stream, &self.app).ok()?);
+        let line = Arc::new(Line::new(stream, &self.0.app).ok()?);
         let key = self.lines().insert(line.clone());
         self.tally().connections += 1;
         Some(Entry { key, line })
@@ -80,8 +93,10 @@ impl Hub {
     /// Serves a connection to its end, on the thread that calls this.
     pub(crate) fn serve(&self, entry: Entry) {
         let Entry { key, line } = entry;
-        let mut talk = Talk { hub: self, line: &line, place: None, writer: None, ended: None };
-        line.serve(&mut talk);
+        let port = Port(self.0.next_port.fetch_add(1, Ordering::Relaxed));
+        let (hub, attendance) = (self.clone(), Mutex::new(Attendance::None));
+        let talk = Talk(Arc::new(Part { hub, line: line.clone(), port, attendance }));
+        line.serve(&talk);
         talk.end();
         self.tally().add(line.counts());
         self.lines().remove(key);
@@ -101,7 +116,7 @@ impl Hub {
 
     /// Closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
     pub(crate) fn say_goodbye(&self) {
-        let patience = Instant::now() + self.app.grace;
+        let patience = Instant::now() + self.0.app.grace;
         let mut untold: Vec<Arc<Line>> = self.lines().iter().map(|(_, line)| line.clone()).collect();
         let mut is_over = false;
         while !self.lines().is_empty() {
@@ -114,112 +129,246 @@ impl Hub {
                 self.lines().iter().for_each(|(_, line)| line.hang_up());
             }
         }
+        self.0.clock.stop();
     }
 
     fn lines(&self) -> MutexGuard<'_, Slab<Arc<Line>>> {
-        self.lines.lock().expect("no thread panics while it holds the lines")
+        self.0.lines.lock().expect("no thread panics while it holds the lines")
     }
 
-    fn subscribers(&self) -> MutexGuard<'_, Slab<Subscriber>> {
-        self.subscribers.lock().expect("no thread panics while it holds the subscribers")
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.0.desk.lock().expect("no thread panics while it holds the exchange")
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().expect("no thread panics while it holds the tally")
+        self.0.tally.lock().expect("no thread panics while it holds the tally")
     }
 
-    /// Puts a message into every subscriber's queue. Never blocks: who is too far behind is cut off.
-    fn publish(&self, message: &Arc<Outgoing>) {
-        let bytes = message.websocket_frame().len();
-        self.subscribers().retain(|_, subscriber| {
-            let unsent = subscriber.backlog.unsent_bytes.load(Ordering::Relaxed);
-            if unsent > 0 && unsent + bytes > self.app.max_unsent_bytes {
-                subscriber.backlog.is_too_slow.store(true, Ordering::Release);
-                return false;
+    /// Has the exchange looked after when it has something due.
+    fn set_clock(&self, desk: &Desk) {
+        let hub = self.clone();
+        self.0.clock.set(desk.exchange.poll_timeout(), move || {
+            let mut desk = hub.desk();
+            desk.exchange.handle_timeout(Instant::now());
+            let max_bytes = hub.0.app.max_unsent_bytes;
+            while let Some(effect) = desk.exchange.poll_effect() {
+                desk.pass_on(effect, max_bytes);
             }
-            subscriber.backlog.unsent_bytes.fetch_add(bytes, Ordering::Relaxed);
-            subscriber.queue.send(message.clone()).is_ok()
+            desk.exchange.poll_timeout()
         });
     }
 }
 
-/// One thread's part in what is published.
-struct Talk<'a> {
-    hub: &'a Hub,
-    line: &'a Arc<Line>,
-    /// The place among the subscribers, and whose it is: who was cut off has lost it to somebody else.
-    place: Option<(usize, Arc<Backlog>)>,
-    writer: Option<JoinHandle<()>>,
-    /// Dropped when the connection has ended.
-    ended: Option<Sender<()>>,
-}
+impl Desk {
+    /// Puts something into the queue of everybody whom it concerns; what is for somebody who has none comes back. Never blocks: who is too far behind is cut
+    /// off.
+    fn pass_on(&mut self, effect: Effect, max_bytes: usize) -> Option<Effect> {
+        match &effect {
+            Effect::Publish(message) => {
+                if let Some(subscribers) = self.subscribers.get_mut(&**message.topic()) {
+                    let bytes = message.encoded(Format::WebSocket).len();
+                    subscribers.retain(|_, queue| queue.push(effect.clone(), bytes, max_bytes));
+                }
+            }
+            Effect::Reply(port, reply) => {
+                let Some(queue) = self.waiting.get(port) else { return Some(effect) };
+                if !queue.push(effect.clone(), reply.held_bytes(), max_bytes) {
+                    self.waiting.remove(port);
+                }
+            }
+        }
+        None
+    }
 
-impl Exchange for Talk<'_> {
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Subscribe => self.subscribe(),
-            Event::Publish(message) => self.hub.publish(&message),
+    fn unsubscribe(&mut self, port: Port, topic: &str) {
+        if let Some(subscribers) = self.subscribers.get_mut(topic) {
+            subscribers.remove(&port);
+            if subscribers.is_empty() {
+                self.subscribers.remove(topic);
+            }
         }
     }
 }
 
-impl Talk<'_> {
-    fn subscribe(&mut self) {
-        let (queue, messages) = unbounded();
-        let (ended, has_ended) = bounded(0);
-        let backlog = Arc::new(Backlog::default());
-        let (line, theirs) = (self.line.clone(), backlog.clone());
-        let writer = thread::Builder::new().stack_size(STACK_BYTES);
-        match writer.spawn(move || write_messages(&line, &messages, &theirs, &has_ended)) {
-            Ok(writer) => {
-                self.writer = Some(writer);
-                self.ended = Some(ended);
-                let place = self.hub.subscribers().insert(Subscriber { queue, backlog: backlog.clone() });
-                self.place = Some((place, backlog));
-            }
-            // A subscriber without a writer would hear nothing and not know why.
-            Err(_) => self.line.refuse(Limit::Threads),
+impl Queue {
+    fn push(&self, effect: Effect, bytes: usize, max_bytes: usize) -> bool {
+        let unsent = self.unsent_bytes.load(Ordering::Relaxed);
+        if unsent > 0 && unsent + bytes > max_bytes {
+            self.is_too_slow.store(true, Ordering::Release);
+            return false;
+        }
+        self.unsent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.effects.send(effect).is_ok()
+    }
+}
+
+/// One connection's part in what others do, for its two threads.
+#[derive(Clone)]
+struct Talk(Arc<Part>);
+
+struct Part {
+    hub: Hub,
+    line: Arc<Line>,
+    port: Port,
+    attendance: Mutex<Attendance>,
+}
+
+/// Whether a connection has a writing thread.
+enum Attendance {
+    /// It has only asked so far.
+    None,
+    Writer(Writer),
+    /// It has ended.
+    Over,
+}
+
+/// A connection's writing thread.
+struct Writer {
+    thread: JoinHandle<()>,
+    queue: Arc<Queue>,
+    topic: Option<String>,
+    /// Dropped when the connection has ended.
+    _ended: Sender<()>,
+}
+
+impl Way for Talk {
+    fn ask(&self, request: Request) {
+        let Part { hub, line, port, .. } = &*self.0;
+        if !request.is_answered_at_once() && self.attend().is_err() {
+            // Whoever waits for something without a writer would hear nothing and not know why.
+            return line.refuse(Limit::Threads);
+        }
+        let is_mine = |effect: &Effect| matches!(effect, Effect::Reply(whose, _) if whose == port);
+        let mut desk = hub.desk();
+        self.note_subscription(&request, &mut desk);
+        desk.exchange.handle(*port, request, Instant::now());
+        let max_bytes = hub.0.app.max_unsent_bytes;
+        let mut answers = Vec::new();
+        while let Some(effect) = desk.exchange.poll_effect() {
+            answers.extend(desk.pass_on(effect, max_bytes).filter(is_mine));
+        }
+        hub.set_clock(&desk);
+        drop(desk);
+        // A connection that only asks has no queue.
+        answers.into_iter().for_each(|answer| line.take(answer));
+    }
+}
+
+impl Talk {
+    /// Makes the writing thread, if it is not there yet.
+    fn attend(&self) -> std::io::Result<()> {
+        let Part { hub, port, .. } = &*self.0;
+        let mut attendance = self.attendance();
+        if matches!(*attendance, Attendance::None) {
+            let (effects, received) = unbounded();
+            let (ended, has_ended) = bounded(0);
+            let queue = Arc::new(Queue {
+                effects,
+                unsent_bytes: AtomicUsize::new(0),
+                is_too_slow: AtomicBool::new(false),
+            });
+            let (talk, theirs) = (self.clone(), Arc::downgrade(&queue));
+            let thread = thread::Builder::new().stack_size(STACK_BYTES);
+            let thread = thread.spawn(move || {
+                let too_slow = || {
+                    let queue = theirs.upgrade()?;
+                    queue.is_too_slow.load(Ordering::Acquire).then_some(CloseReason::TooSlow)
+                };
+                let written = |bytes| {
+                    if let Some(queue) = theirs.upgrade() {
+                        queue.unsent_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    }
+                };
+                write_effects(&talk, &received, too_slow, written, &has_ended);
+            })?;
+            hub.desk().waiting.insert(*port, queue.clone());
+            *attendance = Attendance::Writer(Writer { thread, queue, topic: None, _ended: ended });
+        }
+        Ok(())
+    }
+
+    fn attendance(&self) -> MutexGuard<'_, Attendance> {
+        self.0.attendance.lock().expect("no thread panics while it makes another")
+    }
+
+    fn note_subscription(&self, request: &Request, desk: &mut Desk) {
+        let mut attendance = self.attendance();
+        let Attendance::Writer(Writer { queue, topic, .. }) = &mut *attendance else { return };
+        let wanted = match request {
+            Request::Subscribe { topic, .. } => Some(topic.clone()),
+            Request::Unsubscribe { .. } => None,
+            _ => return,
+        };
+        if let Some(topic) = std::mem::replace(topic, wanted) {
+            desk.unsubscribe(self.0.port, &topic);
+        }
+        if let Some(topic) = topic {
+            let subscribers = desk.subscribers.entry(topic[..].into()).or_default();
+            subscribers.insert(self.0.port, queue.clone());
         }
     }
 
     /// Leaves, and waits until the writing thread has left too.
     fn end(self) {
-        drop(self.ended);
-        if let Some((place, backlog)) = self.place {
-            let mut subscribers = self.hub.subscribers();
-            if subscribers.get(place).is_some_and(|there| Arc::ptr_eq(&there.backlog, &backlog)) {
-                subscribers.remove(place);
+        let Part { hub, line, port, .. } = &*self.0;
+        let attendance = std::mem::replace(&mut *self.attendance(), Attendance::Over);
+        line.hang_up();
+        if let Attendance::Writer(Writer { thread, queue, topic, _ended }) = attendance {
+            drop(_ended);
+            let mut desk = hub.desk();
+            desk.waiting.remove(port);
+            if let Some(topic) = topic {
+                desk.unsubscribe(*port, &topic);
             }
-        }
-        self.line.hang_up();
-        if let Some(writer) = self.writer {
+            drop(desk);
+            drop(queue);
             // It panics only if the session does, and then the connection has ended all the same.
-            let _ = writer.join();
+            let _ = thread.join();
         }
     }
 }
 
-/// Writes what is published to one subscriber.
-fn write_messages(
-    line: &Line,
-    messages: &Receiver<Arc<Outgoing>>,
-    backlog: &Backlog,
+/// Writes what comes through the queue to one client.
+fn write_effects(
+    talk: &Talk,
+    effects: &Receiver<Effect>,
+    too_slow: impl Fn() -> Option<CloseReason>,
+    written: impl Fn(usize),
     has_ended: &Receiver<()>,
 ) {
-    let too_slow = || backlog.is_too_slow.load(Ordering::Acquire).then_some(CloseReason::TooSlow);
-    while let Ok(message) = messages.recv() {
-        let mut bytes = 0;
-        // What has gathered in the queue leaves in one write.
-        for message in std::iter::once(message).chain(messages.try_iter().take(BATCH)) {
-            line.deliver(&message);
-            bytes += message.websocket_frame().len();
+    let line = &talk.0.line;
+    loop {
+        let first = match line.poll_timeout() {
+            Some(due) => effects.recv_deadline(due),
+            None => effects.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match first {
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => line.expire(),
+            Ok(first) => {
+                let mut bytes = 0;
+                // What has gathered in the queue leaves in one write.
+                for effect in std::iter::once(first).chain(effects.try_iter().take(BATCH)) {
+                    bytes += match &effect {
+                        Effect::Publish(message) => message.encoded(Format::WebSocket).len(),
+                        Effect::Reply(_, reply) => reply.held_bytes(),
+                    };
+                    line.take(effect);
+                }
+                line.pass_on(talk);
+                if line.flush(&too_slow).is_err() {
+                    return;
+                }
+                written(bytes);
+            }
         }
-        if line.flush(too_slow).is_err() {
+        line.pass_on(talk);
+        if line.flush(&too_slow).is_err() {
             return;
         }
-        backlog.unsent_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-    if too_slow().is_some() {
-        line.close_slow(has_ended);
+        line.end_if_over();
+        if too_slow().is_some() {
+            return line.close_slow(has_ended);
+        }
     }
 }

@@ -37,6 +37,7 @@ mod backlog;
 mod blocking;
 mod buffers;
 mod child;
+mod clock;
 mod completion;
 mod crew;
 mod datagrams;

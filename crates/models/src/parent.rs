@@ -1,7 +1,7 @@
-//! The parent of other processes: it makes them, relays what they publish, and buries them. In `fork` each has a connection, in
+//! The parent of other processes: it makes them, has the exchange that they share, and buries them. In `fork` each has a connection, in
 //! `prefork` each is a worker that has many.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -17,12 +17,12 @@ use nix::sys::socket::MsgFlags;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use slab::Slab;
-use switchboard_proto::{App, Outgoing};
+use switchboard_proto::{App, Effect, Exchange, Port, Reply, Request};
 
 use crate::backlog::Backlog;
 use crate::fork::CHILD_ENDED;
 use crate::limits::{Limit, RepeatedLog, no_descriptor_left};
-use crate::relay::{Packet, Relay};
+use crate::relay::{Down, Relay, Up, encode};
 use crate::{Tally, child, readiness};
 
 /// How often children are told to end: a signal that comes just before a blocking call does not interrupt it.
@@ -34,9 +34,16 @@ const LONGER: Duration = Duration::from_millis(300);
 /// Packets that one child's relay may bring in one turn, before the others get theirs.
 const PACKETS_PER_TURN: usize = 64;
 
-/// The process that accepts, relays and buries.
+/// What children are told at the latest when so many bytes of what they asked are done.
+const DONE_BYTES: usize = 64 << 10;
+
+/// A child's connection as the exchange names it: the child's own name for it, and the child above that.
+const CHILD_SHIFT: u32 = 48;
+
+/// The process that accepts, has the exchange, and buries.
 pub(crate) struct Parent {
     app: Arc<App>,
+    exchange: Exchange,
     pub(crate) epoll: Epoll,
     child_ended: SignalFd,
     pub(crate) children: Slab<Child>,
@@ -63,10 +70,23 @@ pub(crate) struct Child {
     role: Role,
     tally: Tally,
     relay: Relay,
-    is_subscribed: bool,
+    /// What it gets of what is published.
+    subscribed: Subscribed,
+    /// Its connections that the exchange knows more of than one question.
+    known: HashSet<Port>,
+    /// Bytes of what it asked that are done, and of which it has not been told.
+    done_bytes: usize,
     backlog: Backlog,
     /// What the relay is watched for. Nothing once it has ended.
     watched: EpollFlags,
+}
+
+/// What a child gets of what is published.
+#[derive(Debug, PartialEq, Eq)]
+enum Subscribed {
+    Nothing,
+    To(Box<str>),
+    ToAll,
 }
 
 impl Parent {
@@ -78,6 +98,7 @@ impl Parent {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(child_ended.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, CHILD_ENDED))?;
         Ok(Parent {
+            exchange: Exchange::new(&app, Instant::now()),
             app,
             epoll,
             child_ended,
@@ -128,7 +149,9 @@ impl Parent {
                     role,
                     tally: Tally::default(),
                     relay: ours,
-                    is_subscribed: role == Role::Worker,
+                    subscribed: if role == Role::Worker { Subscribed::ToAll } else { Subscribed::Nothing },
+                    known: HashSet::new(),
+                    done_bytes: 0,
                     backlog: Backlog::default(),
                     watched,
                 });
@@ -145,6 +168,7 @@ impl Parent {
     }
 
     pub(crate) fn wait(&self, due: Option<Instant>) -> io::Result<Vec<EpollEvent>> {
+        let due = readiness::earliest(due, self.exchange.poll_timeout());
         let left = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = i32::from(readiness::milliseconds(left));
         let timeout = EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::NONE);
@@ -157,15 +181,20 @@ impl Parent {
         Ok(ready)
     }
 
-    /// Relays what children published, and buries those that have ended.
+    /// Does what children ask, tells them what follows, and buries those that have ended.
     pub(crate) fn handle(&mut self, ready: &[EpollEvent]) {
+        let now = Instant::now();
+        if self.exchange.poll_timeout().is_some_and(|due| due <= now) {
+            self.exchange.handle_timeout(now);
+            self.pass_on();
+        }
         for event in ready.iter().filter(|event| event.data() < CHILD_ENDED) {
             let key = event.data() as usize;
             if event.events().contains(EpollFlags::EPOLLOUT) {
                 let child = &mut self.children[key];
                 child.backlog.flush(&child.relay);
             }
-            self.receive(key);
+            self.receive(key, now);
             self.watch(key);
         }
         if ready.iter().any(|event| event.data() == CHILD_ENDED) {
@@ -175,20 +204,18 @@ impl Parent {
     }
 
     /// Takes what one child sent, until it is the others' turn. True: there is more.
-    fn receive(&mut self, key: usize) -> bool {
+    fn receive(&mut self, key: usize, now: Instant) -> bool {
         for _ in 0..PACKETS_PER_TURN {
             let child = &mut self.children[key];
             match child.relay.next(MsgFlags::MSG_DONTWAIT) {
-                Ok(Some(Packet::Subscribe)) => {
-                    // It goes on only when it is answered: who has its upgrade gets all that follows.
-                    child.is_subscribed = true;
-                    child.backlog.acknowledge(&child.relay);
+                Ok(Some((Up::Ask(port, request), bytes))) => {
+                    child.done_bytes += bytes;
+                    self.ask(key, port, request, now);
                 }
-                Ok(Some(Packet::Message(message))) => self.publish(key, &message),
-                Ok(Some(Packet::Tally(tally))) => child.tally = child.tally.plus(tally),
+                Ok(Some((Up::Tally(tally), _))) => child.tally = child.tally.plus(tally),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Ok(None) | Err(_) => {
-                    child.is_subscribed = false;
+                    child.subscribed = Subscribed::Nothing;
                     if !child.watched.is_empty() {
                         let _ = self.epoll.delete(child.relay.as_fd());
                         child.watched = EpollFlags::empty();
@@ -200,17 +227,70 @@ impl Parent {
         true
     }
 
-    fn publish(&mut self, from: usize, message: &Arc<Outgoing>) {
-        let mut behind = Vec::new();
-        for (key, child) in self.children.iter_mut().filter(|(_, child)| child.is_subscribed) {
-            let max_bytes = match child.role {
-                Role::Connection => self.app.max_unsent_bytes,
-                Role::Worker => usize::MAX,
-            };
-            child.is_subscribed = child.backlog.send(&child.relay, message, key == from, max_bytes);
-            behind.push(key);
+    /// Does what a connection of a child asks.
+    fn ask(&mut self, key: usize, port: Port, request: Request, now: Instant) {
+        let child = &mut self.children[key];
+        let name = Port((key as u64) << CHILD_SHIFT | port.0);
+        match &request {
+            Request::Subscribe { topic, .. } if child.role == Role::Connection => {
+                child.subscribed = Subscribed::To(topic[..].into());
+            }
+            Request::Unsubscribe { .. } if child.role == Role::Connection => child.subscribed = Subscribed::Nothing,
+            request if request.is_farewell() => drop(child.known.remove(&name)),
+            Request::Engine(_) => drop(child.known.insert(name)),
+            _ => {}
         }
-        behind.into_iter().for_each(|key| self.watch(key));
+        self.exchange.handle(name, request, now);
+        self.pass_on();
+        let child = &mut self.children[key];
+        if child.done_bytes >= DONE_BYTES && child.role == Role::Worker {
+            let done = std::mem::take(&mut child.done_bytes);
+            self.send(key, encode(&Down::Done(done)).into());
+        }
+    }
+
+    /// Tells the children what follows from what was asked.
+    fn pass_on(&mut self) {
+        while let Some(effect) = self.exchange.poll_effect() {
+            match effect {
+                Effect::Publish(message) => {
+                    let gets_it = |child: &Child| match &child.subscribed {
+                        Subscribed::Nothing => false,
+                        Subscribed::To(topic) => **topic == **message.topic(),
+                        Subscribed::ToAll => true,
+                    };
+                    let mut subscribers =
+                        self.children.iter().filter(|(_, child)| gets_it(child)).map(|(key, _)| key).peekable();
+                    if subscribers.peek().is_some() {
+                        let subscribers: Vec<usize> = subscribers.collect();
+                        // Encoded once for all of them.
+                        let bytes: Arc<[u8]> = encode(&Down::Effect(Effect::Publish(message))).into();
+                        subscribers.into_iter().for_each(|key| self.send(key, bytes.clone()));
+                    }
+                }
+                Effect::Reply(name, reply) => self.tell(name, reply),
+            }
+        }
+    }
+
+    fn tell(&mut self, Port(name): Port, reply: Reply) {
+        let key = (name >> CHILD_SHIFT) as usize;
+        let port = Port(name & ((1 << CHILD_SHIFT) - 1));
+        if self.children.contains(key) {
+            self.send(key, encode(&Down::Effect(Effect::Reply(port, reply))).into());
+        }
+    }
+
+    fn send(&mut self, key: usize, bytes: Arc<[u8]>) {
+        let child = &mut self.children[key];
+        let max_bytes = match child.role {
+            Role::Connection => self.app.max_unsent_bytes,
+            Role::Worker => usize::MAX,
+        };
+        if !child.backlog.send(&child.relay, bytes, max_bytes) {
+            child.subscribed = Subscribed::Nothing;
+        }
+        self.watch(key);
     }
 
     /// Watches a relay for room as long as something waits for it.
@@ -234,7 +314,11 @@ impl Parent {
             }
             if let Some(key) = self.keys.remove(&pid) {
                 // Its last packets are still there.
-                while self.receive(key) {}
+                let now = Instant::now();
+                while self.receive(key, now) {}
+                let known: Vec<Port> = self.children[key].known.drain().collect();
+                known.into_iter().for_each(|name| self.exchange.handle(name, Request::FAREWELL, now));
+                self.pass_on();
                 let child = self.children.remove(key);
                 self.tally = self.tally.plus(child.tally);
                 if child.role == Role::Worker {

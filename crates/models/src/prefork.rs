@@ -28,7 +28,7 @@ use crate::crew::{self, Crew, Elsewhere, Seat};
 use crate::epoll_level::EpollLevel;
 use crate::parent::{Parent, Role};
 use crate::places::Places;
-use crate::relay::Relay;
+use crate::relay::{Relay, Up};
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers, child, readiness};
 
 /// The registry's entry.
@@ -151,9 +151,10 @@ fn run(
         crew::bind(app, worker)?;
         let report = relay.try_clone()?;
         let elsewhere = || Box::new(relay) as Box<dyn Elsewhere>;
-        let crew = Crew { elsewhere: (!is_alone).then(elsewhere), seat };
+        // The parent tells its children apart by itself.
+        let crew = Crew { elsewhere: (!is_alone).then(elsewhere), seat, worker: 0 };
         let tally = readiness::serve_in(EpollLevel::new()?, listener, app, shutdown, crew, None)?;
-        report.send_tally(tally)
+        report.say(&Up::Tally(tally)).map(drop)
     };
     match work() {
         Ok(()) => 0,

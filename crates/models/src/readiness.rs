@@ -119,7 +119,7 @@ pub(crate) fn serve_in(
                 _ => table.ready(event, now, &mut poller)?,
             }
         }
-        table.roster.receive_published(is_called);
+        table.roster.receive_published(is_called, now);
         if may_accept {
             let open = table.roster.len();
             acceptor.accept(open, now, |stream| {
@@ -192,7 +192,7 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
                 _ => table.ready(event, now, poller)?,
             }
         }
-        table.roster.receive_published(is_called);
+        table.roster.receive_published(is_called, now);
         table.roster.expire(now);
         table.settle(now, poller)?;
     }

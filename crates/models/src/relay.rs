@@ -1,41 +1,35 @@
-//! How a broadcast travels between processes that share no memory: by a relay in the parent, in two hops.
+//! What passes between processes that share no memory: by a relay in the parent, in two hops.
 //!
-//! Each child has a SOCK_SEQPACKET socket pair with the parent, which keeps the ends of packets as a pipe would not. A
-//! message goes up in packets, and down to every child that subscribed.
+//! Each child has a SOCK_SEQPACKET socket pair with the parent, which keeps the ends of packets as a pipe would not. What its connections ask
+//! goes up; the parent has the exchange, and what follows comes down: an answer to the child that asked, what was published to every child whose
+//! connections subscribed.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::time::Instant;
 
-use bytes::Bytes;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair};
-use switchboard_proto::{Kind, Outgoing};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use switchboard_proto::{Effect, Port, Request};
 
-use crate::Tally;
 use crate::crew::Elsewhere;
+use crate::{Tally, readiness};
 
 /// Payload of one packet; a longer message takes several.
 const CHUNK_BYTES: usize = 32 << 10;
 
-/// Longest packet: its tag, its flags, its payload.
-const PACKET_BYTES: usize = CHUNK_BYTES + 2;
+/// Longest packet: whether it is the last of its message, and its payload.
+const PACKET_BYTES: usize = CHUNK_BYTES + 1;
 
-const SUBSCRIBE: u8 = 1;
-const MESSAGE: u8 = 2;
-const TALLY: u8 = 3;
+const IS_LAST: u8 = 1;
 
-const IS_TEXT: u8 = 1;
-const IS_LAST: u8 = 2;
-
-/// Downwards: this is what the child itself has published.
-pub(crate) const IS_YOURS: u8 = 4;
-
-/// What a worker has published and not got back itself: with more it waits, or a client that sends faster than the parent relays
-/// would fill the parent's memory.
+/// What a worker has asked and the parent has not done: with more it waits, or a client that sends faster than the parent works would fill the parent's
+/// memory.
 const MAX_UNDER_WAY_BYTES: usize = 1 << 20;
 
 /// One end of the socket pair between a child and its parent.
@@ -43,20 +37,28 @@ pub(crate) struct Relay {
     socket: OwnedFd,
     /// The message whose last packet has not come.
     partial: Vec<u8>,
-    /// Bytes of a worker's own messages that have not come back.
+    /// Bytes of what a worker has asked that the parent has not done.
     under_way_bytes: usize,
     /// What came while a worker waited to send.
-    early: VecDeque<Arc<Outgoing>>,
+    early: VecDeque<Effect>,
 }
 
-/// What came through a relay.
-pub(crate) enum Packet {
-    /// Upwards: this child wants what is published. Downwards: it will get it from now on.
-    Subscribe,
-    /// A message, whole.
-    Message(Arc<Outgoing>),
-    /// Upwards: what was counted until the end.
+/// What a child has to say.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Up {
+    /// What one of its connections asks.
+    Ask(Port, Request),
+    /// What was counted until the end.
     Tally(Tally),
+}
+
+/// What the parent has to say.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Down {
+    /// Something for a connection, or for subscribers.
+    Effect(Effect),
+    /// So many more bytes of what this child asked are done, and all that followed from them has been sent before this.
+    Done(usize),
 }
 
 impl Relay {
@@ -76,8 +78,8 @@ impl Relay {
         Relay { socket, partial: Vec::new(), under_way_bytes: 0, early: VecDeque::new() }
     }
 
-    /// The next packet; `None` when the other side has ended. Blocks unless `flags` say otherwise.
-    pub(crate) fn next(&mut self, flags: MsgFlags) -> io::Result<Option<Packet>> {
+    /// The next message, and how many bytes it has; `None` when the other side has ended. Blocks unless `flags` say otherwise.
+    pub(crate) fn next<T: DeserializeOwned>(&mut self, flags: MsgFlags) -> io::Result<Option<(T, usize)>> {
         let mut packet = [0; PACKET_BYTES];
         loop {
             let received = match recv(self.socket.as_raw_fd(), &mut packet, flags) {
@@ -85,72 +87,41 @@ impl Relay {
                 Err(Errno::ECONNRESET) => 0,
                 Err(error) => return Err(error.into()),
             };
-            match &packet[..received] {
-                [SUBSCRIBE] => return Ok(Some(Packet::Subscribe)),
-                [MESSAGE, flags, chunk @ ..] => {
-                    self.partial.extend_from_slice(chunk);
-                    if flags & IS_YOURS != 0 {
-                        self.under_way_bytes = self.under_way_bytes.saturating_sub(chunk.len());
-                    }
-                    if flags & IS_LAST != 0 {
-                        let kind = if flags & IS_TEXT != 0 { Kind::Text } else { Kind::Binary };
-                        let payload = Bytes::from(std::mem::take(&mut self.partial));
-                        return Ok(Some(Packet::Message(Arc::new(Outgoing::new(kind, payload)))));
-                    }
-                }
-                [TALLY, numbers @ ..] => {
-                    let mut numbers =
-                        numbers.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes));
-                    let mut next = || numbers.next().unwrap_or_default();
-                    return Ok(Some(Packet::Tally(Tally {
-                        connections: next(),
-                        messages: next(),
-                        bytes: next(),
-                        refused: next(),
-                        dropped: next(),
-                        truncated: next(),
-                    })));
-                }
-                _ => return Ok(None),
+            let [flags, chunk @ ..] = &packet[..received] else { return Ok(None) };
+            if flags & IS_LAST == 0 {
+                self.partial.extend_from_slice(chunk);
+                continue;
             }
+            // The usual message is one packet, and is read where it lies.
+            let whole = std::mem::take(&mut self.partial);
+            let message = match whole.is_empty() {
+                true => decode(chunk),
+                false => decode(&[&whole[..], chunk].concat()),
+            };
+            return message.map(|message| Some((message, whole.len() + chunk.len())));
         }
     }
 
-    /// Sends a subscription upwards or its acknowledgement downwards. Blocks unless `flags` say otherwise.
-    pub(crate) fn send_subscribe(&self, flags: MsgFlags) -> io::Result<()> {
-        self.send(&[&[SUBSCRIBE]], flags)
+    /// Sends a message. Blocks.
+    pub(crate) fn say(&self, message: &Up) -> io::Result<usize> {
+        let bytes = encode(message);
+        self.send(&bytes, &mut 0, MsgFlags::empty())?;
+        Ok(bytes.len())
     }
 
-    /// Sends what was counted. Blocks.
-    pub(crate) fn send_tally(&self, tally: Tally) -> io::Result<()> {
-        let Tally { connections, messages, bytes, refused, dropped, truncated } = tally;
-        let numbers = [connections, messages, bytes, refused, dropped, truncated].map(u64::to_ne_bytes);
-        self.send(&[&[TALLY], numbers.as_flattened()], MsgFlags::empty())
-    }
-
-    /// Sends a message upwards. Blocks.
-    pub(crate) fn publish(&self, message: &Outgoing) -> io::Result<()> {
-        self.send_message(message, 0, &mut 0, MsgFlags::empty()).map(drop)
-    }
-
-    /// Sends a message with these marks from `offset` on, and moves `offset` behind what was sent. True when all of it was.
-    pub(crate) fn send_message(
-        &self,
-        message: &Outgoing,
-        marks: u8,
-        offset: &mut usize,
-        flags: MsgFlags,
-    ) -> io::Result<bool> {
-        let payload = message.payload();
+    /// Sends an encoded message from `offset` on, and moves `offset` behind what was sent. True when all of it was.
+    pub(crate) fn send(&self, message: &[u8], offset: &mut usize, flags: MsgFlags) -> io::Result<bool> {
         loop {
-            let end = payload.len().min(*offset + CHUNK_BYTES);
-            let is_last = end == payload.len();
-            let mark = if message.kind() == Kind::Text { IS_TEXT } else { 0 }
-                | if is_last { IS_LAST } else { 0 }
-                | marks;
-            match self.send(&[&[MESSAGE, mark], &payload[*offset..end]], flags) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                sent => sent?,
+            let end = message.len().min(*offset + CHUNK_BYTES);
+            let is_last = end == message.len();
+            let mark = [if is_last { IS_LAST } else { 0 }];
+            let parts = [IoSlice::new(&mark), IoSlice::new(&message[*offset..end])];
+            let flags = flags | MsgFlags::MSG_NOSIGNAL;
+            match sendmsg::<()>(self.socket.as_raw_fd(), &parts, &[], flags, None) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(error) => return Err(error.into()),
             }
             *offset = end;
             if is_last {
@@ -159,19 +130,18 @@ impl Relay {
         }
     }
 
-    /// Keeps what comes for later until `is_enough`, which is told whether a subscription has been acknowledged.
-    fn wait_until(&mut self, is_enough: impl Fn(&Relay, bool) -> bool) -> io::Result<()> {
-        let mut is_acknowledged = false;
-        while !is_enough(self, is_acknowledged) {
-            match self.next(MsgFlags::empty()) {
-                Ok(Some(Packet::Message(message))) => self.early.push_back(message),
-                Ok(Some(packet)) => is_acknowledged |= matches!(packet, Packet::Subscribe),
-                Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+    /// Waits until something can be received. False: it is `due` before that.
+    pub(crate) fn wait(&self, due: Option<Instant>) -> bool {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        loop {
+            let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+            match poll(&mut fds, readiness::milliseconds(left)) {
+                Ok(0) => return false,
+                Err(Errno::EINTR) => {}
+                // What is wrong with it is told by receiving.
+                Ok(_) | Err(_) => return true,
             }
         }
-        Ok(())
     }
 
     /// Whether the parent has cut this child off.
@@ -180,15 +150,29 @@ impl Relay {
         matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
     }
 
-    fn send(&self, parts: &[&[u8]], flags: MsgFlags) -> io::Result<()> {
-        let parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        loop {
-            match sendmsg::<()>(self.socket.as_raw_fd(), &parts, &[], flags | MsgFlags::MSG_NOSIGNAL, None) {
-                Err(Errno::EINTR) => {}
-                sent => return sent.map(drop).map_err(io::Error::from),
+    /// Asks, and waits while too much is under way; what comes meanwhile is kept for later.
+    fn ask_and_wait(&mut self, port: Port, request: Request) -> io::Result<()> {
+        self.under_way_bytes += self.say(&Up::Ask(port, request))?;
+        while self.under_way_bytes > MAX_UNDER_WAY_BYTES {
+            match self.next(MsgFlags::empty()) {
+                Ok(Some((Down::Effect(effect), _))) => self.early.push_back(effect),
+                Ok(Some((Down::Done(bytes), _))) => self.under_way_bytes -= bytes,
+                Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
+}
+
+/// A message as bytes.
+pub(crate) fn encode(message: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(message).expect("memory takes what is said, and all of it has a length")
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    postcard::from_bytes(bytes).map_err(io::Error::other)
 }
 
 impl AsFd for Relay {
@@ -197,31 +181,23 @@ impl AsFd for Relay {
     }
 }
 
-/// A worker's way to the others: up to the parent, which sends it to everybody. So all see one order.
+/// A worker's way to the exchange and to the others: up to the parent, which sends to everybody. So all see one order.
 impl Elsewhere for Relay {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    fn subscribe(&mut self) {
+    fn ask(&mut self, port: Port, request: Request, _now: Instant) {
         // Whatever fails here, the parent is gone, which ends this process as well.
-        let _ = self
-            .send_subscribe(MsgFlags::empty())
-            .and_then(|()| self.wait_until(|_, is_acknowledged| is_acknowledged));
+        let _ = self.ask_and_wait(port, request);
     }
 
-    fn publish(&mut self, message: &Arc<Outgoing>) {
-        self.under_way_bytes += message.payload().len();
-        // As above.
-        let _ = Relay::publish(self, message)
-            .and_then(|()| self.wait_until(|relay, _| relay.under_way_bytes <= MAX_UNDER_WAY_BYTES));
-    }
-
-    fn receive(&mut self, is_called: bool, deliver: &mut dyn FnMut(&Arc<Outgoing>)) {
-        self.early.drain(..).for_each(|message| deliver(&message));
-        while is_called && let Ok(Some(packet)) = self.next(MsgFlags::MSG_DONTWAIT) {
-            if let Packet::Message(message) = packet {
-                deliver(&message);
+    fn receive(&mut self, is_called: bool, _now: Instant, take: &mut dyn FnMut(Effect)) {
+        self.early.drain(..).for_each(&mut *take);
+        while is_called && let Ok(Some((message, _))) = self.next(MsgFlags::MSG_DONTWAIT) {
+            match message {
+                Down::Effect(effect) => take(effect),
+                Down::Done(bytes) => self.under_way_bytes = self.under_way_bytes.saturating_sub(bytes),
             }
         }
     }

@@ -10,21 +10,34 @@ use std::time::Instant;
 use bytes::Bytes;
 use indexmap::IndexSet;
 use slab::Slab;
-use switchboard_proto::{App, CloseReason, Event, Outgoing, Session};
+use switchboard_proto::{App, CloseReason, Effect, Exchange, Format, Outgoing, Port, Reply, Request, Session};
 
 use crate::Tally;
 use crate::crew::{Crew, Elsewhere, Seat};
-use crate::readiness::Key;
+use crate::readiness::{Key, earliest};
 
 /// Messages of one turn are joined into a piece of at most so many bytes.
 const MAX_PIECE_BYTES: usize = 64 << 10;
+
+/// A connection as the exchange names it: its worker, how manieth it is in its place, and the place.
+const SERIAL_SHIFT: u32 = 24;
+const WORKER_SHIFT: u32 = 48;
+
+/// The worker that a connection belongs to.
+pub(crate) fn worker_of(Port(port): Port) -> usize {
+    (port >> WORKER_SHIFT) as usize
+}
 
 /// The connections of one loop. A broadcast needs no lock and no queue here: its receivers are in this table.
 pub(crate) struct Roster<S> {
     app: Arc<App>,
     members: Slab<Member<S>>,
-    /// The connections that get what is published.
-    subscribers: IndexSet<Key>,
+    /// The connections that get what is published, by topic.
+    subscribers: HashMap<Arc<str>, Subscribers>,
+    /// The exchange, if this loop is the whole server; else the crew has the way to it.
+    exchange: Option<Box<Exchange>>,
+    /// Connections taken in so far.
+    serial: u32,
     /// When connections have a timer to handle. Each stands here once at the most, and perhaps too early: a
     /// deadline that moves back with every message is looked up when the earlier one is due.
     timers: BTreeSet<(Instant, Key)>,
@@ -33,12 +46,33 @@ pub(crate) struct Roster<S> {
     /// What was published in this turn and is not on its way yet.
     published: Vec<Arc<Outgoing>>,
     /// What was published for sessions that are away.
-    postponed: HashMap<Key, Vec<Arc<Outgoing>>>,
+    postponed: HashMap<Key, Vec<Effect>>,
     /// What this loop has of the others, if it is one of several.
     crew: Crew,
     /// The server ends.
     is_closing: bool,
     tally: Tally,
+}
+
+/// The subscribers of one topic, by the format in which they take what is published.
+type Subscribers = [IndexSet<Key>; Format::ALL.len()];
+
+/// What was written to subscribers without their sessions: it must stay until it is known what became of it.
+pub(crate) struct Piece {
+    topic: Arc<str>,
+    format: Format,
+    bytes: Bytes,
+}
+
+impl Piece {
+    /// Whether it is what this session was sent.
+    pub(crate) fn is_for(&self, session: &Session) -> bool {
+        session.subscription().is_some_and(|(topic, format)| format == self.format && *topic == self.topic)
+    }
+
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
 }
 
 /// One connection.
@@ -48,6 +82,8 @@ pub(crate) struct Member<S> {
     /// The entry in `timers`.
     timer: Option<Instant>,
     is_touched: bool,
+    /// Tells it from others that had its key before.
+    serial: u32,
     /// Its session is with somebody else; what stands in `session` only holds its place.
     is_away: bool,
 }
@@ -63,7 +99,12 @@ impl<S> Roster<S> {
         Roster {
             app: app.clone(),
             members: Slab::new(),
-            subscribers: IndexSet::new(),
+            subscribers: HashMap::new(),
+            exchange: crew
+                .elsewhere
+                .is_none()
+                .then(|| Box::new(Exchange::new(app, Instant::now()))),
+            serial: 0,
             timers: BTreeSet::new(),
             touched: Vec::new(),
             published: Vec::new(),
@@ -84,7 +125,11 @@ impl<S> Roster<S> {
 
     /// When [`expire`](Roster::expire) has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(due, _)| *due)
+        let exchange = match &self.exchange {
+            Some(exchange) => exchange.poll_timeout(),
+            None => self.elsewhere().and_then(Elsewhere::poll_timeout),
+        };
+        earliest(self.timers.first().map(|(due, _)| *due), exchange)
     }
 
     /// What wakes this loop on behalf of the others, if there are others.
@@ -100,79 +145,179 @@ impl<S> Roster<S> {
     /// Takes in a connection that was just accepted.
     pub(crate) fn insert(&mut self, socket: S, now: Instant) -> Key {
         let session = Session::server(&self.app, now);
-        let member = Member { session, socket, timer: None, is_touched: false, is_away: false };
+        self.serial = (self.serial + 1) % (1 << (WORKER_SHIFT - SERIAL_SHIFT));
+        let serial = self.serial;
+        let member = Member { session, socket, timer: None, is_touched: false, serial, is_away: false };
         let key = self.members.insert(member);
         self.tally.connections += 1;
         self.touch(key);
         key
     }
 
-    /// Does what a session wants done with what it has just received.
+    /// Does what a session asks for.
     pub(crate) fn handle_events(&mut self, key: Key, now: Instant) {
-        while let Some(event) = self.members[key].session.poll_event() {
-            match event {
-                Event::Subscribe => {
-                    // What was published before goes to those who were there before.
-                    if let Some(elsewhere) = &mut self.crew.elsewhere {
-                        elsewhere.subscribe();
+        while let Some(request) = self.members.get_mut(key).and_then(|member| member.session.poll_event()) {
+            match &request {
+                Request::Subscribe { .. } => {
+                    let subscription = self.members[key].session.subscription();
+                    if let Some((topic, format)) = subscription.map(|(topic, format)| (topic.clone(), format)) {
+                        self.subscribers.entry(topic).or_default()[format as usize].insert(key);
                     }
-                    self.receive_published(false);
-                    self.deliver(now);
-                    self.subscribers.insert(key);
                 }
-                Event::Publish(message) => match &mut self.crew.elsewhere {
-                    Some(elsewhere) => elsewhere.publish(&message),
-                    None => self.published.push(message),
-                },
+                Request::Unsubscribe { topic, format } => self.unsubscribe(key, topic, *format),
+                _ => {}
+            }
+            self.ask(key, request, now);
+        }
+    }
+
+    fn ask(&mut self, key: Key, request: Request, now: Instant) {
+        let serial = u64::from(self.members[key].serial);
+        let port = Port((self.crew.worker as u64) << WORKER_SHIFT | serial << SERIAL_SHIFT | key as u64);
+        match (&mut self.exchange, &mut self.crew.elsewhere) {
+            (Some(exchange), _) => {
+                exchange.handle(port, request, now);
+                self.take_effects(now);
+            }
+            (None, Some(elsewhere)) => elsewhere.ask(port, request, now),
+            (None, None) => {}
+        }
+    }
+
+    fn take_effects(&mut self, now: Instant) {
+        while let Some(effect) = self.exchange.as_mut().and_then(|exchange| exchange.poll_effect()) {
+            self.take(effect, now);
+        }
+    }
+
+    /// Whether nothing is left to be done in this turn.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.published.is_empty() && self.touched.is_empty()
+    }
+
+    /// Takes what comes from an exchange that is elsewhere.
+    pub(crate) fn receive_published(&mut self, is_called: bool, now: Instant) {
+        if let Some(elsewhere) = &mut self.crew.elsewhere {
+            let mut effects = Vec::new();
+            elsewhere.receive(is_called, now, &mut |effect| effects.push(effect));
+            effects.into_iter().for_each(|effect| self.take(effect, now));
+        }
+    }
+
+    fn take(&mut self, effect: Effect, now: Instant) {
+        match effect {
+            Effect::Publish(message) => self.published.push(message),
+            Effect::Reply(port, reply) => self.reply(port, reply, now),
+        }
+    }
+
+    fn reply(&mut self, port: Port, reply: Reply, now: Instant) {
+        let key = (port.0 & ((1 << SERIAL_SHIFT) - 1)) as Key;
+        let serial = (port.0 >> SERIAL_SHIFT & ((1 << (WORKER_SHIFT - SERIAL_SHIFT)) - 1)) as u32;
+        let Some(member) = self.members.get_mut(key).filter(|member| member.serial == serial) else { return };
+        if member.is_away {
+            self.postponed.entry(key).or_default().push(Effect::Reply(port, reply));
+            return;
+        }
+        // A subscriber gets what follows this answer. What was published before it goes to those who were there before.
+        if !self.published.is_empty() && member.session.subscription().is_some() {
+            self.deliver(now);
+        }
+        self.members[key].session.reply(reply, now);
+        self.touch(key);
+        self.handle_events(key, now);
+    }
+
+    fn unsubscribe(&mut self, key: Key, topic: &Arc<str>, format: Format) {
+        if let Some(subscribers) = self.subscribers.get_mut(topic) {
+            subscribers[format as usize].swap_remove(&key);
+            if subscribers.iter().all(IndexSet::is_empty) {
+                self.subscribers.remove(topic);
             }
         }
     }
 
-    /// Takes what was published on the other loops, and on this one where that is the order.
-    pub(crate) fn receive_published(&mut self, is_called: bool) {
-        if let Some(elsewhere) = &mut self.crew.elsewhere {
-            elsewhere.receive(is_called, &mut |message| self.published.push(message.clone()));
-        }
-    }
-
     /// Gives what was published in this turn to every subscriber here: as one piece to `write`, where nothing waits before it, and else to
-    /// the session, which is then looked after. `write` says whether it has taken all. Returns the piece.
+    /// the session, which is then looked after. `write` says whether it has taken all. Returns the pieces.
     ///
     /// To a thousand receivers a message is a thousand system calls: what else is done for each of them has to be little.
     pub(crate) fn spread(
         &mut self,
         now: Instant,
         mut write: impl FnMut(Key, &mut S, &mut Session, &Bytes) -> bool,
-    ) -> Option<Bytes> {
-        let piece = in_one_piece(&self.published, self.app.max_unsent_bytes)?;
-        let messages = std::mem::take(&mut self.published);
-        for index in 0..self.subscribers.len() {
-            let key = self.subscribers[index];
-            let member = &mut self.members[key];
-            if member.is_away || !member.session.is_up_to_date() {
-                self.queue(key, &messages, now);
-            } else if !write(key, &mut member.socket, &mut member.session, &piece) {
-                self.touch(key);
+    ) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        for messages in by_topic(std::mem::take(&mut self.published)) {
+            for format in [Format::WebSocket, Format::EventStream] {
+                let topic = messages[0].topic();
+                let set = self.subscribers.get(topic).map(|subscribers| &subscribers[format as usize]);
+                let count = set.map_or(0, IndexSet::len);
+                if count == 0 {
+                    continue;
+                }
+                let Some(bytes) = in_one_piece(&messages, format, self.app.max_unsent_bytes) else {
+                    self.queue_all(&messages, format, now);
+                    continue;
+                };
+                let (mut late, mut unwritten) = (Vec::new(), Vec::new());
+                for key in set.into_iter().flatten() {
+                    let member = &mut self.members[*key];
+                    if member.is_away || !member.session.is_up_to_date() {
+                        late.push(*key);
+                    } else if !write(*key, &mut member.socket, &mut member.session, &bytes) {
+                        unwritten.push(*key);
+                    }
+                }
+                pieces.push(Piece { topic: topic.clone(), format, bytes });
+                late.into_iter().for_each(|key| self.queue(key, &messages, now));
+                unwritten.into_iter().for_each(|key| self.touch(key));
             }
+            self.answer_polls(&messages, now);
         }
-        Some(piece)
+        pieces
     }
 
     /// Queues what was published in this turn for every subscriber here. It is written when they are settled.
     pub(crate) fn deliver(&mut self, now: Instant) {
-        let messages = std::mem::take(&mut self.published);
-        if !messages.is_empty() {
-            (0..self.subscribers.len()).for_each(|index| self.queue(self.subscribers[index], &messages, now));
+        for messages in by_topic(std::mem::take(&mut self.published)) {
+            self.queue_all(&messages, Format::WebSocket, now);
+            self.queue_all(&messages, Format::EventStream, now);
+            self.answer_polls(&messages, now);
+        }
+    }
+
+    fn queue_all(&mut self, messages: &[Arc<Outgoing>], format: Format, now: Instant) {
+        let subscribers = self.subscribers.get(messages[0].topic());
+        let keys: Vec<Key> =
+            subscribers.map(|subscribers| subscribers[format as usize].iter().copied().collect()).unwrap_or_default();
+        keys.into_iter().for_each(|key| self.queue(key, messages, now));
+    }
+
+    /// A long poll is answered by the first message, and has no part in what follows until it asks again.
+    fn answer_polls(&mut self, messages: &[Arc<Outgoing>], now: Instant) {
+        let subscribers = self.subscribers.get_mut(messages[0].topic());
+        let waiting = subscribers.map(|subscribers| std::mem::take(&mut subscribers[Format::Poll as usize]));
+        for key in waiting.into_iter().flatten() {
+            self.queue(key, messages, now);
+            // One that has not been told yet whether it has to wait still does.
+            if let Some(member) = self.members.get(key)
+                && let Some((topic, Format::Poll)) = member.session.subscription()
+                && let Some(subscribers) = self.subscribers.get_mut(topic)
+            {
+                subscribers[Format::Poll as usize].insert(key);
+            }
         }
     }
 
     fn queue(&mut self, key: Key, messages: &[Arc<Outgoing>], now: Instant) {
-        let member = &mut self.members[key];
+        let Some(member) = self.members.get_mut(key) else { return };
         if member.is_away {
-            self.postponed.entry(key).or_default().extend_from_slice(messages);
+            let effects = messages.iter().cloned().map(Effect::Publish);
+            self.postponed.entry(key).or_default().extend(effects);
         } else {
             messages.iter().for_each(|message| member.session.deliver(message, now));
             self.touch(key);
+            self.handle_events(key, now);
         }
     }
 
@@ -188,7 +333,19 @@ impl<S> Roster<S> {
             if !member.is_away {
                 member.session.handle_timeout(now);
                 self.touch(key);
+                self.handle_events(key, now);
             }
+        }
+        if let Some(exchange) = &mut self.exchange {
+            if exchange.poll_timeout().is_some_and(|due| due <= now) {
+                exchange.handle_timeout(now);
+                self.take_effects(now);
+            }
+        } else if let Some(elsewhere) = &mut self.crew.elsewhere
+            && elsewhere.poll_timeout().is_some_and(|due| due <= now)
+        {
+            elsewhere.handle_timeout(now);
+            self.receive_published(false, now);
         }
     }
 
@@ -222,12 +379,15 @@ impl<S> Roster<S> {
         member.session = session;
         member.is_away = false;
         self.handle_events(key, now);
-        let session = &mut self.members[key].session;
-        for message in self.postponed.remove(&key).into_iter().flatten() {
-            session.deliver(&message, now);
+        for effect in self.postponed.remove(&key).into_iter().flatten() {
+            match effect {
+                Effect::Publish(message) => self.queue(key, &[message], now),
+                Effect::Reply(port, reply) => self.reply(port, reply, now),
+            }
         }
         if self.is_closing {
-            session.close(CloseReason::GoingAway, now);
+            self.members[key].session.close(CloseReason::GoingAway, now);
+            self.handle_events(key, now);
         }
     }
 
@@ -238,6 +398,7 @@ impl<S> Roster<S> {
         for key in keys {
             self.members[key].session.close(CloseReason::GoingAway, now);
             self.touch(key);
+            self.handle_events(key, now);
         }
     }
 
@@ -263,8 +424,13 @@ impl<S> Roster<S> {
 
     /// Forgets a connection that has ended.
     pub(crate) fn remove(&mut self, key: Key) -> S {
+        if let Some(farewell) = self.members[key].session.poll_farewell() {
+            self.ask(key, farewell, Instant::now());
+        }
         let member = self.members.remove(key);
-        self.subscribers.swap_remove(&key);
+        if let Some((topic, format)) = member.session.subscription() {
+            self.unsubscribe(key, topic, format);
+        }
         if let Some(timer) = member.timer {
             self.timers.remove(&(timer, key));
         }
@@ -287,18 +453,28 @@ impl<S> Roster<S> {
     }
 }
 
+/// What was published, topic by topic.
+fn by_topic(mut messages: Vec<Arc<Outgoing>>) -> impl Iterator<Item = Vec<Arc<Outgoing>>> {
+    std::iter::from_fn(move || {
+        let topic = messages.first()?.topic().clone();
+        // As a rule it is one topic.
+        let others = messages.extract_if(.., |message| *message.topic() != topic).collect();
+        Some(std::mem::replace(&mut messages, others))
+    })
+}
+
 /// What was published, in one piece: a message, or several that are short. Several long ones, which a receiver may take only a part of, are for its
 /// session to queue one by one.
-fn in_one_piece(messages: &[Arc<Outgoing>], max_unsent_bytes: usize) -> Option<Bytes> {
+fn in_one_piece(messages: &[Arc<Outgoing>], format: Format, max_unsent_bytes: usize) -> Option<Bytes> {
     let (first, others) = messages.split_first()?;
     if others.is_empty() {
-        return Some(first.websocket_frame().clone());
+        return Some(first.encoded(format).clone());
     }
-    let frames = messages.iter().map(|message| message.websocket_frame());
-    let length: usize = frames.clone().map(Bytes::len).sum();
+    let encoded = messages.iter().map(|message| message.encoded(format));
+    let length: usize = encoded.clone().map(Bytes::len).sum();
     (length <= MAX_PIECE_BYTES.min(max_unsent_bytes)).then(|| {
         let mut piece = Vec::with_capacity(length);
-        frames.for_each(|frame| piece.extend_from_slice(frame));
+        encoded.for_each(|bytes| piece.extend_from_slice(bytes));
         piece.into()
     })
 }

@@ -90,10 +90,15 @@ impl Table {
 
     /// Writes to every line that was touched and to all subscribers what was published, and tells the poller what each waits for now.
     pub(crate) fn settle(&mut self, now: Instant, poller: &mut impl Poller) -> io::Result<()> {
-        self.settle_touched(poller)?;
-        self.roster.spread(now, |_, line, session, piece| line.write_published(session, piece));
-        self.roster.deliver(now);
-        self.settle_touched(poller)
+        loop {
+            self.settle_touched(poller)?;
+            self.roster.spread(now, |_, line, session, piece| line.write_published(session, piece));
+            // A long poll that has been answered may have another request behind it, and so on.
+            self.roster.receive_published(false, now);
+            if self.roster.is_settled() {
+                return Ok(());
+            }
+        }
     }
 
     fn settle_touched(&mut self, poller: &mut impl Poller) -> io::Result<()> {

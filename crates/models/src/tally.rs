@@ -3,7 +3,7 @@ use std::fmt;
 use switchboard_proto::Counts;
 
 /// What a server did in its life.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tally {
     /// Connections served; refused ones are not among them.
     pub connections: u64,

@@ -4,18 +4,19 @@
 //! compiler cuts it there into a state machine that the runtime keeps until epoll tells that it can go on. So a task costs what its state takes,
 //! not a stack.
 //!
-//! A broadcast is a tokio `broadcast` channel: a ring of the latest messages that every subscriber's task reads at its own pace.
+//! A broadcast is a tokio `broadcast` channel for each topic: a ring of the latest messages that every subscriber's task reads at its own pace.
 //! Who falls behind by all of the ring has lost something (`Lagged`) and is closed as too slow; long before that,
 //! as a rule, its unsent bytes have reached the limit. Whoever publishes waits while the ring is half full, so that a burst does not overrun it.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::future::{pending, poll_fn};
 use std::io::{self, ErrorKind};
 use std::net::Shutdown as Direction;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -25,11 +26,11 @@ use ::tokio::net::TcpStream;
 use ::tokio::runtime::Runtime;
 use ::tokio::select;
 use ::tokio::sync::broadcast::error::RecvError;
-use ::tokio::sync::{Notify, broadcast};
+use ::tokio::sync::{Notify, broadcast, mpsc};
 use ::tokio::task::yield_now;
 use ::tokio::time::sleep_until;
 use socket2::SockRef;
-use switchboard_proto::{App, CloseReason, Event, Outgoing, Session, Wants};
+use switchboard_proto::{App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session, Wants};
 
 use crate::accept::Acceptor;
 use crate::write::gather;
@@ -51,7 +52,11 @@ thread_local! {
 /// What the tasks share.
 struct Hub {
     app: Arc<App>,
-    published: broadcast::Sender<Arc<Outgoing>>,
+    /// Locked while what follows goes into the channels: all subscribers see one order.
+    desk: Mutex<Desk>,
+    /// Told when the exchange has something due earlier than it had.
+    is_due: Notify,
+    next_port: AtomicU64,
     open: AtomicUsize,
     /// Told when the server ends, and again when the grace is over.
     ending: Notify,
@@ -59,6 +64,21 @@ struct Hub {
     /// Told when a connection has ended.
     left: Notify,
     tally: Mutex<Tally>,
+}
+
+/// The exchange, and the ways to those who wait for something of it.
+struct Desk {
+    exchange: Exchange,
+    topics: HashMap<Arc<str>, broadcast::Sender<Arc<Outgoing>>>,
+    /// The connections that are told something unasked.
+    waiting: HashMap<Port, mpsc::UnboundedSender<Reply>>,
+}
+
+/// A connection's ends of those ways.
+struct Ways {
+    port: Port,
+    published: Option<broadcast::Receiver<Arc<Outgoing>>>,
+    replies: Option<mpsc::UnboundedReceiver<Reply>>,
 }
 
 /// Serves on a runtime.
@@ -70,7 +90,13 @@ pub(crate) fn serve(
 ) -> io::Result<Tally> {
     let hub = Arc::new(Hub {
         app: app.clone(),
-        published: broadcast::Sender::new(RING),
+        desk: Mutex::new(Desk {
+            exchange: Exchange::new(app, Instant::now()),
+            topics: HashMap::new(),
+            waiting: HashMap::new(),
+        }),
+        is_due: Notify::new(),
+        next_port: AtomicU64::new(0),
         open: AtomicUsize::new(0),
         ending: Notify::new(),
         over: Notify::new(),
@@ -78,7 +104,9 @@ pub(crate) fn serve(
         tally: Mutex::default(),
     });
     let acceptor = Acceptor::new(listener.into_tcp()?, app, None)?;
+    let clock = runtime.spawn(keep_time(hub.clone()));
     let refused = runtime.block_on(accept(acceptor, &hub, shutdown))?;
+    clock.abort();
     let tally = *hub.tally.lock().expect("no task panics while it counts");
     Ok(Tally { refused: tally.refused + refused, ..tally })
 }
@@ -139,20 +167,28 @@ async fn accept(mut acceptor: Acceptor, hub: &Arc<Hub>, shutdown: &Shutdown) -> 
 /// The life of one connection.
 async fn connection(mut stream: TcpStream, hub: Arc<Hub>) {
     let mut session = Session::server(&hub.app, Instant::now());
+    let port = Port(hub.next_port.fetch_add(1, Ordering::Relaxed));
+    let mut ways = Ways { port, published: None, replies: None };
     // An error is the end of the connection, whoever's fault it is.
-    let _ = talk(&mut stream, &mut session, &hub).await;
+    let _ = talk(&mut stream, &mut session, &mut ways, &hub).await;
+    hub.leave(&mut session, &mut ways);
     drop(stream);
     hub.tally.lock().expect("no task panics while it counts").add(session.counts());
     hub.open.fetch_sub(1, Ordering::Release);
     hub.left.notify_one();
 }
 
-async fn talk(stream: &mut TcpStream, session: &mut Session, hub: &Hub) -> io::Result<()> {
-    let mut published: Option<broadcast::Receiver<Arc<Outgoing>>> = None;
+async fn talk(
+    stream: &mut TcpStream,
+    session: &mut Session,
+    ways: &mut Ways,
+    hub: &Hub,
+) -> io::Result<()> {
     let mut ending = pin!(hub.ending.notified());
     let mut over = pin!(hub.over.notified());
     let mut has_ended = false;
     loop {
+        handle_events(session, ways, hub).await;
         write(stream, session)?;
         let wants = session.wants();
         if !wants.read && !wants.write {
@@ -160,11 +196,15 @@ async fn talk(stream: &mut TcpStream, session: &mut Session, hub: &Hub) -> io::R
         }
         let due = session.poll_timeout();
         select! {
-            done = poll_fn(|context| poll(context, stream, session, wants)) => {
-                done?;
-                handle_events(session, &mut published, hub).await;
+            done = poll_fn(|context| poll(context, stream, session, wants)) => done?,
+            message = next(&mut ways.published) => deliver(message, &mut ways.published, session),
+            reply = reply(&mut ways.replies) => {
+                session.reply(reply, Instant::now());
+                // What has gathered leaves in one write.
+                while let Some(Ok(reply)) = ways.replies.as_mut().map(mpsc::UnboundedReceiver::try_recv) {
+                    session.reply(reply, Instant::now());
+                }
             }
-            message = next(&mut published) => deliver(message, &mut published, session),
             () = until(due) => session.handle_timeout(Instant::now()),
             () = &mut ending, if !has_ended => {
                 has_ended = true;
@@ -216,26 +256,123 @@ fn write(stream: &TcpStream, session: &mut Session) -> io::Result<()> {
     Ok(())
 }
 
-async fn handle_events(
-    session: &mut Session,
-    published: &mut Option<broadcast::Receiver<Arc<Outgoing>>>,
-    hub: &Hub,
-) {
-    while let Some(event) = session.poll_event() {
-        match event {
-            Event::Subscribe => *published = Some(hub.published.subscribe()),
-            Event::Publish(message) => {
-                // This task is a subscriber as well: it must not be the one for which the ring has no room.
-                for _ in 0..YIELDS {
-                    drain(published, session);
-                    if hub.published.len() < RING / 2 {
-                        break;
-                    }
-                    yield_now().await;
+/// Passes on what the session asks.
+async fn handle_events(session: &mut Session, ways: &mut Ways, hub: &Hub) {
+    while let Some(request) = session.poll_event() {
+        if let Request::Publish { topic, .. } = &request {
+            // This task may be a subscriber as well: it must not be the one for which the ring has no room.
+            for _ in 0..YIELDS {
+                drain(&mut ways.published, session);
+                let is_half_full = |desk: &Desk| desk.topics.get(&topic[..]).is_some_and(|ring| ring.len() >= RING / 2);
+                if !is_half_full(&hub.desk()) {
+                    break;
                 }
-                // It fails when there is no subscriber.
-                let _ = hub.published.send(message);
+                yield_now().await;
             }
+        }
+        let replies = hub.ask(request, session, ways);
+        replies.into_iter().for_each(|reply| session.reply(reply, Instant::now()));
+    }
+}
+
+impl Hub {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().expect("no task panics while it has the exchange")
+    }
+
+    /// Asks the exchange, and returns the answers to a connection that only asks.
+    fn ask(&self, request: Request, session: &Session, ways: &mut Ways) -> Vec<Reply> {
+        let mut desk = self.desk();
+        match &request {
+            Request::Subscribe { .. } => {
+                if let Some((topic, _)) = session.subscription() {
+                    let ring = desk.topics.entry(topic.clone()).or_insert_with(|| broadcast::Sender::new(RING));
+                    ways.published = Some(ring.subscribe());
+                }
+            }
+            Request::Unsubscribe { topic, .. } => {
+                ways.published = None;
+                desk.forget(topic);
+            }
+            request if !request.is_answered_at_once() && ways.replies.is_none() => {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                desk.waiting.insert(ways.port, sender);
+                ways.replies = Some(receiver);
+            }
+            _ => {}
+        }
+        let before = desk.exchange.poll_timeout();
+        desk.exchange.handle(ways.port, request, Instant::now());
+        let replies = desk.pass_on(Some(ways.port));
+        let is_earlier =
+            desk.exchange.poll_timeout().is_some_and(|due| before.is_none_or(|before| due < before));
+        if is_earlier {
+            self.is_due.notify_one();
+        }
+        replies
+    }
+
+    /// Forgets a connection that has ended.
+    fn leave(&self, session: &mut Session, ways: &mut Ways) {
+        ways.published = None;
+        let farewell = session.poll_farewell();
+        if farewell.is_none() && ways.replies.is_none() && session.subscription().is_none() {
+            return;
+        }
+        let mut desk = self.desk();
+        if let Some((topic, _)) = session.subscription() {
+            desk.forget(topic);
+        }
+        desk.waiting.remove(&ways.port);
+        if let Some(farewell) = farewell {
+            desk.exchange.handle(ways.port, farewell, Instant::now());
+            desk.pass_on(None);
+        }
+    }
+}
+
+impl Desk {
+    /// Puts what follows into the channels of those whom it concerns. Returns what is for a connection that only asks, and whose answer nobody else waits for.
+    fn pass_on(&mut self, asking: Option<Port>) -> Vec<Reply> {
+        let mut answers = Vec::new();
+        while let Some(effect) = self.exchange.poll_effect() {
+            match effect {
+                Effect::Publish(message) => {
+                    if let Some(ring) = self.topics.get(message.topic()) {
+                        // It fails when there is no subscriber.
+                        let _ = ring.send(message);
+                    }
+                }
+                Effect::Reply(port, reply) => match self.waiting.get(&port) {
+                    // It fails when the connection has just ended.
+                    Some(waiting) => drop(waiting.send(reply)),
+                    None if Some(port) == asking => answers.push(reply),
+                    None => {}
+                },
+            }
+        }
+        answers
+    }
+
+    /// Lets a ring go that nobody reads any more.
+    fn forget(&mut self, topic: &Arc<str>) {
+        if self.topics.get(topic).is_some_and(|ring| ring.receiver_count() == 0) {
+            self.topics.remove(topic);
+        }
+    }
+}
+
+/// Looks after the exchange when it has something due.
+async fn keep_time(hub: Arc<Hub>) {
+    loop {
+        let due = hub.desk().exchange.poll_timeout();
+        select! {
+            () = until(due) => {
+                let mut desk = hub.desk();
+                desk.exchange.handle_timeout(Instant::now());
+                desk.pass_on(None);
+            }
+            () = hub.is_due.notified() => {}
         }
     }
 }
@@ -273,6 +410,17 @@ async fn next(
 ) -> Result<Arc<Outgoing>, RecvError> {
     match published {
         Some(receiver) => receiver.recv().await,
+        None => pending().await,
+    }
+}
+
+/// The next thing that the exchange has to say to a connection that is told something unasked.
+async fn reply(replies: &mut Option<mpsc::UnboundedReceiver<Reply>>) -> Reply {
+    match replies {
+        Some(replies) => match replies.recv().await {
+            Some(reply) => reply,
+            None => pending().await,
+        },
         None => pending().await,
     }
 }

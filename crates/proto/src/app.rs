@@ -1,6 +1,8 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::engine::EngineSettings;
 use crate::work::Work;
+use crate::{CorsOrigins, Since};
 
 /// What a server offers and tolerates: the settings that every session of one server shares.
 #[derive(Debug, Clone)]
@@ -15,10 +17,30 @@ pub struct App {
     pub max_unsent_bytes: usize,
     /// How long a request head may take from the accept on; then 408.
     pub handshake_timeout: Duration,
+    /// How long a connection may stay open between two requests.
+    pub keep_alive: Duration,
     /// A WebSocket that was silent for so long is pinged, and closed after as long again.
     pub heartbeat: Option<Duration>,
     /// How long a server that was told to stop waits for its clients' answers to close 1001.
     pub grace: Duration,
+    /// Events that each topic holds for those who come later.
+    pub history_events: usize,
+    /// What all topics together may hold, in bytes; the oldest events go first.
+    pub history_bytes: usize,
+    /// Topics that may be published on.
+    pub max_topics: usize,
+    /// An event stream on which nothing happens carries a comment so often.
+    pub sse_heartbeat: Duration,
+    /// How often the time is published on the topic `tick`, if at all.
+    pub tick: Option<Duration>,
+    /// The pages that may use this server from another origin.
+    pub cors: CorsOrigins,
+    /// Where Socket.IO is served: a path that begins and ends with a slash.
+    pub socketio_path: String,
+    /// What sessions of Engine.IO and Socket.IO are granted.
+    pub engine: EngineSettings,
+    /// When the server was started, and what time it was then since 1970 began: what a server without a clock tells the time by.
+    pub started: Option<(Instant, Duration)>,
     /// What a server without paths does with a datagram, or with bytes.
     pub plain: PlainApp,
     /// What is computed for each message that comes in, before it is answered or passed on.
@@ -39,14 +61,39 @@ impl Default for App {
             max_message_bytes: 16 << 20,
             max_unsent_bytes: 4 << 20,
             handshake_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(60),
             heartbeat: None,
             grace: Duration::from_secs(5),
+            history_events: 1024,
+            history_bytes: 64 << 20,
+            max_topics: 10_000,
+            sse_heartbeat: Duration::from_secs(15),
+            tick: None,
+            cors: CorsOrigins::SameOrigin,
+            socketio_path: "/socket.io/".into(),
+            engine: EngineSettings::default(),
+            started: None,
             plain: PlainApp::Echo,
             work: Work::NONE,
             workers: None,
             cpus: Vec::new(),
             busy_poll: Duration::ZERO,
         }
+    }
+}
+
+impl App {
+    /// The time at `now` in milliseconds since 1970 began, or since nobody knows when.
+    pub fn unix_time_ms(&self, now: Instant) -> u64 {
+        let time = self.started.map_or(Duration::ZERO, |(at, time)| time + now.saturating_duration_since(at));
+        time.as_millis() as u64
+    }
+
+    /// The tag of a poll's answer. Two servers may give the same numbers to other events.
+    pub(crate) fn etag(&self, found: &Since, since: Option<u64>) -> String {
+        let started = self.started.map_or(0, |(_, time)| time.as_millis());
+        let since = since.unwrap_or(u64::MAX);
+        format!("\"{started:x}-{:x}-{since:x}\"", found.newest)
     }
 }
 

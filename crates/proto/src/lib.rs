@@ -7,27 +7,37 @@
 //! - [`Client`]: one connection as the load generator sees it.
 //! - [`Output`]: the bytes that a session wants written, small ones together, shared ones by reference.
 //! - [`websocket`]: the assembler that turns frames into messages (RFC 6455).
+//! - [`Exchange`]: what outlives a connection or belongs to several: topics, their history, sessions of Engine.IO.
+//! - [`http`]: requests and answers (RFC 9110, RFC 9112).
 //! - [`engine`]: all Engine.IO sessions of a server, with Socket.IO on top, whatever connections carry them.
 //! - [`datagram`]: what a server without connections has to remember about its senders.
 
 mod app;
 mod client;
+mod cors;
 pub mod datagram;
 pub mod engine;
+mod exchange;
 pub mod http;
 mod message;
 mod output;
+mod poll;
 mod port;
 mod session;
 mod socketio;
 mod socketio_server;
+mod sse;
+mod topics;
 pub mod websocket;
 mod work;
 
 pub use app::{App, PlainApp};
 pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejection};
-pub use message::{Kind, Outgoing};
+pub use cors::{AllowOrigin, CorsOrigins, NotAnOrigin};
+pub use exchange::{Effect, Exchange, Reply, Request};
+pub use message::{Format, Kind, Outgoing};
 pub use output::{Lent, Output};
 pub use port::Port;
-pub use session::{CloseReason, Counts, Event, LINGER, Session, Wants};
+pub use session::{CloseReason, Counts, LINGER, Session, Wants};
+pub use topics::{MAX_NAME_BYTES, PublishError, Since};
 pub use work::Work;

@@ -1,12 +1,12 @@
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::websocket;
+use crate::{poll, sse, websocket};
 
 /// Whether a message is text, which must be UTF-8, or any bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// UTF-8, checked as it arrived.
     Text,
@@ -14,19 +14,58 @@ pub enum Kind {
     Binary,
 }
 
-/// A message on its way to many receivers, encoded at most once for each wire format.
-#[derive(Debug)]
+/// How a subscriber takes what is published: the wire formats that an [`Outgoing`] is shared in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Format {
+    /// One unmasked WebSocket frame, the data and nothing else.
+    WebSocket,
+    /// An event of an event stream.
+    EventStream,
+    /// The JSON that answers a poll.
+    Poll,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Format; 3] = [Format::WebSocket, Format::EventStream, Format::Poll];
+}
+
+/// The event name of what was published without one; it is what an `EventSource` calls its events by default.
+pub(crate) const DEFAULT_EVENT: &str = "message";
+
+/// An event that was published on a topic, on its way to many receivers, encoded at most once for each wire format.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Outgoing {
+    topic: Arc<str>,
+    id: u64,
+    event: Option<Box<str>>,
     kind: Kind,
-    payload: Bytes,
-    /// The unmasked frame, made when the first WebSocket asks for it and shared by all the others.
-    websocket: OnceLock<Bytes>,
+    data: Bytes,
+    /// Each made when the first receiver of that kind asks for it, and shared by all the others.
+    #[serde(skip)]
+    encoded: [OnceLock<Bytes>; 3],
 }
 
 impl Outgoing {
-    /// A message that is not encoded for anyone yet.
-    pub fn new(kind: Kind, payload: Bytes) -> Outgoing {
-        Outgoing { kind, payload, websocket: OnceLock::new() }
+    /// An event that is not encoded for anyone yet. `event`: its name, where it is not [`DEFAULT_EVENT`].
+    pub fn new(topic: Arc<str>, id: u64, event: Option<&str>, kind: Kind, data: Bytes) -> Outgoing {
+        let event = event.filter(|event| *event != DEFAULT_EVENT).map(Box::from);
+        Outgoing { topic, id, event, kind, data, encoded: Default::default() }
+    }
+
+    /// The topic it was published on.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// Its number among the events of its topic: 1, 2, …
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its name.
+    pub fn event(&self) -> &str {
+        self.event.as_deref().unwrap_or(DEFAULT_EVENT)
     }
 
     /// Text or binary.
@@ -34,18 +73,30 @@ impl Outgoing {
         self.kind
     }
 
-    /// The message itself, without any framing.
-    pub fn payload(&self) -> &Bytes {
-        &self.payload
+    /// What was published, without any framing.
+    pub fn data(&self) -> &Bytes {
+        &self.data
     }
 
-    /// The message as one unmasked WebSocket frame.
-    pub fn websocket_frame(&self) -> &Bytes {
-        self.websocket.get_or_init(|| {
-            let mut frame = Vec::with_capacity(websocket::MAX_HEADER_BYTES + self.payload.len());
-            websocket::encode_header(&mut frame, self.kind.into(), self.payload.len(), None);
-            frame.extend_from_slice(&self.payload);
-            frame.into()
+    /// The event as its receivers of that format get it.
+    pub fn encoded(&self, format: Format) -> &Bytes {
+        self.encoded[format as usize].get_or_init(|| match format {
+            Format::WebSocket => websocket_frame(self.kind, &self.data),
+            Format::EventStream => sse::encode(self),
+            Format::Poll => poll::encode(&self.topic, self.id, 0, [self]),
         })
     }
+
+    /// What it may take in memory, its encodings included, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        4 * self.data.len() + self.event.as_ref().map_or(0, |event| event.len()) + size_of::<Outgoing>()
+    }
+}
+
+/// The data as one unmasked WebSocket frame.
+fn websocket_frame(kind: Kind, data: &[u8]) -> Bytes {
+    let mut frame = Vec::with_capacity(websocket::MAX_HEADER_BYTES + data.len());
+    websocket::encode_header(&mut frame, kind.into(), data.len(), None);
+    frame.extend_from_slice(data);
+    frame.into()
 }

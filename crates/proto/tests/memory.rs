@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use switchboard_proto::{App, Client, ClientEvent, ClientPlan, Dialect, Event, Kind, Outgoing, Session};
+use switchboard_proto::{
+    App, Client, ClientEvent, ClientPlan, Dialect, Kind, Outgoing, Reply, Request, Session, Since,
+};
 
 /// The system's allocator, which also knows how many bytes each thread holds and how often it asked for some:
 /// tests run beside each other.
@@ -44,11 +46,18 @@ static ALLOCATOR: Counting = Counting;
 const REQUEST: &[u8] = b"GET /broadcast HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-/// Feeds `pieces`, drops every event, writes all output.
+const ECHO: &[u8] = b"GET /echo HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// Feeds `pieces`, answers that nothing has been published, writes all output.
 fn feed(session: &mut Session, pieces: &[&[u8]], now: Instant) {
     for piece in pieces {
         session.receive(&mut piece.to_vec(), now);
-        while session.poll_event().is_some() {}
+        while let Some(request) = session.poll_event() {
+            if let Request::Since { .. } | Request::Subscribe { .. } = request {
+                session.reply(Reply::Since(Since::default()), now);
+            }
+        }
         let output = session.output();
         output.consume(output.len());
     }
@@ -78,11 +87,32 @@ fn a_connection_that_was_just_accepted_owns_nothing() {
 
 #[test]
 fn an_idle_websocket_owns_nothing() {
-    let echo = String::from_utf8(REQUEST.to_vec()).unwrap().replace("/broadcast", "/echo");
-    for request in [REQUEST, echo.as_bytes()] {
-        // The handshake in one piece and in two.
-        assert_eq!(left_by(|session, now| feed(session, &[request], now)), 0);
-        assert_eq!(left_by(|session, now| feed(session, &[&request[..50], &request[50..]], now)), 0);
+    // The handshake in one piece and in two.
+    assert_eq!(left_by(|session, now| feed(session, &[ECHO], now)), 0);
+    assert_eq!(left_by(|session, now| feed(session, &[&ECHO[..50], &ECHO[50..]], now)), 0);
+}
+
+#[test]
+fn a_connection_between_two_requests_owns_nothing() {
+    let request = b"GET /poll?topic=news HTTP/1.1\r\nHost: h\r\nUser-Agent: test\r\n\r\n";
+    let post = b"POST /publish HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nnews";
+    assert_eq!(left_by(|session, now| feed(session, &[request, request], now)), 0);
+    assert_eq!(left_by(|session, now| feed(session, &[&request[..20], &request[20..]], now)), 0);
+    assert_eq!(left_by(|session, now| {
+        session.receive(&mut post.to_vec(), now);
+        while session.poll_event().is_some() {}
+        session.reply(Reply::Published(Ok(1)), now);
+        feed(session, &[b""], now);
+    }), 0);
+}
+
+#[test]
+fn a_silent_subscriber_owns_little_more_than_the_name_of_its_topic() {
+    let stream = b"GET /events?topic=news HTTP/1.1\r\nHost: h\r\n\r\n";
+    let long_poll = b"GET /longpoll?topic=news HTTP/1.1\r\nHost: h\r\n\r\n";
+    for (request, limit) in [(REQUEST, 80), (stream, 80), (long_poll, 300)] {
+        let left = left_by(|session, now| feed(session, &[request], now));
+        assert!((1..=limit).contains(&left), "{left} bytes for {}", String::from_utf8_lossy(request));
     }
 }
 
@@ -95,6 +125,7 @@ fn what_a_message_took_is_given_back() {
     for frame in [&whole[..], fragments, &big] {
         for cut in [0, 1, 5, 8, 10, frame.len() - 1] {
             let pieces = [REQUEST, &frame[..cut], &frame[cut..]];
+            let pieces = [&[ECHO][..], &pieces[1..]].concat();
             assert_eq!(left_by(|session, now| feed(session, &pieces, now)), 0, "cut at {cut}");
         }
     }
@@ -102,16 +133,17 @@ fn what_a_message_took_is_given_back() {
 
 #[test]
 fn a_delivery_that_is_written_leaves_nothing() {
+    let subscription = left_by(|session, now| feed(session, &[REQUEST], now));
     let left = left_by(|session, now| {
         feed(session, &[REQUEST], now);
         for bytes in [10, 3000, 100_000] {
-            let message = Outgoing::new(Kind::Binary, Bytes::from(vec![0; bytes]));
+            let message = Outgoing::new("broadcast".into(), 1, None, Kind::Binary, Bytes::from(vec![0; bytes]));
             session.deliver(&message, now);
             session.deliver(&message, now);
             feed(session, &[b""], now);
         }
     });
-    assert_eq!(left, 0);
+    assert_eq!(left, subscription);
 }
 
 #[test]
@@ -128,7 +160,7 @@ fn half_a_message_takes_its_own_size_and_not_what_its_header_says() {
 fn a_broadcast_in_flight_is_held_once() {
     let app = Arc::new(App::default());
     let now = Instant::now();
-    let message = Outgoing::new(Kind::Binary, Bytes::from(vec![0; 1 << 20]));
+    let message = Outgoing::new("broadcast".into(), 1, None, Kind::Binary, Bytes::from(vec![0; 1 << 20]));
     let mut sessions: Vec<_> = (0..10).map(|_| Session::server(&app, now)).collect();
     sessions.iter_mut().for_each(|session| feed(session, &[REQUEST], now));
     let before = HELD_BYTES.get();
@@ -138,14 +170,14 @@ fn a_broadcast_in_flight_is_held_once() {
 }
 
 #[test]
-fn an_event_carries_the_message_out() {
+fn a_request_carries_the_message_out() {
     let app = Arc::new(App::default());
     let now = Instant::now();
     let mut session = Session::server(&app, now);
     feed(&mut session, &[REQUEST], now);
     session.receive(&mut b"\x82\x85\0\0\0\0hello".to_owned(), now);
-    let Some(Event::Publish(message)) = session.poll_event() else { panic!("no event") };
-    assert_eq!(&message.payload()[..], b"hello");
+    let Some(Request::Publish { data, .. }) = session.poll_event() else { panic!("no request") };
+    assert_eq!(&data[..], b"hello");
 }
 
 #[test]

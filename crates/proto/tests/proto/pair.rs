@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use switchboard_proto::{
-    App, Client, ClientEvent, ClientPlan, Dialect, Event, Kind, Outgoing, Rejection, Session,
+    App, Client, ClientEvent, ClientPlan, Dialect, Effect, Exchange, Kind, Outgoing, Port, Rejection, Request,
+    Session,
 };
 
 /// The request that opens a WebSocket, with the key of RFC 6455, section 1.3.
@@ -25,9 +26,13 @@ pub(crate) fn secs(seconds: u64) -> Duration {
 /// The smallest step of virtual time.
 pub(crate) const TICK: Duration = Duration::from_nanos(1);
 
-/// A session and the bytes that a test writes to it by hand.
+/// The name of a wire's connection towards its exchange.
+const PORT: Port = Port(7);
+
+/// A session, the exchange of a server that has no other connection, and the bytes that a test writes by hand.
 pub(crate) struct Wire {
     pub(crate) session: Session,
+    pub(crate) exchange: Exchange,
     pub(crate) now: Instant,
     pub(crate) subscribed: bool,
     pub(crate) published: Vec<Arc<Outgoing>>,
@@ -38,8 +43,9 @@ pub(crate) struct Wire {
 impl Wire {
     pub(crate) fn new(app: App) -> Wire {
         let now = Instant::now();
-        let session = Session::server(&Arc::new(app), now);
-        Wire { session, now, subscribed: false, published: Vec::new(), finished: 0 }
+        let app = Arc::new(app);
+        let (session, exchange) = (Session::server(&app, now), Exchange::new(&app, now));
+        Wire { session, exchange, now, subscribed: false, published: Vec::new(), finished: 0 }
     }
 
     /// A connection whose handshake on `path` is over.
@@ -54,10 +60,47 @@ impl Wire {
     /// Hands `bytes` to the session in one piece.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.session.receive(&mut bytes.to_vec(), self.now);
-        while let Some(event) = self.session.poll_event() {
-            match event {
-                Event::Subscribe => self.subscribed = true,
-                Event::Publish(message) => self.published.push(message),
+        self.pass_on();
+    }
+
+    /// Passes on what the session asks, and gives it the answers.
+    pub(crate) fn pass_on(&mut self) {
+        while let Some(request) = self.session.poll_event() {
+            match &request {
+                Request::Subscribe { .. } => self.subscribed = true,
+                Request::Unsubscribe { .. } => self.subscribed = false,
+                _ => {}
+            }
+            self.exchange.handle(PORT, request, self.now);
+            self.take_effects();
+        }
+    }
+
+    /// Publishes as another connection would, and delivers it here if it is subscribed to.
+    pub(crate) fn publish(&mut self, topic: &str, event: Option<&str>, kind: Kind, data: &[u8]) {
+        let (topic, event) = (topic.to_owned(), event.map(str::to_owned));
+        let data = data.to_vec().into();
+        self.exchange.handle(Port(8), Request::Publish { topic, event, kind, data, is_answered: false }, self.now);
+        self.take_effects();
+        self.deliver_published();
+    }
+
+    /// Delivers what was published, if it is subscribed to.
+    pub(crate) fn deliver_published(&mut self) {
+        for message in std::mem::take(&mut self.published) {
+            if self.session.subscription().is_some_and(|(topic, _)| topic == message.topic()) {
+                self.session.deliver(&message, self.now);
+            }
+        }
+        self.pass_on();
+    }
+
+    fn take_effects(&mut self) {
+        while let Some(effect) = self.exchange.poll_effect() {
+            match effect {
+                Effect::Publish(message) => self.published.push(message),
+                Effect::Reply(PORT, reply) => self.session.reply(reply, self.now),
+                Effect::Reply(..) => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What a user of the server sees, from the first byte to the last.
 
 use bytes::Bytes;
-use switchboard_proto::{App, CloseReason, Counts, Kind, Outgoing, Session};
+use switchboard_proto::{App, CloseReason, Counts, Format, Kind, Outgoing, Session};
 
 use super::frames::{BINARY, CLOSE, CONTINUE, FIN, PING, PONG, TEXT, close, masked, plain, read_frames};
 use super::pair::{Heard, Pair, Wire, settle_all, upgrade};
@@ -84,7 +84,7 @@ fn a_broadcast_reaches_everyone_subscribed_its_sender_included_once_and_in_order
 
 #[test]
 fn nothing_is_delivered_before_the_handshake_or_after_the_close() {
-    let message = Outgoing::new(Kind::Text, Bytes::from_static(b"news"));
+    let message = Outgoing::new("broadcast".into(), 1, None, Kind::Text, Bytes::from_static(b"news"));
     let mut wire = Wire::new(App::default());
     wire.session.deliver(&message, wire.now);
     assert_eq!(wire.take(), b"");
@@ -101,7 +101,7 @@ fn nothing_is_delivered_before_the_handshake_or_after_the_close() {
 
 #[test]
 fn a_message_for_many_is_encoded_once_and_long_ones_are_shared() {
-    let message = Outgoing::new(Kind::Binary, Bytes::from(vec![1; 10_000]));
+    let message = Outgoing::new("broadcast".into(), 1, None, Kind::Binary, Bytes::from(vec![1; 10_000]));
     let mut addresses = Vec::new();
     for _ in 0..3 {
         let mut wire = Wire::open(App::default(), "/broadcast");
@@ -109,15 +109,15 @@ fn a_message_for_many_is_encoded_once_and_long_ones_are_shared() {
         addresses.push(wire.session.output().single().unwrap().as_ptr());
         assert_eq!(read_frames(&wire.take()), [(BINARY, vec![1; 10_000])]);
     }
-    assert_eq!(addresses, [message.websocket_frame().as_ptr(); 3]);
+    assert_eq!(addresses, [message.encoded(Format::WebSocket).as_ptr(); 3]);
 }
 
 #[test]
 fn a_subscriber_that_does_not_read_is_closed_with_1013_and_counted() {
     let app = App { max_unsent_bytes: 10_000, ..App::default() };
     let mut wire = Wire::open(app, "/broadcast");
-    let message = Outgoing::new(Kind::Binary, Bytes::from(vec![0; 996]));
-    let frame_bytes = message.websocket_frame().len();
+    let message = Outgoing::new("broadcast".into(), 1, None, Kind::Binary, Bytes::from(vec![0; 996]));
+    let frame_bytes = message.encoded(Format::WebSocket).len();
     assert_eq!(frame_bytes, 1000);
     for _ in 0..10 {
         wire.session.deliver(&message, wire.now);
@@ -141,7 +141,7 @@ fn a_subscriber_that_does_not_read_is_closed_with_1013_and_counted() {
 fn one_message_above_the_limit_does_not_drop_a_subscriber_that_keeps_up() {
     let app = App { max_unsent_bytes: 10_000, ..App::default() };
     let mut wire = Wire::open(app, "/broadcast");
-    let big = Outgoing::new(Kind::Binary, Bytes::from(vec![0; 50_000]));
+    let big = Outgoing::new("broadcast".into(), 1, None, Kind::Binary, Bytes::from(vec![0; 50_000]));
     for _ in 0..3 {
         wire.session.deliver(&big, wire.now);
         assert_eq!(wire.take_frames(), [(BINARY, vec![0; 50_000])]);

@@ -102,7 +102,7 @@ fn every_single_cut_of_a_conversation_is_harmless() {
     let run = |pieces: &[&[u8]]| {
         let mut wire = Wire::new(App::default());
         pieces.iter().for_each(|piece| wire.send(piece));
-        let published: Vec<_> = wire.published.iter().map(|message| message.payload().clone()).collect();
+        let published: Vec<_> = wire.published.iter().map(|message| message.data().clone()).collect();
         (wire.take(), published)
     };
     let at_once = run(&[&bytes]);
@@ -134,7 +134,7 @@ fn converse(cuts: &Cuts, bytes: &[u8], take: usize) -> Told {
     Told {
         output,
         subscribed: wire.subscribed,
-        published: wire.published.iter().map(|m| (m.kind(), m.payload().to_vec())).collect(),
+        published: wire.published.iter().map(|m| (m.kind(), m.data().to_vec())).collect(),
         counts: wire.session.counts(),
         wants: wire.session.wants(),
         finished: wire.finished,

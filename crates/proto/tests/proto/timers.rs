@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use switchboard_proto::{App, CloseReason, Kind, LINGER, Outgoing};
+use switchboard_proto::{App, CloseReason, Format, Kind, LINGER, Outgoing};
 
 use super::frames::{BINARY, CLOSE, PING, PONG, TEXT, close, masked, plain};
 use super::pair::{TICK, Wire, secs, upgrade};
@@ -98,7 +98,7 @@ fn a_websocket_that_talks_is_not_pinged() {
 #[test]
 fn a_peer_that_works_off_a_backlog_is_alive() {
     let mut wire = with_heartbeat("/broadcast");
-    let message = Outgoing::new(Kind::Binary, Bytes::from(vec![0; 1 << 20]));
+    let message = Outgoing::new("broadcast".into(), 1, None, Kind::Binary, Bytes::from(vec![0; 1 << 20]));
     wire.session.deliver(&message, wire.now);
     // It says nothing, since it has not come to the ping at the end; but it takes some in each period.
     for _ in 0..20 {
@@ -107,20 +107,20 @@ fn a_peer_that_works_off_a_backlog_is_alive() {
     }
     assert!(!wire.is_closed());
     wire.wait(D);
-    let frames = wire.take_frames_after(20 * 1000, message.websocket_frame());
+    let frames = wire.take_frames_after(20 * 1000, message.encoded(Format::WebSocket));
     assert_eq!(frames, [(PING, vec![])], "one ping, at the end of what it had to read");
 }
 
 #[test]
 fn a_peer_that_stops_reading_its_backlog_is_closed() {
     let mut wire = with_heartbeat("/broadcast");
-    let message = Outgoing::new(Kind::Binary, Bytes::from(vec![0; 1 << 20]));
+    let message = Outgoing::new("broadcast".into(), 1, None, Kind::Binary, Bytes::from(vec![0; 1 << 20]));
     wire.session.deliver(&message, wire.now);
     wire.wait(D);
     wire.take_some(1000);
     // The wait in which it took some, and two in which it took nothing.
     wire.wait(3 * D);
-    let frames = wire.take_frames_after(1000, message.websocket_frame());
+    let frames = wire.take_frames_after(1000, message.encoded(Format::WebSocket));
     assert_eq!(frames.last().map(|frame| frame.0), Some(CLOSE));
 }
 

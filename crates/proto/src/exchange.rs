@@ -1,0 +1,248 @@
+//! What outlives a connection, or belongs to several: the topics with their history, the sessions of Engine.IO, the ticker.
+//!
+//! One server has one exchange, wherever its connections are. A loop that is the whole server owns it; threads share it behind a lock; where connections are
+//! in processes it is with their parent, and what is asked and answered travels there and back. Like everything here it has no socket and no clock: requests
+//! and times go in, effects come out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{self, Engines, Published};
+use crate::topics::{PublishError, Since, Topics};
+use crate::{App, Format, Kind, Outgoing, Port};
+
+/// The topic that the ticker publishes on.
+const TICK_TOPIC: &str = "tick";
+
+/// What a connection asks of the exchange.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// What there is on a topic after an event. Answered by [`Reply::Since`] at once.
+    Since {
+        /// The topic's name.
+        topic: String,
+        /// The last event that the client has had.
+        since: Option<u64>,
+    },
+    /// The same for somebody who gets what follows from now on.
+    Subscribe {
+        /// The topic's name.
+        topic: String,
+        /// The last event that the client has had.
+        since: Option<u64>,
+    },
+    /// An event for everyone on a topic. Answered by [`Reply::Published`] at once if `is_answered`.
+    Publish {
+        /// The topic's name.
+        topic: String,
+        /// The event's name, if it has one.
+        event: Option<String>,
+        /// Whether the data are text.
+        kind: Kind,
+        /// What is published.
+        data: Bytes,
+        /// Whether the publisher wants to know its number.
+        is_answered: bool,
+    },
+    /// Nothing more of what is published: a long poll has been answered, or the connection ends.
+    Unsubscribe {
+        /// The topic of the subscription.
+        topic: Arc<str>,
+        /// How its events were taken.
+        format: Format,
+    },
+    /// Something for a session of Engine.IO.
+    Engine(engine::Request),
+}
+
+/// What a connection hears from the exchange.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Reply {
+    /// What there is on a topic.
+    Since(Since),
+    /// The number of the event that was published.
+    Published(Result<u64, PublishError>),
+    /// Something from a session of Engine.IO.
+    Engine(engine::Reply),
+}
+
+/// What follows from a request, or from the passing of time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Effect {
+    /// To be given to every subscriber of its topic, in the order in which effects come.
+    Publish(Arc<Outgoing>),
+    /// To be given to that connection, unless it has ended.
+    Reply(Port, Reply),
+}
+
+impl Request {
+    /// What the exchange is told when a connection is gone of which it knows more than one question.
+    pub const FAREWELL: Request = Request::Engine(engine::Request::Gone);
+
+    /// Whether it is the last of its connection.
+    pub fn is_farewell(&self) -> bool {
+        *self == Request::FAREWELL
+    }
+
+    /// Whether an answer comes at once, and nothing after it.
+    pub fn is_answered_at_once(&self) -> bool {
+        match self {
+            Request::Since { .. } | Request::Publish { .. } | Request::Unsubscribe { .. } => true,
+            Request::Subscribe { .. } => false,
+            Request::Engine(request) => {
+                matches!(request, engine::Request::Post { .. } | engine::Request::Gone)
+            }
+        }
+    }
+
+    /// What it may take in memory, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        let data = match self {
+            Request::Publish { data, .. } => data.len(),
+            Request::Engine(engine::Request::Post { body, .. }) => body.len(),
+            Request::Engine(engine::Request::Message { data, .. }) => data.len(),
+            _ => 0,
+        };
+        data + size_of::<Request>()
+    }
+}
+
+impl Reply {
+    /// What it may take in memory, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        let data = match self {
+            Reply::Since(since) => since.events.iter().map(|event| event.data().len()).sum(),
+            Reply::Published(_) => 0,
+            Reply::Engine(engine::Reply::Answer { body, .. }) => body.len(),
+            Reply::Engine(engine::Reply::Send { data, .. }) => data.len(),
+            Reply::Engine(_) => 0,
+        };
+        data + size_of::<Reply>()
+    }
+}
+
+/// The one place of a server that all its connections have in common.
+#[derive(Debug)]
+pub struct Exchange {
+    app: Arc<App>,
+    topics: Topics,
+    engines: Engines,
+    /// When the ticker publishes next.
+    tick: Option<Instant>,
+    effects: VecDeque<Effect>,
+}
+
+impl Exchange {
+    /// An exchange on which nothing has been published.
+    pub fn new(app: &Arc<App>, now: Instant) -> Exchange {
+        Exchange {
+            app: app.clone(),
+            topics: Topics::new(app),
+            engines: Engines::new(&app.engine),
+            tick: app.tick.and_then(|period| now.checked_add(period)),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Takes what a connection asks.
+    pub fn handle(&mut self, port: Port, request: Request, now: Instant) {
+        match request {
+            Request::Since { topic, since } | Request::Subscribe { topic, since } => {
+                let since = self.topics.since(&topic, since, self.app.max_unsent_bytes);
+                self.effects.push_back(Effect::Reply(port, Reply::Since(since)));
+            }
+            Request::Publish { topic, event, kind, data, is_answered } => {
+                let published = self.publish(&topic, event.as_deref(), kind, data, now);
+                if is_answered {
+                    self.effects.push_back(Effect::Reply(port, Reply::Published(published)));
+                }
+            }
+            // Who gets what is published is for those to know who have the connections.
+            Request::Unsubscribe { .. } => {}
+            Request::Engine(request) => {
+                self.engines.handle(port, request, now);
+                self.settle(now);
+            }
+        }
+    }
+
+    /// The next thing to be done, in order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`handle_timeout`](Exchange::handle_timeout) should be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match (self.tick, self.engines.poll_timeout()) {
+            (Some(tick), Some(engines)) => Some(tick.min(engines)),
+            (tick, engines) => tick.or(engines),
+        }
+    }
+
+    /// Does what is due at `now`. Harmless when nothing is.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let (Some(due), Some(period)) = (self.tick, self.app.tick)
+            && due <= now
+        {
+            // What was slept through is not made up for.
+            let next = due.checked_add(period).filter(|next| *next > now).or_else(|| now.checked_add(period));
+            self.tick = next;
+            let data = format!("{}", self.app.unix_time_ms(now));
+            // One topic too many is the publishers' business; the ticker goes without.
+            let _ = self.publish(TICK_TOPIC, None, Kind::Text, data.into(), now);
+        }
+        self.engines.handle_timeout(now);
+        self.settle(now);
+    }
+
+    fn publish(
+        &mut self,
+        topic: &str,
+        event: Option<&str>,
+        kind: Kind,
+        data: Bytes,
+        now: Instant,
+    ) -> Result<u64, PublishError> {
+        let message = self.topics.publish(topic, event, kind, data)?;
+        self.engines.published(published(&message), None, now);
+        let id = message.id();
+        self.effects.push_back(Effect::Publish(message));
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Takes over what Engine.IO's sessions want done.
+    fn settle(&mut self, now: Instant) {
+        while let Some(effect) = self.engines.poll_effect() {
+            match effect {
+                engine::Effect::Reply(port, reply) => {
+                    self.effects.push_back(Effect::Reply(port, Reply::Engine(reply)));
+                }
+                engine::Effect::Publish(publish) => {
+                    let engine::Publish { topic, event, kind, data, receipt } = *publish;
+                    match self.topics.publish(&topic, event.as_deref(), kind, data) {
+                        Ok(message) => {
+                            self.engines.published(published(&message), Some(receipt), now);
+                            self.effects.push_back(Effect::Publish(message));
+                        }
+                        Err(error) => self.engines.not_published(receipt, &error.to_string(), now),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn published(message: &Outgoing) -> Published<'_> {
+    Published {
+        topic: message.topic(),
+        id: message.id(),
+        event: message.event(),
+        kind: message.kind(),
+        data: message.data(),
+    }
+}

@@ -1,0 +1,369 @@
+//! One connection as a server sees it, whatever it comes to speak.
+//!
+//! Its life is in this file and nothing else changes the stage; what it does in two of its stages has a file each: `requests` while it is HTTP,
+//! `websocket` once it is that.
+
+mod requests;
+mod route;
+mod websocket;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::requests::Waiting;
+use self::websocket::WebSocket;
+use crate::engine;
+use crate::http::{self, Answer, Reader, ReplyTo};
+use crate::{App, Format, Outgoing, Output, Reply, Request, sse};
+
+/// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
+const HIGH_WATER_BYTES: usize = 64 << 10;
+
+/// What may come behind a request that has to wait for its answer.
+const MAX_PIPELINED_BYTES: usize = 1 << 20;
+
+/// How long a connection whose last answer is written goes on reading, and discarding, what its peer still
+/// sends. A close with unread input would turn into a reset, and a reset overtakes the answer.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// One connection as a server sees it, whatever it comes to speak.
+///
+/// Feed it with [`receive`](Session::receive), [`receive_eof`](Session::receive_eof),
+/// [`handle_timeout`](Session::handle_timeout), [`deliver`](Session::deliver) and [`reply`](Session::reply); after each of these take its
+/// events, write its output and do as [`wants`](Session::wants) says.
+#[derive(Debug)]
+pub struct Session {
+    app: Arc<App>,
+    stage: Stage,
+    output: Output,
+    /// In a box of its own, since hardly anybody ever has one.
+    #[expect(clippy::box_collection, reason = "8 bytes of every idle connection in place of 32")]
+    events: Option<Box<VecDeque<Request>>>,
+    subscription: Option<Box<Subscription>>,
+    /// When `handle_timeout` has something to do. What that is depends on the stage.
+    deadline: Option<Instant>,
+    counts: Counts,
+    /// Something of Engine.IO's belongs to this connection, and must hear of its end.
+    has_engine: bool,
+}
+
+/// Where a connection is in its life. It goes to and fro between the first two while it is HTTP, and otherwise only downwards in this list.
+#[derive(Debug)]
+enum Stage {
+    /// Reading requests. Deadline: the handshake timeout of the one that has begun, or the patience for the next (`is_used`).
+    Http { reader: Reader, is_used: bool },
+    /// A request is with the exchange, or waits for something to be published. Deadline: the end of a long poll.
+    Waiting(Box<Waiting>),
+    /// Deadline: the heartbeat, or the end of the patience for an answer to our close.
+    WebSocket(WebSocket),
+    /// An event stream, which carries what is published. Deadline: the heartbeat. So much was written when it was last looked at, if anything waited then.
+    Stream { behind: Option<u64> },
+    /// The last answer is in the output; input is discarded until the peer ends. Deadline: `LINGER`.
+    Drain { finished: bool },
+    /// Write the rest, then close at once. Deadline: `LINGER`.
+    Flush,
+    /// Close the socket.
+    Done,
+}
+
+/// What a connection gets of what is published.
+#[derive(Debug)]
+struct Subscription {
+    topic: Arc<str>,
+    format: Format,
+}
+
+/// What the session would do next with its socket. Neither: close it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wants {
+    /// Read, and hand over what comes.
+    pub read: bool,
+    /// Write what the output holds.
+    pub write: bool,
+}
+
+/// Why the server closes a connection of its own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The server is about to end: 1001.
+    GoingAway,
+    /// A subscriber that does not read as fast as others publish: 1013.
+    TooSlow,
+}
+
+/// What one session contributes to the server's tally.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Data messages received: over a WebSocket, or in the body of a request.
+    pub messages: u64,
+    /// Payload bytes of those messages.
+    pub bytes: u64,
+    /// This subscriber was closed because it did not read.
+    pub is_dropped: bool,
+    /// This connection was let in but could not become what it asked for.
+    pub is_refused: bool,
+}
+
+impl Session {
+    /// A connection that was just accepted.
+    pub fn server(app: &Arc<App>, now: Instant) -> Session {
+        Session {
+            app: app.clone(),
+            stage: Stage::Http { reader: Reader::default(), is_used: false },
+            output: Output::default(),
+            events: None,
+            subscription: None,
+            deadline: now.checked_add(app.handshake_timeout),
+            counts: Counts::default(),
+            has_engine: false,
+        }
+    }
+
+    /// Takes the bytes that were read. They are unmasked in place; only what is incomplete is kept.
+    pub fn receive(&mut self, bytes: &mut [u8], now: Instant) {
+        match &mut self.stage {
+            Stage::Http { .. } => self.receive_requests(bytes, now),
+            // Further requests may be sent before this one is answered, but not without end.
+            Stage::Waiting(waiting) if waiting.input.len() + bytes.len() > MAX_PIPELINED_BYTES => self.end(),
+            Stage::Waiting(waiting) => waiting.input.extend_from_slice(bytes),
+            Stage::WebSocket(_) => self.receive_frames(bytes, now),
+            // Whoever opened an event stream has nothing more to say.
+            Stage::Stream { .. } | Stage::Drain { .. } | Stage::Flush | Stage::Done => {}
+        }
+    }
+
+    /// Takes note that the peer will send no more. What was promised to it is still written; what it only waited for is not.
+    pub fn receive_eof(&mut self, now: Instant) {
+        match &mut self.stage {
+            Stage::Waiting(waiting) if !waiting.what.is_held() => waiting.has_ended = true,
+            Stage::Waiting(_) | Stage::Stream { .. } => self.end(),
+            _ if self.output.is_empty() => self.end(),
+            _ => self.flush(now),
+        }
+    }
+
+    /// Takes what the exchange has to say: to what was asked, or unasked to a session of Engine.IO.
+    pub fn reply(&mut self, reply: Reply, now: Instant) {
+        match (&mut self.stage, reply) {
+            (Stage::Waiting(_), reply) => self.answer_waiting(reply, now),
+            (Stage::WebSocket(_), Reply::Engine(reply)) => self.engine_says(reply, now),
+            // It came too late.
+            _ => {}
+        }
+    }
+
+    /// Does what is due at `now`. Harmless when nothing is.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match &self.stage {
+            Stage::Http { reader, is_used: true } if reader.is_idle() => self.end(),
+            Stage::Http { .. } => {
+                let limit = self.app.handshake_timeout;
+                let text = format!("The request took longer than {limit:?}.\n");
+                self.last_answer(&Answer::new(408, text), &ReplyTo::default(), now);
+            }
+            Stage::Waiting(_) => self.waited_long_enough(now),
+            Stage::WebSocket(socket) if !socket.close_sent => self.heartbeat(now),
+            Stage::Stream { behind } => {
+                // A stream from which nothing is taken for as long as this is not read any more.
+                if *behind == Some(self.output.written()) {
+                    return self.end();
+                }
+                let behind = (!self.output.is_empty()).then_some(self.output.written());
+                if behind.is_none() {
+                    self.output.copy(sse::HEARTBEAT);
+                }
+                self.stage = Stage::Stream { behind };
+                self.deadline = now.checked_add(self.app.sse_heartbeat);
+            }
+            _ => self.end(),
+        }
+    }
+
+    /// Takes a message that somebody published on the topic that this session has subscribed to. A peer that is too far behind is closed
+    /// instead.
+    pub fn deliver(&mut self, message: &Outgoing, now: Instant) {
+        let format = match &self.stage {
+            Stage::WebSocket(socket) if socket.takes_publications() => Format::WebSocket,
+            Stage::Stream { .. } => Format::EventStream,
+            Stage::Waiting(waiting) if waiting.takes_publications() => {
+                return self.answer_publication(message, now);
+            }
+            // It gets what follows its subscription, and that has not been answered yet.
+            _ => return,
+        };
+        let bytes = message.encoded(format);
+        // A single message may be longer than the limit: somebody who keeps up is never dropped for it.
+        if !self.output.is_empty() && self.output.len() + bytes.len() > self.app.max_unsent_bytes {
+            self.close(CloseReason::TooSlow, now);
+        } else {
+            self.output.share(bytes);
+        }
+    }
+
+    /// The topic that it has subscribed to, and how it takes what is published there.
+    pub fn subscription(&self) -> Option<(&Arc<str>, Format)> {
+        self.subscription.as_ref().map(|subscription| (&subscription.topic, subscription.format))
+    }
+
+    /// Whether it takes what is published and has nothing to write before it: then the server may write what is
+    /// [encoded](Outgoing::encoded) itself, and tell of it by [`Output::begun`].
+    pub fn is_up_to_date(&self) -> bool {
+        let takes_publications = match &self.stage {
+            Stage::WebSocket(socket) => socket.takes_publications(),
+            Stage::Stream { .. } => true,
+            _ => false,
+        };
+        takes_publications && self.output.is_empty()
+    }
+
+    /// Begins to close: a WebSocket by a close frame, anything else when what it was promised is written.
+    pub fn close(&mut self, why: CloseReason, now: Instant) {
+        match (&mut self.stage, why) {
+            (Stage::WebSocket(_), why) => self.close_websocket(why, now),
+            (Stage::Stream { .. }, CloseReason::TooSlow) => {
+                // An event stream has no words for it: its client comes again, and says what it has had.
+                self.counts.is_dropped = true;
+                self.end();
+            }
+            (Stage::Stream { .. }, CloseReason::GoingAway) => self.flush(now),
+            (Stage::Http { reader, .. }, _) if reader.is_idle() => match self.output.is_empty() {
+                true => self.end(),
+                false => self.flush(now),
+            },
+            (Stage::Http { .. }, _) => self.last_answer(&going_away(), &ReplyTo::default(), now),
+            (Stage::Waiting(waiting), _) => {
+                let reply_to = std::mem::take(&mut waiting.reply_to);
+                self.last_answer(&going_away(), &reply_to, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers what was asked with a refusal after all: to be called when it asks for something, before any output is
+    /// written, by a server that has not the means.
+    pub fn refuse(&mut self, limit: &'static str, sentence: &str, now: Instant) {
+        self.counts.is_refused = true;
+        self.output.clear();
+        self.output.copy(&http::refusal(limit, sentence));
+        self.drain(now);
+    }
+
+    /// The next thing that the exchange must know, in order.
+    pub fn poll_event(&mut self) -> Option<Request> {
+        let event = self.events.as_mut()?.pop_front();
+        self.events.take_if(|events| events.is_empty());
+        event
+    }
+
+    /// What the exchange must know when the connection is gone, for whatever reason. To be asked once, at the end.
+    pub fn poll_farewell(&mut self) -> Option<Request> {
+        std::mem::take(&mut self.has_engine).then_some(Request::Engine(engine::Request::Gone))
+    }
+
+    /// When [`handle_timeout`](Session::handle_timeout) should be called, if nothing else happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// True once, when the last byte of the output is written and no more will follow while the peer may
+    /// still send: the moment for `shutdown(SHUT_WR)`.
+    pub fn poll_finish(&mut self) -> bool {
+        match &mut self.stage {
+            Stage::Drain { finished } if !*finished && self.output.is_empty() => {
+                *finished = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The bytes to write.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    /// What to do next with the socket. Neither: close it.
+    pub fn wants(&self) -> Wants {
+        let write = !self.output.is_empty();
+        let keeps_up = self.output.len() <= HIGH_WATER_BYTES;
+        match &self.stage {
+            Stage::Http { .. } | Stage::WebSocket(_) | Stage::Stream { .. } => Wants { read: keeps_up, write },
+            // It waits for an answer, and reads to hear of its peer's end.
+            Stage::Waiting(_) | Stage::Drain { .. } => Wants { read: true, write },
+            Stage::Flush => Wants { read: false, write },
+            Stage::Done => Wants { read: false, write: false },
+        }
+    }
+
+    /// Whether nothing follows from its output's being written: it goes on reading, and neither finishes nor ends.
+    pub fn only_listens(&self) -> bool {
+        !matches!(self.stage, Stage::Drain { .. } | Stage::Flush | Stage::Done) && self.wants().read
+    }
+
+    /// What this session contributes to the tally.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn ask(&mut self, request: Request) {
+        self.events.get_or_insert_default().push_back(request);
+    }
+
+    fn subscribe(&mut self, topic: &str, format: Format, since: Option<u64>) {
+        self.subscription = Some(Box::new(Subscription { topic: Arc::from(topic), format }));
+        self.ask(Request::Subscribe { topic: topic.to_owned(), since });
+    }
+
+    fn unsubscribe(&mut self) {
+        if let Some(subscription) = self.subscription.take() {
+            let Subscription { topic, format } = *subscription;
+            self.ask(Request::Unsubscribe { topic, format });
+        }
+    }
+
+    /// Takes no more part in what others do.
+    fn leave(&mut self) {
+        self.unsubscribe();
+        if std::mem::take(&mut self.has_engine) {
+            self.ask(Request::Engine(engine::Request::Gone));
+        }
+    }
+
+    /// Reads the next request, or waits for it.
+    fn listen(&mut self, now: Instant) {
+        self.stage = Stage::Http { reader: Reader::default(), is_used: true };
+        self.deadline = now.checked_add(self.app.keep_alive);
+    }
+
+    fn drain(&mut self, now: Instant) {
+        self.leave();
+        self.stage = Stage::Drain { finished: false };
+        self.deadline = now.checked_add(LINGER);
+    }
+
+    fn flush(&mut self, now: Instant) {
+        self.leave();
+        self.stage = Stage::Flush;
+        self.deadline = now.checked_add(LINGER);
+    }
+
+    fn end(&mut self) {
+        self.leave();
+        self.stage = Stage::Done;
+    }
+
+    /// An answer behind which nothing more is read.
+    fn last_answer(&mut self, answer: &Answer, reply_to: &ReplyTo, now: Instant) {
+        let reply_to = ReplyTo { keep_alive: false, ..reply_to.clone() };
+        answer.encode(&reply_to, self.output.tail());
+        self.drain(now);
+    }
+}
+
+fn going_away() -> Answer {
+    Answer::new(503, "The server is going away.\n").with("Retry-After", "1")
+}

@@ -1,0 +1,292 @@
+//! A connection while it is HTTP: one request after the other, each answered at once, when the exchange has answered, or when something is published.
+
+use std::time::{Duration, Instant};
+
+use super::route::{self, Wanted};
+use super::websocket::Room;
+use super::{Session, Stage};
+use crate::http::{Answer, Next, ReplyTo, Rules};
+use crate::topics::Since;
+use crate::{Format, Outgoing, Reply, Request, engine, poll, sse};
+
+/// A request whose answer is not known yet.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) reply_to: ReplyTo,
+    pub(super) what: Pending,
+    /// What came behind the request.
+    pub(super) input: Vec<u8>,
+    /// The peer will send no more, but wants its answer.
+    pub(super) has_ended: bool,
+}
+
+/// What is waited for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// The events of a topic. The client has the answer with these tags already.
+    Poll { topic: String, since: Option<u64>, if_none_match: Option<String> },
+    /// The same, and if there is none the next one.
+    LongPoll { topic: String, timeout: Duration, is_held: bool },
+    /// The events of a topic, before an event stream begins.
+    Stream,
+    /// The same before a WebSocket on the topic begins.
+    Topic { accept: String },
+    /// The number of what was published.
+    Publish,
+    /// Engine.IO's answer. It may take its time.
+    Engine { is_held: bool },
+    /// Engine.IO's word on a WebSocket.
+    EngineUpgrade { accept: String },
+}
+
+impl Pending {
+    /// Whether it waits for something that may never come, so that its peer's end is the end of it.
+    pub(super) fn is_held(&self) -> bool {
+        match self {
+            Pending::LongPoll { .. } | Pending::Stream | Pending::Topic { .. } => true,
+            Pending::Engine { is_held } => *is_held,
+            Pending::EngineUpgrade { .. } => true,
+            Pending::Poll { .. } | Pending::Publish => false,
+        }
+    }
+}
+
+impl Waiting {
+    /// Whether it is a long poll that has found nothing.
+    pub(super) fn takes_publications(&self) -> bool {
+        matches!(self.what, Pending::LongPoll { is_held: true, .. })
+    }
+}
+
+impl Session {
+    /// Reads requests and serves them, one by one, as long as the input lasts.
+    pub(super) fn receive_requests(&mut self, mut input: &mut [u8], now: Instant) {
+        let app = self.app.clone();
+        let rules =
+            Rules { origins: &app.cors, max_body: &|request| route::max_body_bytes(&app, request) };
+        while let Stage::Http { reader, is_used } = &mut self.stage {
+            let was_idle = reader.is_idle();
+            let mut interim = Vec::new();
+            let next = reader.next(&mut input, &rules, &mut interim);
+            if !interim.is_empty() {
+                self.output.copy(&interim);
+            }
+            match next {
+                Next::Incomplete => {
+                    // A request has its time from its first byte on; the first one of all from the accept on.
+                    if was_idle && *is_used && !reader.is_idle() {
+                        self.deadline = now.checked_add(app.handshake_timeout);
+                    } else if reader.is_in_body() {
+                        // As long as something comes it goes on.
+                        self.deadline = now.checked_add(app.handshake_timeout);
+                    }
+                    return;
+                }
+                Next::Refused(answer, reply_to) => return self.last_answer(&answer, &reply_to, now),
+                Next::Request(request) => {
+                    let reply_to = ReplyTo::new(&request, &app.cors);
+                    if self.output.len() > app.max_unsent_bytes {
+                        let text = "Too many answers wait to be read: read faster, or raise --max-unsent-bytes.\n";
+                        return self.last_answer(&Answer::new(503, text), &reply_to, now);
+                    }
+                    self.serve(request, reply_to, now);
+                }
+            }
+        }
+        // Something else than requests follows, or an answer has to come first.
+        match &mut self.stage {
+            Stage::Waiting(waiting) => waiting.input.extend_from_slice(input),
+            Stage::WebSocket(_) => self.receive_frames(input, now),
+            _ => {}
+        }
+    }
+
+    fn serve(&mut self, request: crate::http::Request, reply_to: ReplyTo, now: Instant) {
+        let app = self.app.clone();
+        app.work.perform();
+        let if_none_match = request.if_none_match.clone();
+        let wanted = match route::route(&app, request) {
+            Ok(wanted) => wanted,
+            Err(answer) => return self.answer(&answer, &reply_to, now),
+        };
+        let what = match wanted {
+            Wanted::Answer(answer) => return self.answer(&answer, &reply_to, now),
+            Wanted::Echo { accept } => return self.upgrade(&accept, Room::Echo, now),
+            Wanted::Poll { topic, since } => {
+                self.ask(Request::Since { topic: topic.clone(), since });
+                Pending::Poll { topic, since, if_none_match }
+            }
+            Wanted::LongPoll { topic, since, timeout } => {
+                self.subscribe(&topic, Format::Poll, since);
+                Pending::LongPoll { topic, timeout, is_held: false }
+            }
+            Wanted::Stream { topic, since } => {
+                self.subscribe(&topic, Format::EventStream, since);
+                Pending::Stream
+            }
+            Wanted::Topic { accept, topic, since } => {
+                self.subscribe(&topic, Format::WebSocket, since);
+                Pending::Topic { accept }
+            }
+            Wanted::Publish { topic, event, kind, data } => {
+                self.count(data.len());
+                self.ask(Request::Publish { topic, event, kind, data, is_answered: true });
+                Pending::Publish
+            }
+            Wanted::Engine(request) => {
+                let is_held = matches!(request, engine::Request::Get(_));
+                if let engine::Request::Post { body, .. } = &request {
+                    self.count(body.len());
+                }
+                self.has_engine = true;
+                self.ask(Request::Engine(request));
+                Pending::Engine { is_held }
+            }
+            Wanted::EngineUpgrade { accept, request } => {
+                self.has_engine = true;
+                self.ask(Request::Engine(request));
+                Pending::EngineUpgrade { accept }
+            }
+        };
+        self.stage = Stage::Waiting(Box::new(Waiting { reply_to, what, input: Vec::new(), has_ended: false }));
+        self.deadline = None;
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.counts.messages += 1;
+        self.counts.bytes += bytes as u64;
+    }
+
+    /// Takes what was waited for.
+    pub(super) fn answer_waiting(&mut self, reply: Reply, now: Instant) {
+        let Stage::Waiting(waiting) = &mut self.stage else { return };
+        match (&mut waiting.what, reply) {
+            (Pending::Poll { topic, since, if_none_match }, Reply::Since(found)) => {
+                let tag = self.app.etag(&found, *since);
+                let has_it = if_none_match.as_deref().is_some_and(|tags| crate::http::etag::matches(tags, &tag));
+                let answer = match has_it {
+                    true => Answer::not_modified(tag),
+                    false => {
+                        let events = found.events.iter().map(|event| &**event);
+                        let json = poll::encode(topic, found.newest, found.missed, events);
+                        Answer::json(200, json).with("ETag", tag)
+                    }
+                };
+                self.answer_it(&answer.with("Cache-Control", "no-cache"), now);
+            }
+            (Pending::LongPoll { topic, timeout, is_held }, Reply::Since(found)) => {
+                if found.events.is_empty() && found.missed == 0 {
+                    *is_held = true;
+                    self.deadline = now.checked_add(*timeout);
+                    return;
+                }
+                let events = found.events.iter().map(|event| &**event);
+                let json = poll::encode(topic, found.newest, found.missed, events);
+                self.answer_it(&Answer::json(200, json).with("Cache-Control", "no-store"), now);
+            }
+            (Pending::Stream, Reply::Since(found)) => self.begin_stream(&found, now),
+            (Pending::Topic { accept }, Reply::Since(found)) => {
+                let accept = std::mem::take(accept);
+                let input = std::mem::take(&mut waiting.input);
+                self.upgrade(&accept, Room::Topic, now);
+                found.events.iter().for_each(|event| self.output.share(event.encoded(Format::WebSocket)));
+                self.go_on(input, now);
+            }
+            (Pending::Publish, Reply::Published(Ok(id))) => {
+                self.answer_it(&Answer::json(202, format!("{{\"id\":{id}}}")), now);
+            }
+            (Pending::Publish, Reply::Published(Err(error))) => {
+                let answer = Answer::new(503, format!("Not published: {error}.\n"));
+                self.answer_it(&answer.with(crate::http::REFUSED_HEADER, "topics"), now);
+            }
+            (Pending::Engine { .. }, Reply::Engine(engine::Reply::Answer { status, content_type, body })) => {
+                self.has_engine = false;
+                let answer = Answer::of(content_type.as_str(), status, body);
+                self.answer_it(&answer.with("Cache-Control", "no-store"), now);
+            }
+            (
+                Pending::EngineUpgrade { .. },
+                Reply::Engine(engine::Reply::Answer { status, content_type, body }),
+            ) => {
+                self.has_engine = false;
+                self.answer_it(&Answer::of(content_type.as_str(), status, body), now);
+            }
+            (Pending::EngineUpgrade { accept }, Reply::Engine(engine::Reply::Accept)) => {
+                let accept = std::mem::take(accept);
+                let input = std::mem::take(&mut waiting.input);
+                self.upgrade(&accept, Room::Engine, now);
+                self.go_on(input, now);
+            }
+            // An answer to what was asked before, which nobody waits for any more.
+            _ => {}
+        }
+    }
+
+    /// Something was published while a long poll waited for it.
+    pub(super) fn answer_publication(&mut self, message: &Outgoing, now: Instant) {
+        let json = message.encoded(Format::Poll).clone();
+        self.answer_it(&Answer::json(200, json).with("Cache-Control", "no-store"), now);
+    }
+
+    /// Nothing was published for as long as it was to wait.
+    pub(super) fn waited_long_enough(&mut self, now: Instant) {
+        let Stage::Waiting(waiting) = &self.stage else { return };
+        if waiting.takes_publications() {
+            self.answer_it(&Answer::empty(204), now);
+        } else {
+            self.deadline = None;
+        }
+    }
+
+    fn begin_stream(&mut self, found: &Since, now: Instant) {
+        let Stage::Waiting(waiting) = &mut self.stage else { return };
+        // It ends when the connection does, so that nothing has to be said of each event's length.
+        let reply_to = ReplyTo { keep_alive: false, ..std::mem::take(&mut waiting.reply_to) };
+        Answer::stream(sse::CONTENT_TYPE)
+            .with("Cache-Control", "no-cache")
+            .encode(&reply_to, self.output.tail());
+        self.output.copy(sse::PREAMBLE);
+        if found.missed > 0 {
+            let oldest = found.events.first().map_or(found.newest + 1, |event| event.id());
+            self.output.copy(&sse::encode_gap(oldest - 1, found.missed));
+        }
+        found.events.iter().for_each(|event| self.output.share(event.encoded(Format::EventStream)));
+        self.stage = Stage::Stream { behind: None };
+        self.deadline = now.checked_add(self.app.sse_heartbeat);
+    }
+
+    /// Answers the request that waits, and goes on with the next.
+    fn answer_it(&mut self, answer: &Answer, now: Instant) {
+        let Stage::Waiting(waiting) = &mut self.stage else { return };
+        let Waiting { reply_to, input, has_ended, .. } = &mut **waiting;
+        let (reply_to, input) = (std::mem::take(reply_to), std::mem::take(input));
+        let has_ended = *has_ended;
+        self.unsubscribe();
+        self.answer(answer, &reply_to, now);
+        if !input.is_empty() {
+            self.go_on(input, now);
+        }
+        // Whoever has sent its last request gets no more than its answers.
+        if has_ended {
+            match &mut self.stage {
+                Stage::Waiting(waiting) => waiting.has_ended = true,
+                Stage::Http { .. } | Stage::Drain { .. } => self.receive_eof(now),
+                _ => {}
+            }
+        }
+    }
+
+    fn go_on(&mut self, mut input: Vec<u8>, now: Instant) {
+        self.receive(&mut input, now);
+    }
+
+    /// Answers a request, and waits for the next if there may be one.
+    fn answer(&mut self, answer: &Answer, reply_to: &ReplyTo, now: Instant) {
+        if !reply_to.keep_alive {
+            return self.last_answer(answer, reply_to, now);
+        }
+        answer.encode_head(reply_to, self.output.tail());
+        self.output.share(answer.body(reply_to));
+        self.listen(now);
+    }
+}

@@ -1,0 +1,251 @@
+//! What stands under which path, and what a request there wants.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::engine::{self, Endpoint};
+use crate::http::{Answer, Method, Query, Request, Upgrade};
+use crate::topics::MAX_NAME_BYTES;
+use crate::{App, Kind};
+
+/// The topic of those who name none.
+const DEFAULT_TOPIC: &str = "broadcast";
+
+/// How long a long poll waits if nobody says.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// The longest that a long poll may ask for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A body that nobody asked for is read so far and forgotten.
+const IGNORED_BODY_BYTES: usize = 64 << 10;
+
+/// Where the bare Engine.IO echo is.
+const ENGINE_PATH: &str = "/engine.io/";
+
+/// What a request wants.
+pub(super) enum Wanted {
+    /// An answer that is known.
+    Answer(Answer),
+    /// The events of a topic after one, at once.
+    Poll { topic: String, since: Option<u64> },
+    /// The same as soon as there is one.
+    LongPoll { topic: String, since: Option<u64>, timeout: Duration },
+    /// The events of a topic, as they come.
+    Stream { topic: String, since: Option<u64> },
+    /// An event for everyone.
+    Publish { topic: String, event: Option<String>, kind: Kind, data: Bytes },
+    /// A WebSocket that returns every message.
+    Echo { accept: String },
+    /// A WebSocket on a topic.
+    Topic { accept: String, topic: String, since: Option<u64> },
+    /// Something of Engine.IO's.
+    Engine(engine::Request),
+    /// A WebSocket that carries Engine.IO.
+    EngineUpgrade { accept: String, request: engine::Request },
+}
+
+/// How long the body of a request may be.
+pub(super) fn max_body_bytes(app: &App, request: &Request) -> usize {
+    match &request.path[..] {
+        "/publish" => app.max_message_bytes,
+        path if endpoint(app, path).is_some() => app.engine.max_payload_bytes,
+        _ => IGNORED_BODY_BYTES,
+    }
+}
+
+/// What is wanted, or the answer that says what is wrong with it.
+pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
+    let allow = allowed(app, &request.path)?;
+    if request.preflight.is_some() {
+        return Err(app.cors.preflight(&request, allow));
+    }
+    if request.method == Method::Options {
+        return Err(Answer::empty(204).with("Allow", allow));
+    }
+    if let Some(endpoint) = endpoint(app, &request.path) {
+        return engine(app, endpoint, request);
+    }
+    let is_allowed = match &request.method {
+        Method::Get | Method::Head => allow.starts_with("GET"),
+        Method::Post => allow.starts_with("POST"),
+        Method::Options | Method::Other(_) => false,
+    };
+    if !is_allowed {
+        return Err(Answer::method_not_allowed(&request.method, allow));
+    }
+    let is_head = request.method == Method::Head;
+    let query = &request.query;
+    Ok(match &request.path[..] {
+        "/" => Wanted::Answer(Answer::html(200, page(app))),
+        "/echo" => Wanted::Echo { accept: handshake(app, &request)? },
+        "/broadcast" => {
+            let accept = handshake(app, &request)?;
+            Wanted::Topic { accept, topic: topic(query)?, since: number(query, "since")? }
+        }
+        "/poll" => {
+            let (topic, since) = (topic(query)?, number(query, "since")?);
+            Wanted::Poll { topic, since }
+        }
+        // There is nothing to wait for where only the head of the answer is asked for.
+        "/longpoll" if is_head => {
+            Wanted::Poll { topic: topic(query)?, since: number(query, "since")? }
+        }
+        "/longpoll" => {
+            let timeout = seconds(query, "timeout")?.unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
+            Wanted::LongPoll { topic: topic(query)?, since: number(query, "since")?, timeout }
+        }
+        "/events" if is_head => Wanted::Answer(Answer::stream(crate::sse::CONTENT_TYPE)),
+        "/events" => {
+            // Polyfills cannot set the header.
+            let in_query = match query.only("lastEventId")? {
+                Some(id) => Some(id),
+                None => query.only("Last-Event-ID")?,
+            };
+            let since = match request.last_event_id.as_deref().or(in_query) {
+                // Whose it is not, nobody can tell; it is as good as none.
+                Some(id) => id.parse().ok(),
+                None => number(query, "since")?,
+            };
+            Wanted::Stream { topic: topic(query)?, since }
+        }
+        _ => publish(request)?,
+    })
+}
+
+/// The methods that a path knows, or that there is no such path.
+fn allowed(app: &App, path: &str) -> Result<&'static str, Answer> {
+    match path {
+        "/" | "/echo" | "/broadcast" | "/poll" | "/longpoll" | "/events" => Ok("GET, HEAD, OPTIONS"),
+        "/publish" => Ok("POST, OPTIONS"),
+        "*" => Ok("GET, HEAD, POST, OPTIONS"),
+        path if endpoint(app, path).is_some() => Ok("GET, POST, OPTIONS"),
+        _ => {
+            let socketio = &app.socketio_path;
+            Err(Answer::new(
+                404,
+                format!(
+                    "Not here. There are /, /echo, /broadcast, /poll, /longpoll, /events, /publish, {socketio} and {ENGINE_PATH}.\n"
+                ),
+            ))
+        }
+    }
+}
+
+fn endpoint(app: &App, path: &str) -> Option<Endpoint> {
+    let is = |endpoint: &str| path == endpoint || endpoint.strip_suffix('/') == Some(path);
+    if is(&app.socketio_path) {
+        Some(Endpoint::SocketIo)
+    } else if is(ENGINE_PATH) {
+        Some(Endpoint::Bare)
+    } else {
+        None
+    }
+}
+
+fn engine(app: &App, endpoint: Endpoint, request: Request) -> Result<Wanted, Answer> {
+    let text = |name| request.query.only(name).map(|value| value.unwrap_or_default().to_owned());
+    let query = engine::Query {
+        endpoint,
+        sid: request.query.only("sid")?.map(str::to_owned),
+        transport: text("transport")?,
+        eio: text("EIO")?,
+    };
+    Ok(Wanted::Engine(match (&request.method, &request.upgrade) {
+        (_, Upgrade::WebSocket { .. } | Upgrade::Refused(_)) => {
+            let accept = handshake(app, &request)?;
+            return Ok(Wanted::EngineUpgrade { accept, request: engine::Request::Upgrade(query) });
+        }
+        (Method::Get, _) => engine::Request::Get(query),
+        (Method::Post, _) => {
+            engine::Request::Post { query, content_type: request.content_type, body: request.body }
+        }
+        _ => engine::Request::OtherMethod(query),
+    }))
+}
+
+/// The proof that a WebSocket handshake was understood.
+fn handshake(app: &App, request: &Request) -> Result<String, Answer> {
+    let accept = match &request.upgrade {
+        Upgrade::WebSocket { accept } => accept.clone(),
+        Upgrade::Refused(answer) => return Err(Answer::clone(answer)),
+        Upgrade::None => {
+            let text = format!("{} is a WebSocket: ask for it with Upgrade: websocket.\n", request.path);
+            return Err(Answer::upgrade_required(text));
+        }
+    };
+    // A browser lets any page open a WebSocket to anywhere, and says which page it was: it is for the server to refuse.
+    match &request.origin {
+        Some(origin) if app.cors.is_set() && !app.cors.allows(origin, request.host.as_deref()) => {
+            let text = format!("Pages of {origin} may not use this server; --cors-origin names those that may.\n");
+            Err(Answer::new(403, text))
+        }
+        _ => Ok(accept),
+    }
+}
+
+fn publish(request: Request) -> Result<Wanted, Answer> {
+    let event = request.query.only("event")?;
+    if let Some(event) = event
+        && (event.len() > MAX_NAME_BYTES || event.contains(['\n', '\r', '\0']))
+    {
+        let what = format!("the name of an event is one line of at most {MAX_NAME_BYTES} bytes");
+        return Err(Answer::bad_request(&what));
+    }
+    let (topic, event) = (topic(&request.query)?, event.filter(|event| !event.is_empty()).map(str::to_owned));
+    // What is text by its content can be shown as such, whatever the sender calls it.
+    let is_binary = request.content_type.as_deref().is_some_and(|content_type| {
+        content_type.trim().to_ascii_lowercase().starts_with("application/octet-stream")
+    });
+    let is_text = !is_binary && str::from_utf8(&request.body).is_ok();
+    let kind = if is_text { Kind::Text } else { Kind::Binary };
+    Ok(Wanted::Publish { topic, event, kind, data: request.body })
+}
+
+fn topic(query: &Query) -> Result<String, Answer> {
+    match query.only("topic")? {
+        None => Ok(DEFAULT_TOPIC.to_owned()),
+        Some(topic) if (1..=MAX_NAME_BYTES).contains(&topic.len()) => Ok(topic.to_owned()),
+        Some(_) => {
+            Err(Answer::bad_request(&format!("the name of a topic has between 1 and {MAX_NAME_BYTES} bytes")))
+        }
+    }
+}
+
+fn number(query: &Query, name: &str) -> Result<Option<u64>, Answer> {
+    parse(query, name, "is the number of an event")
+}
+
+fn seconds(query: &Query, name: &str) -> Result<Option<Duration>, Answer> {
+    let seconds: Option<f64> = parse(query, name, "is a number of seconds")?;
+    let time = seconds.map(Duration::try_from_secs_f64).transpose();
+    time.map_err(|_| Answer::bad_request(&format!("the parameter {name} is a number of seconds")))
+}
+
+fn parse<T: FromStr>(query: &Query, name: &str, what: &str) -> Result<Option<T>, Answer> {
+    let value = query.only(name)?.map(str::parse).transpose();
+    value.map_err(|_| Answer::bad_request(&format!("the parameter {name} {what}")))
+}
+
+fn page(app: &App) -> String {
+    let heartbeat = match app.heartbeat {
+        Some(period) => format!("after {period:?} of silence"),
+        None => "off".into(),
+    };
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Switchboard: {model}</title></head>\n\
+         <body><h1>Switchboard</h1>\n<p>Model: <b>{model}</b></p>\n<ul>\n\
+         <li><code>/echo</code>: a WebSocket that returns every message</li>\n\
+         <li><code>/broadcast?topic=T</code>: a WebSocket on which every message goes to everyone on that topic</li>\n\
+         <li><code>/poll?topic=T&amp;since=ID</code>: the events after that one, at once; <code>/longpoll</code>: as soon as there is one</li>\n\
+         <li><code>/events?topic=T</code>: the events as a stream</li>\n\
+         <li><code>/publish?topic=T&amp;event=NAME</code>: POST an event</li>\n\
+         <li><code>{socketio}</code>: Socket.IO; <code>{ENGINE_PATH}</code>: an Engine.IO that returns every message</li>\n</ul>\n\
+         <p>Longest message: {max} bytes. Heartbeat: {heartbeat}.</p>\n</body></html>\n",
+        model = app.served_by,
+        max = app.max_message_bytes,
+        socketio = app.socketio_path,
+    )
+}

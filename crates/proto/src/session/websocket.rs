@@ -1,0 +1,210 @@
+//! A connection that has become a WebSocket (RFC 6455).
+
+use std::time::Instant;
+
+use super::{CloseReason, Session, Stage};
+use crate::engine;
+use crate::http::switching_protocols;
+use crate::websocket::{Assembler, Incoming, MAX_HEADER_BYTES, Opcode, Payload, Role, Violation};
+use crate::websocket::{encode_close, encode_header};
+use crate::{Kind, Output, Request};
+
+/// A payload that is echoed by reference from this size on; a shorter one is copied next to its header.
+const SHARE_BYTES: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct WebSocket {
+    assembler: Assembler,
+    room: Room,
+    pub(super) close_sent: bool,
+    /// A ping was sent and nothing has come back since.
+    pinged: bool,
+    /// Output was waiting when the heartbeat last looked, and so much was written by then: a peer that
+    /// works off a backlog is alive, even if it has not come to the ping at its end.
+    behind: bool,
+    written: u64,
+}
+
+/// What happens to the messages of a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// `/echo`: each comes back.
+    Echo,
+    /// `/broadcast`: each is published on the topic that this connection has subscribed to.
+    Topic,
+    /// `/socket.io/` and `/engine.io/`: each is a packet of Engine.IO's.
+    Engine,
+}
+
+impl WebSocket {
+    /// Whether it gets what is published.
+    pub(super) fn takes_publications(&self) -> bool {
+        self.room == Room::Topic && !self.close_sent
+    }
+}
+
+impl Session {
+    pub(super) fn upgrade(&mut self, accept: &str, room: Room, now: Instant) {
+        self.output.copy(switching_protocols(accept).as_bytes());
+        let max_message_bytes = match room {
+            Room::Engine => self.app.engine.max_payload_bytes,
+            Room::Echo | Room::Topic => self.app.max_message_bytes,
+        };
+        self.stage = Stage::WebSocket(WebSocket {
+            assembler: Assembler::new(Role::Server, max_message_bytes),
+            room,
+            close_sent: false,
+            pinged: false,
+            behind: false,
+            written: 0,
+        });
+        self.deadline = self.next_heartbeat(room, now);
+    }
+
+    /// Engine.IO has a heartbeat of its own.
+    fn next_heartbeat(&self, room: Room, now: Instant) -> Option<Instant> {
+        self.app.heartbeat.filter(|_| room != Room::Engine).and_then(|period| now.checked_add(period))
+    }
+
+    pub(super) fn receive_frames(&mut self, mut input: &mut [u8], now: Instant) {
+        let Stage::WebSocket(socket) = &mut self.stage else { return };
+        if !socket.close_sent && socket.room != Room::Engine && let Some(period) = self.app.heartbeat {
+            socket.pinged = false;
+            self.deadline = now.checked_add(period);
+        }
+        loop {
+            match socket.assembler.next(&mut input) {
+                Ok(None) => return,
+                Ok(Some(Incoming::Close(code))) => {
+                    if !socket.close_sent {
+                        encode_close(self.output.tail(), code, "", None);
+                    }
+                    return self.flush(now);
+                }
+                Ok(Some(_)) if socket.close_sent => {}
+                Ok(Some(Incoming::Message(kind, payload))) => {
+                    self.counts.messages += 1;
+                    self.counts.bytes += payload.len() as u64;
+                    self.app.work.perform();
+                    let request = match socket.room {
+                        Room::Echo => {
+                            echo(&mut self.output, kind, payload, input.len());
+                            continue;
+                        }
+                        Room::Topic => {
+                            let topic = self.subscription.as_ref().map(|subscription| &*subscription.topic);
+                            let topic = topic.unwrap_or_default().to_owned();
+                            let data = payload.into_bytes();
+                            Request::Publish { topic, event: None, kind, data, is_answered: false }
+                        }
+                        Room::Engine => {
+                            Request::Engine(engine::Request::Message { kind, data: payload.into_bytes() })
+                        }
+                    };
+                    self.events.get_or_insert_default().push_back(request);
+                }
+                Ok(Some(Incoming::Ping(payload))) => {
+                    encode_header(self.output.tail(), Opcode::Pong, payload.len(), None);
+                    self.output.copy(&payload);
+                }
+                Ok(Some(Incoming::Pong)) => {}
+                Err(violation) => return self.reject(violation, now),
+            }
+        }
+    }
+
+    /// What Engine.IO has to say on this connection.
+    pub(super) fn engine_says(&mut self, reply: engine::Reply, now: Instant) {
+        let Stage::WebSocket(WebSocket { close_sent: false, room: Room::Engine, .. }) = &self.stage else {
+            return;
+        };
+        match reply {
+            engine::Reply::Send { kind, data } => {
+                let is_behind = !self.output.is_empty();
+                if is_behind && self.output.len() + data.len() > self.app.max_unsent_bytes {
+                    return self.close_websocket(CloseReason::TooSlow, now);
+                }
+                encode_header(self.output.tail(), kind.into(), data.len(), None);
+                self.output.share(&data);
+            }
+            engine::Reply::Close => {
+                self.has_engine = false;
+                encode_close(self.output.tail(), None, "", None);
+                self.drain(now);
+            }
+            engine::Reply::Accept | engine::Reply::Answer { .. } => {}
+        }
+    }
+
+    pub(super) fn close_websocket(&mut self, why: CloseReason, now: Instant) {
+        let Stage::WebSocket(socket) = &mut self.stage else { return };
+        if socket.close_sent {
+            return;
+        }
+        match why {
+            CloseReason::GoingAway => {
+                socket.close_sent = true;
+                encode_close(self.output.tail(), Some(1001), "the server is going away", None);
+                self.deadline = now.checked_add(self.app.grace);
+            }
+            CloseReason::TooSlow => {
+                self.counts.is_dropped = true;
+                let limit = self.app.max_unsent_bytes;
+                let reason = format!("over {limit} bytes unsent: read faster or raise --max-unsent-bytes");
+                self.fail(1013, &reason, now);
+            }
+        }
+    }
+
+    fn reject(&mut self, violation: Violation, now: Instant) {
+        let Stage::WebSocket(socket) = &self.stage else { return };
+        if socket.close_sent {
+            return self.drain(now);
+        }
+        let reason = match (violation, socket.room) {
+            (Violation::TooBig, Room::Engine) => {
+                format!("messages are limited to {} bytes", self.app.engine.max_payload_bytes)
+            }
+            (Violation::TooBig, _) => format!("messages are limited to {} bytes", self.app.max_message_bytes),
+            (other, _) => other.to_string(),
+        };
+        self.fail(violation.close_code(), &reason, now);
+    }
+
+    pub(super) fn heartbeat(&mut self, now: Instant) {
+        let Stage::WebSocket(socket) = &mut self.stage else { return };
+        let is_reading = socket.behind && self.output.written() != socket.written;
+        socket.behind = !self.output.is_empty();
+        socket.written = self.output.written();
+        let period = self.app.heartbeat.unwrap_or_default();
+        self.deadline = now.checked_add(period);
+        if is_reading {
+            socket.pinged = false;
+        } else if socket.pinged {
+            self.fail(1008, &format!("nothing came back within {period:?}"), now);
+        } else {
+            socket.pinged = true;
+            encode_header(self.output.tail(), Opcode::Ping, 0, None);
+        }
+    }
+
+    /// Ends a WebSocket with a close frame that expects no answer.
+    fn fail(&mut self, code: u16, reason: &str, now: Instant) {
+        encode_close(self.output.tail(), Some(code), reason, None);
+        self.drain(now);
+    }
+}
+
+/// Queues a message for the one who sent it. `behind` bytes of input are still to be answered: the room for
+/// their answers is made with the first.
+fn echo(output: &mut Output, kind: Kind, payload: Payload<'_>, behind: usize) {
+    if output.tail().is_empty() {
+        let copied = if payload.len() < SHARE_BYTES { payload.len() } else { 0 };
+        output.reserve(MAX_HEADER_BYTES + copied + behind);
+    }
+    encode_header(output.tail(), kind.into(), payload.len(), None);
+    match payload {
+        Payload::Owned(bytes) if bytes.len() >= SHARE_BYTES => output.push(bytes),
+        payload => output.copy(&payload),
+    }
+}
