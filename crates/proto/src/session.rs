@@ -2,10 +2,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::http::{self, Answer, Head, Room};
+use crate::http::{self, Answer, Next, Reader, ReplyTo, Rules};
+use crate::route::{Room, route};
 use crate::websocket::{Assembler, Incoming, MAX_HEADER_BYTES, Opcode, Payload, Role, Violation};
 use crate::websocket::{encode_close, encode_header};
-use crate::{App, Kind, Outgoing, Output};
+use crate::{App, CorsOrigins, Kind, Outgoing, Output};
 
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
 const HIGH_WATER_BYTES: usize = 64 << 10;
@@ -38,8 +39,8 @@ pub struct Session {
 /// Where a connection is in its life. It only ever moves downwards in this list.
 #[derive(Debug)]
 enum Stage {
-    /// Reading a request head, of which this has arrived. Deadline: the handshake timeout.
-    Head(Vec<u8>),
+    /// Reading a request. Deadline: the handshake timeout.
+    Head(Reader),
     /// Deadline: the heartbeat, or the end of the patience for an answer to our close.
     WebSocket(WebSocket),
     /// The last answer is in the output; input is discarded until the peer ends. Deadline: `LINGER`.
@@ -108,7 +109,7 @@ impl Session {
     pub fn server(app: &Arc<App>, now: Instant) -> Session {
         Session {
             app: app.clone(),
-            stage: Stage::Head(Vec::new()),
+            stage: Stage::Head(Reader::default()),
             output: Output::default(),
             events: None,
             deadline: now.checked_add(app.handshake_timeout),
@@ -144,6 +145,7 @@ impl Session {
                 let limit = self.app.handshake_timeout;
                 self.answer(
                     &Answer::new(408, format!("The request head took longer than {limit:?}.\n")),
+                    &ReplyTo::default(),
                     now,
                 );
             }
@@ -189,9 +191,9 @@ impl Session {
                 let reason = format!("over {limit} bytes unsent: read faster or raise --max-unsent-bytes");
                 self.fail(1013, &reason, now);
             }
-            (Stage::Head(received), _) if received.is_empty() => self.stage = Stage::Done,
+            (Stage::Head(reader), _) if reader.is_idle() => self.stage = Stage::Done,
             (Stage::Head(_), _) => {
-                self.answer(&Answer::new(503, "The server is going away.\n".into()), now);
+                self.answer(&Answer::new(503, "The server is going away.\n"), &ReplyTo::default(), now);
             }
             _ => {}
         }
@@ -257,31 +259,28 @@ impl Session {
     }
 
     fn receive_head(&mut self, bytes: &mut [u8], now: Instant) {
-        let Stage::Head(received) = &mut self.stage else { return };
-        if received.is_empty() {
-            match http::read_head(bytes, &self.app) {
-                Head::Incomplete => received.extend_from_slice(bytes),
-                Head::Answer(answer) => self.answer(&answer, now),
-                Head::Upgrade { accept, room, head_bytes } => {
+        let Stage::Head(reader) = &mut self.stage else { return };
+        let mut input = bytes;
+        let mut interim = Vec::new();
+        let max_body_bytes = self.app.max_message_bytes;
+        let rules = Rules { origins: &CorsOrigins::SameOrigin, max_body: &|_| max_body_bytes };
+        let next = reader.next(&mut input, &rules, &mut interim);
+        if !interim.is_empty() {
+            self.output.copy(&interim);
+        }
+        match next {
+            Next::Incomplete => {}
+            Next::Refused(answer, reply) => self.answer(&answer, &reply, now),
+            Next::Request(request) => match route(&request, &self.app) {
+                Ok((room, accept)) => {
                     self.upgrade(&accept, room, now);
-                    self.receive_frames(&mut bytes[head_bytes..], now);
+                    self.receive_frames(input, now);
                 }
-            }
-            return;
-        }
-        received.extend_from_slice(bytes);
-        // Only a line's end can finish a head: a head that comes byte by byte is not parsed at every byte.
-        if memchr::memchr(b'\n', bytes).is_none() && received.len() <= http::MAX_HEAD_BYTES {
-            return;
-        }
-        match http::read_head(received, &self.app) {
-            Head::Incomplete => {}
-            Head::Answer(answer) => self.answer(&answer, now),
-            Head::Upgrade { accept, room, head_bytes } => {
-                let mut received = std::mem::take(received);
-                self.upgrade(&accept, room, now);
-                self.receive_frames(&mut received[head_bytes..], now);
-            }
+                Err(answer) => {
+                    let reply = ReplyTo::new(&request, rules.origins);
+                    self.answer(&answer, &ReplyTo { keep_alive: false, ..reply }, now);
+                }
+            },
         }
     }
 
@@ -377,8 +376,8 @@ impl Session {
     }
 
     /// Ends a connection that is still HTTP with an answer.
-    fn answer(&mut self, answer: &Answer, now: Instant) {
-        answer.encode(self.output.tail());
+    fn answer(&mut self, answer: &Answer, reply: &ReplyTo, now: Instant) {
+        answer.encode(reply, self.output.tail());
         self.drain(now);
     }
 

@@ -211,7 +211,7 @@ fn anything_malformed_is_a_bad_request() {
         "GET /\r\n\r\n",
         "GET echo HTTP/1.1\r\nHost: h\r\n\r\n",
         "GET ftp://h/echo HTTP/1.1\r\nHost: h\r\n\r\n",
-        "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET * HTTP/1.1\r\nHost: h\r\n\r\n",
         "CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "hello\r\n\r\n",

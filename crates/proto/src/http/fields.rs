@@ -1,0 +1,129 @@
+use super::answer::Answer;
+
+/// The header fields of a request, of which each is found without comparing names that are not there.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'a> {
+    lines: &'a [httparse::Header<'a>],
+    /// A bit for each [`Name`] that stands there.
+    seen: u16,
+}
+
+/// The fields that mean something here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    Connection,
+    ContentLength,
+    ContentType,
+    Expect,
+    Host,
+    IfNoneMatch,
+    LastEventId,
+    Origin,
+    RequestedHeaders,
+    RequestedMethod,
+    TransferEncoding,
+    Upgrade,
+    WebSocketKey,
+    WebSocketVersion,
+}
+
+impl Name {
+    fn as_str(self) -> &'static str {
+        match self {
+            Name::Connection => "Connection",
+            Name::ContentLength => "Content-Length",
+            Name::ContentType => "Content-Type",
+            Name::Expect => "Expect",
+            Name::Host => "Host",
+            Name::IfNoneMatch => "If-None-Match",
+            Name::LastEventId => "Last-Event-ID",
+            Name::Origin => "Origin",
+            Name::RequestedHeaders => "Access-Control-Request-Headers",
+            Name::RequestedMethod => "Access-Control-Request-Method",
+            Name::TransferEncoding => "Transfer-Encoding",
+            Name::Upgrade => "Upgrade",
+            Name::WebSocketKey => "Sec-WebSocket-Key",
+            Name::WebSocketVersion => "Sec-WebSocket-Version",
+        }
+    }
+
+    /// The length rules out all but one or two: a browser sends a dozen fields, and most mean nothing here.
+    fn of(name: &str) -> Option<Name> {
+        let candidates: &[Name] = match name.len() {
+            4 => &[Name::Host],
+            6 => &[Name::Expect, Name::Origin],
+            7 => &[Name::Upgrade],
+            10 => &[Name::Connection],
+            12 => &[Name::ContentType],
+            13 => &[Name::IfNoneMatch, Name::LastEventId],
+            14 => &[Name::ContentLength],
+            17 => &[Name::TransferEncoding, Name::WebSocketKey],
+            21 => &[Name::WebSocketVersion],
+            29 => &[Name::RequestedMethod],
+            30 => &[Name::RequestedHeaders],
+            _ => &[],
+        };
+        candidates.iter().copied().find(|candidate| candidate.as_str().eq_ignore_ascii_case(name))
+    }
+
+    fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(lines: &'a [httparse::Header<'a>]) -> Fields<'a> {
+        let seen =
+            lines.iter().filter_map(|line| Name::of(line.name)).fold(0, |seen, name| seen | name.bit());
+        Fields { lines, seen }
+    }
+
+    pub(super) fn has(self, name: Name) -> bool {
+        self.seen & name.bit() != 0
+    }
+
+    /// The values of all lines of this name, in order.
+    pub(super) fn all(self, name: Name) -> impl Iterator<Item = &'a [u8]> {
+        let lines = if self.has(name) { self.lines } else { &[] };
+        lines.iter().filter(move |line| Name::of(line.name) == Some(name)).map(|line| line.value.trim_ascii())
+    }
+
+    /// The value of a field that may stand there once.
+    pub(super) fn only(self, name: Name) -> Result<Option<&'a [u8]>, Answer> {
+        let mut values = self.all(name);
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(Answer::bad_request(&format!("{} stands there twice", name.as_str()))),
+            (value, None) => Ok(value),
+        }
+    }
+
+    /// As [`only`](Fields::only), as text. Bytes that are none match nothing that is compared with them.
+    pub(super) fn text(self, name: Name) -> Result<Option<String>, Answer> {
+        Ok(self.only(name)?.map(|value| String::from_utf8_lossy(value).into_owned()))
+    }
+
+    /// The elements of a comma-separated list, which may stand in several lines (RFC 9110, section 5.6.1).
+    pub(super) fn list(self, name: Name) -> impl Iterator<Item = &'a [u8]> {
+        self.all(name)
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|item| !item.is_empty())
+    }
+
+    /// Whether a comma-separated list holds `token`, in any case.
+    pub(super) fn has_token(self, name: Name, token: &str) -> bool {
+        self.list(name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// A comma-separated list in one piece.
+    pub(super) fn joined(self, name: Name) -> Option<String> {
+        let mut values = self.all(name).map(String::from_utf8_lossy);
+        let first = values.next()?.into_owned();
+        Some(values.fold(first, |joined, value| joined + ", " + &value))
+    }
+}
+
+/// Whether `byte` may stand in a field's name or a method (RFC 9110, section 5.6.2).
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
