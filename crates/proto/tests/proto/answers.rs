@@ -39,6 +39,19 @@ fn a_status_without_content_says_nothing_about_it() {
 }
 
 #[test]
+fn a_stream_ends_with_its_connection() {
+    let stream = Answer::stream("text/event-stream").with("Cache-Control", "no-cache");
+    assert!(stream.ends_connection(&keep()));
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+    let no_cache = "Cache-Control: no-cache\r\n\r\n";
+    assert_eq!(encode(&stream, &keep()), format!("{head}Connection: close\r\n{no_cache}"));
+    // Of its head there is no more to come.
+    let head_only = ReplyTo { is_head: true, ..keep() };
+    assert!(!stream.ends_connection(&head_only));
+    assert_eq!(encode(&stream, &head_only), format!("{head}{no_cache}"));
+}
+
+#[test]
 fn every_answer_has_its_name() {
     for status in [200, 202, 204, 304, 400, 403, 404, 405, 408, 413, 417, 426, 429, 431, 501, 503] {
         let line = encode(&Answer::new(status, "x\n"), &keep());
