@@ -14,7 +14,7 @@ pub struct Answer {
     content_type: &'static str,
     fields: Vec<(&'static str, Cow<'static, str>)>,
     body: Bytes,
-    /// Nobody knows how long the body will be.
+    /// What `body` holds is only the beginning.
     is_stream: bool,
 }
 
@@ -65,14 +65,15 @@ impl Answer {
         Answer { status, content_type, fields: Vec::new(), body: body.into(), is_stream: false }
     }
 
-    /// The head of a body that lasts as long as the connection does.
-    pub fn stream(content_type: &'static str) -> Answer {
-        Answer { is_stream: true, ..Answer::of(content_type, 200, Bytes::new()) }
-    }
-
     /// An answer of a status that has no content: 204.
     pub fn empty(status: u16) -> Answer {
         Answer::of("", status, Bytes::new())
+    }
+
+    /// An answer that goes on until the connection ends (RFC 9112, section 6.3, rule 8): what is published is
+    /// written as it is, the same bytes for everybody, without a chunk around it.
+    pub fn stream(content_type: &'static str) -> Answer {
+        Answer { is_stream: true, ..Answer::of(content_type, 200, Bytes::new()) }
     }
 
     /// The client has it already: 304, which repeats the tag (RFC 9110, section 15.4.5).
@@ -133,7 +134,7 @@ impl Answer {
             field(out, "Content-Length", itoa::Buffer::new().format(self.body.len()));
         }
         // Of 426 the field Upgrade is one for this connection only (RFC 9110, sections 7.8 and 15.5.22).
-        match (reply.keep_alive, self.status == 426) {
+        match (reply.keep_alive && !self.ends_connection(reply), self.status == 426) {
             (false, false) => field(out, "Connection", "close"),
             (false, true) => field(out, "Connection", "close, Upgrade"),
             (true, true) if reply.is_http_11 => field(out, "Connection", "Upgrade"),
@@ -146,6 +147,11 @@ impl Answer {
             field(out, name, value);
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether nothing can follow it on its connection, although the client would have more to ask.
+    pub fn ends_connection(&self, reply: &ReplyTo) -> bool {
+        self.is_stream && !reply.is_head
     }
 
     /// Whether the status rules out any content, and with it the word about how long it is (RFC 9110, section

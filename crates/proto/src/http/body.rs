@@ -5,7 +5,7 @@ use super::chunked::Chunked;
 use super::reader::take;
 
 /// Memory that a Content-Length alone can make the server set aside; beyond it a buffer grows as bytes arrive.
-const TRUSTED_BYTES: usize = 256 << 10;
+pub(super) const TRUSTED_BYTES: usize = 256 << 10;
 
 /// How a request says where its body ends (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,15 @@ impl Body {
         }
         received.extend_from_slice(part);
         Ok((*left == 0).then(|| Bytes::from(std::mem::take(received))))
+    }
+
+    /// Bytes that are set aside for it.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        match self {
+            Body::Length { received, .. } => received.capacity(),
+            Body::Chunked(chunked) => chunked.capacity(),
+        }
     }
 }
 

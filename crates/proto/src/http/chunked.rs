@@ -70,6 +70,12 @@ impl Chunked {
         Ok(None)
     }
 
+    /// Bytes that are set aside for it.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.received.capacity()
+    }
+
     fn step(&mut self, byte: u8) -> Result<State, Answer> {
         Ok(match (self.state, byte) {
             (State::Size { value, digits }, _) if digits < MAX_SIZE_DIGITS && byte.is_ascii_hexdigit() => {

@@ -1,12 +1,21 @@
+use super::MAX_HEADERS;
 use super::answer::Answer;
 
-/// The header fields of a request, of which each is found without comparing names that are not there.
+/// The header fields of a request. Their names are compared once, whatever is asked for later: comparing
+/// again was a quarter of the time that a browser's request took.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
     lines: &'a [httparse::Header<'a>],
-    /// A bit for each [`Name`] that stands there.
-    seen: u16,
+    /// Where each [`Name`] stands first.
+    first: [u8; NAMES],
+    /// A bit for each name that stands there again.
+    repeated: u16,
 }
+
+/// In `first`: nowhere.
+const ABSENT: u8 = u8::MAX;
+
+const _: () = assert!(MAX_HEADERS < ABSENT as usize);
 
 /// The fields that mean something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +35,8 @@ pub(super) enum Name {
     WebSocketKey,
     WebSocketVersion,
 }
+
+const NAMES: usize = Name::WebSocketVersion as usize + 1;
 
 impl Name {
     fn as_str(self) -> &'static str {
@@ -73,19 +84,31 @@ impl Name {
 
 impl<'a> Fields<'a> {
     pub(super) fn new(lines: &'a [httparse::Header<'a>]) -> Fields<'a> {
-        let seen =
-            lines.iter().filter_map(|line| Name::of(line.name)).fold(0, |seen, name| seen | name.bit());
-        Fields { lines, seen }
+        let (mut first, mut repeated) = ([ABSENT; NAMES], 0);
+        for (at, line) in lines.iter().enumerate() {
+            let Some(name) = Name::of(line.name) else { continue };
+            match &mut first[name as usize] {
+                place if *place == ABSENT => *place = at as u8,
+                _ => repeated |= name.bit(),
+            }
+        }
+        Fields { lines, first, repeated }
     }
 
     pub(super) fn has(self, name: Name) -> bool {
-        self.seen & name.bit() != 0
+        self.first[name as usize] != ABSENT
     }
 
     /// The values of all lines of this name, in order.
     pub(super) fn all(self, name: Name) -> impl Iterator<Item = &'a [u8]> {
-        let lines = if self.has(name) { self.lines } else { &[] };
-        lines.iter().filter(move |line| Name::of(line.name) == Some(name)).map(|line| line.value.trim_ascii())
+        let first = usize::from(self.first[name as usize]);
+        let (first, behind) = match self.lines.get(first..).and_then(<[_]>::split_first) {
+            Some((first, behind)) if self.repeated & name.bit() != 0 => (Some(first), behind),
+            Some((first, _)) => (Some(first), &[][..]),
+            None => (None, &[][..]),
+        };
+        let others = behind.iter().filter(move |line| Name::of(line.name) == Some(name));
+        first.into_iter().chain(others).map(|line| line.value.trim_ascii())
     }
 
     /// The value of a field that may stand there once.
@@ -99,7 +122,7 @@ impl<'a> Fields<'a> {
 
     /// As [`only`](Fields::only), as text. Bytes that are none match nothing that is compared with them.
     pub(super) fn text(self, name: Name) -> Result<Option<String>, Answer> {
-        Ok(self.only(name)?.map(|value| String::from_utf8_lossy(value).into_owned()))
+        Ok(self.only(name)?.map(text))
     }
 
     /// The elements of a comma-separated list, which may stand in several lines (RFC 9110, section 5.6.1).
@@ -117,10 +140,15 @@ impl<'a> Fields<'a> {
 
     /// A comma-separated list in one piece.
     pub(super) fn joined(self, name: Name) -> Option<String> {
-        let mut values = self.all(name).map(String::from_utf8_lossy);
-        let first = values.next()?.into_owned();
+        let mut values = self.all(name).map(text);
+        let first = values.next()?;
         Some(values.fold(first, |joined, value| joined + ", " + &value))
     }
+}
+
+/// A field's value as text.
+pub(super) fn text(value: &[u8]) -> String {
+    str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value).into_owned(), str::to_owned)
 }
 
 /// Whether `byte` may stand in a field's name or a method (RFC 9110, section 5.6.2).

@@ -17,12 +17,11 @@ pub struct Reader {
 #[derive(Debug)]
 enum Partial {
     Head(Vec<u8>),
-    Body(Request, Body),
+    Body(Box<Request>, Body),
 }
 
 /// What [`Reader::next`] found.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "handed on at once; a box would be an allocation per request")]
 pub enum Next {
     /// Everything was taken, and a request is still to come or to end.
     Incomplete,
@@ -150,7 +149,7 @@ impl Reader {
         match received {
             Ok(body) => {
                 request.body = body.unwrap_or_default();
-                Next::Request(request)
+                Next::Request(*request)
             }
             Err(answer) => refused(answer, &request, rules),
         }
@@ -169,7 +168,7 @@ impl Reader {
                 Next::Request(request)
             }
             Ok(None) => {
-                self.partial = Some(Box::new(Partial::Body(request, body)));
+                self.partial = Some(Box::new(Partial::Body(Box::new(request), body)));
                 Next::Incomplete
             }
             Err(answer) => refused(answer, &request, rules),
@@ -187,4 +186,79 @@ pub(super) fn take<'i>(input: &mut &'i mut [u8], length: usize) -> &'i mut [u8] 
     let (taken, rest) = std::mem::take(input).split_at_mut(length);
     *input = rest;
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::body::TRUSTED_BYTES;
+    use super::*;
+
+    /// Bytes that a reader holds for what is incomplete.
+    fn kept_bytes(reader: &Reader) -> usize {
+        match reader.partial.as_deref() {
+            None => 0,
+            Some(Partial::Head(received)) => received.capacity(),
+            Some(Partial::Body(request, body)) => request.body.len() + body.capacity(),
+        }
+    }
+
+    /// Hands over `pieces`; returns the most that was kept, beside what had arrived by then.
+    fn receive(pieces: &[&[u8]], max_body_bytes: usize) -> Vec<(usize, usize)> {
+        let rules = Rules { origins: &CorsOrigins::Any, max_body: &|_| max_body_bytes };
+        let (mut reader, mut interim, mut arrived) = (Reader::default(), Vec::new(), 0);
+        let mut kept = Vec::new();
+        for piece in pieces {
+            arrived += piece.len();
+            let mut piece = piece.to_vec();
+            let mut input = &mut piece[..];
+            loop {
+                match reader.next(&mut input, &rules, &mut interim) {
+                    Next::Request(_) => {}
+                    Next::Incomplete => break,
+                    Next::Refused(..) => return kept,
+                }
+            }
+            kept.push((kept_bytes(&reader), arrived));
+        }
+        kept
+    }
+
+    #[test]
+    fn a_length_alone_sets_little_memory_aside() {
+        let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n";
+        let part = vec![b'x'; 1 << 20];
+        let kept = receive(&[head.as_bytes(), b"x", &part, &part, &part], 1 << 30);
+        assert_eq!(kept[0].0, 0);
+        assert_eq!(kept[1].0, TRUSTED_BYTES);
+        assert!(kept.iter().all(|(kept, arrived)| *kept <= 2 * arrived + TRUSTED_BYTES), "{kept:?}");
+        // A body that is short takes what it is long, and no more.
+        let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n";
+        assert_eq!(receive(&[head.as_bytes(), b"x"], 1000)[1].0, 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_bounded_by_what_arrived(
+            head in prop_oneof![
+                Just("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()),
+                (0..1_usize << 30).prop_map(|n| format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {n}\r\n\r\n")),
+                Just("GET / HTTP/1.1\r\nHost: h\r\nX: ".to_owned()),
+                "[ -~\r\n]{0,40}",
+            ],
+            chunks in vec((0..20_000_usize, any::<u8>()), 0..20),
+        ) {
+            let chunks: Vec<Vec<u8>> = chunks
+                .into_iter()
+                .map(|(n, byte)| [format!("{n:x}\r\n").as_bytes(), &vec![byte; n], b"\r\n"].concat())
+                .collect();
+            let pieces: Vec<&[u8]> =
+                std::iter::once(head.as_bytes()).chain(chunks.iter().map(|chunk| &chunk[..])).collect();
+            for (kept, arrived) in receive(&pieces, 1 << 30) {
+                prop_assert!(kept <= 2 * arrived + TRUSTED_BYTES, "{kept} of {arrived}");
+            }
+        }
+    }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::answer::{Answer, ReplyTo};
 use super::body::Framing;
-use super::fields::{Fields, Name};
+use super::fields::{self, Fields, Name};
 use super::query::Query;
 use super::target::{Target, check_host};
 use super::{MAX_HEAD_BYTES, MAX_HEADERS, etag};
@@ -100,7 +100,7 @@ impl Request {
         let target = Target::parse(request.path.unwrap_or_default(), method == Method::Options)?;
         let host = match target.authority {
             Some(authority) => Some(authority.to_owned()),
-            None => host.map(|host| String::from_utf8_lossy(host).into_owned()),
+            None => host.map(fields::text),
         };
         let origin = fields.text(Name::Origin)?;
         let preflight = match fields.text(Name::RequestedMethod)? {

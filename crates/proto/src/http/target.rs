@@ -19,6 +19,7 @@ impl<'a> Target<'a> {
             return Ok(Target { authority: None, path: target.to_owned(), query: Query::default() });
         }
         let (authority, target) = match target.split_once("://") {
+            _ if target.starts_with('/') => (None, target),
             Some((scheme, rest))
                 if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) =>
             {
@@ -29,10 +30,7 @@ impl<'a> Target<'a> {
                 check_host(authority.as_bytes())?;
                 (Some(authority), target)
             }
-            _ if !target.starts_with('/') => {
-                return Err(Answer::bad_request("the request target must be a path"));
-            }
-            _ => (None, target),
+            _ => return Err(Answer::bad_request("the request target must be a path")),
         };
         if target.contains('#') {
             return Err(Answer::bad_request("a request target has no fragment"));

@@ -1,17 +1,24 @@
 //! The protocols as their peers see them: in virtual time, cut anywhere, and beside tungstenite.
 //!
 //! In reading order: `pair` connects a `Session` and a `Client`; `session`, `timers`, `http` and
-//! `client` say what a user sees; `websocket` holds the assembler to the RFC; `splitting` and `output` are properties;
-//! `differential` compares with tungstenite. `frames` and `script` write bytes by hand for all of them.
+//! `client` say what a user sees; `requests`, `bodies`, `answers` and `cors` hold HTTP to its RFCs, `websocket` the
+//! assembler to its own; `splitting`, `splitting_http` and `output` are properties; `differential` compares with
+//! tungstenite. `frames`, `script` and `reading` write bytes by hand for all of them.
 
+mod answers;
+mod bodies;
 mod client;
+mod cors;
 mod differential;
 mod frames;
 mod http;
 mod output;
 mod pair;
+mod reading;
+mod requests;
 mod script;
 mod session;
 mod splitting;
+mod splitting_http;
 mod timers;
 mod websocket;
