@@ -34,10 +34,11 @@ pub const MODEL: Model = Model {
     runs_as: "1 process, 1 thread; a second one waits for the end",
     calls: &["recvfrom", "sendto"],
     broadcast: "nothing: there is nobody else",
-    serves: &[Mechanism::Http, Mechanism::Echo, Mechanism::Heartbeat],
+    serves: &[Mechanism::Http, Mechanism::Echo, Mechanism::Poll, Mechanism::Heartbeat],
     limits: &[
         "one connection at a time; the others wait unanswered",
-        "no broadcast: it has one receiver at the most",
+        "no broadcast, event stream or long poll: whoever waits keeps away those who would publish",
+        "no Socket.IO: its sessions need two connections at a time",
     ],
     workers: Workers::None,
     reuses_port: false,

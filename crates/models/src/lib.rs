@@ -93,7 +93,8 @@ pub use limits::{keep_freed_memory, raise_descriptor_limit};
 pub use listener::Listener;
 pub use model::{Family, Mechanism, Model, Workers};
 pub use shutdown::Shutdown;
-pub use switchboard_proto::{App, PlainApp, Work};
+pub use switchboard_proto::engine::EngineSettings;
+pub use switchboard_proto::{App, CorsOrigins, PlainApp, Work};
 pub use tally::Tally;
 
 /// Every model, in reading order: family by family, and each after the one that it adds to.

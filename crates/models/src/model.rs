@@ -156,6 +156,14 @@ pub enum Mechanism {
     Together,
     /// A WebSocket on which every message goes to everyone.
     Broadcast,
+    /// Events of a topic by asking again and again, and publishing by POST.
+    Poll,
+    /// Events of a topic by asking once for each.
+    LongPoll,
+    /// Events of a topic as a stream (server-sent events).
+    EventStream,
+    /// Socket.IO, over long polling and WebSocket, and bare Engine.IO.
+    SocketIo,
     /// Pings for silent WebSockets.
     Heartbeat,
     /// Every datagram back to its sender.
@@ -170,8 +178,17 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// What a model serves that carries the whole session.
-    pub(crate) const SESSION: &'static [Mechanism] =
-        &[Mechanism::Http, Mechanism::Echo, Mechanism::Together, Mechanism::Broadcast, Mechanism::Heartbeat];
+    pub(crate) const SESSION: &'static [Mechanism] = &[
+        Mechanism::Http,
+        Mechanism::Echo,
+        Mechanism::Together,
+        Mechanism::Broadcast,
+        Mechanism::Poll,
+        Mechanism::LongPoll,
+        Mechanism::EventStream,
+        Mechanism::SocketIo,
+        Mechanism::Heartbeat,
+    ];
 
     /// What a model of datagrams serves.
     pub(crate) const DATAGRAMS: &'static [Mechanism] =

@@ -235,7 +235,9 @@ impl Parent {
             Request::Subscribe { topic, .. } if child.role == Role::Connection => {
                 child.subscribed = Subscribed::To(topic[..].into());
             }
-            Request::Unsubscribe { .. } if child.role == Role::Connection => child.subscribed = Subscribed::Nothing,
+            Request::Unsubscribe { .. } if child.role == Role::Connection => {
+                child.subscribed = Subscribed::Nothing
+            }
             request if request.is_farewell() => drop(child.known.remove(&name)),
             Request::Engine(_) => drop(child.known.insert(name)),
             _ => {}
@@ -259,8 +261,12 @@ impl Parent {
                         Subscribed::To(topic) => **topic == **message.topic(),
                         Subscribed::ToAll => true,
                     };
-                    let mut subscribers =
-                        self.children.iter().filter(|(_, child)| gets_it(child)).map(|(key, _)| key).peekable();
+                    let mut subscribers = self
+                        .children
+                        .iter()
+                        .filter(|(_, child)| gets_it(child))
+                        .map(|(key, _)| key)
+                        .peekable();
                     if subscribers.peek().is_some() {
                         let subscribers: Vec<usize> = subscribers.collect();
                         // Encoded once for all of them.

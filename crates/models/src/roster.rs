@@ -10,7 +10,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use indexmap::IndexSet;
 use slab::Slab;
-use switchboard_proto::{App, CloseReason, Effect, Exchange, Format, Outgoing, Port, Reply, Request, Session};
+use switchboard_proto::{
+    App, CloseReason, Effect, Exchange, Format, Outgoing, Port, Reply, Request, Session,
+};
 
 use crate::Tally;
 use crate::crew::{Crew, Elsewhere, Seat};
@@ -100,10 +102,7 @@ impl<S> Roster<S> {
             app: app.clone(),
             members: Slab::new(),
             subscribers: HashMap::new(),
-            exchange: crew
-                .elsewhere
-                .is_none()
-                .then(|| Box::new(Exchange::new(app, Instant::now()))),
+            exchange: crew.elsewhere.is_none().then(|| Box::new(Exchange::new(app, Instant::now()))),
             serial: 0,
             timers: BTreeSet::new(),
             touched: Vec::new(),
@@ -160,7 +159,8 @@ impl<S> Roster<S> {
             match &request {
                 Request::Subscribe { .. } => {
                     let subscription = self.members[key].session.subscription();
-                    if let Some((topic, format)) = subscription.map(|(topic, format)| (topic.clone(), format)) {
+                    if let Some((topic, format)) = subscription.map(|(topic, format)| (topic.clone(), format))
+                    {
                         self.subscribers.entry(topic).or_default()[format as usize].insert(key);
                     }
                 }
@@ -288,8 +288,9 @@ impl<S> Roster<S> {
 
     fn queue_all(&mut self, messages: &[Arc<Outgoing>], format: Format, now: Instant) {
         let subscribers = self.subscribers.get(messages[0].topic());
-        let keys: Vec<Key> =
-            subscribers.map(|subscribers| subscribers[format as usize].iter().copied().collect()).unwrap_or_default();
+        let keys: Vec<Key> = subscribers
+            .map(|subscribers| subscribers[format as usize].iter().copied().collect())
+            .unwrap_or_default();
         keys.into_iter().for_each(|key| self.queue(key, messages, now));
     }
 

@@ -178,12 +178,7 @@ async fn connection(mut stream: TcpStream, hub: Arc<Hub>) {
     hub.left.notify_one();
 }
 
-async fn talk(
-    stream: &mut TcpStream,
-    session: &mut Session,
-    ways: &mut Ways,
-    hub: &Hub,
-) -> io::Result<()> {
+async fn talk(stream: &mut TcpStream, session: &mut Session, ways: &mut Ways, hub: &Hub) -> io::Result<()> {
     let mut ending = pin!(hub.ending.notified());
     let mut over = pin!(hub.over.notified());
     let mut has_ended = false;
@@ -263,7 +258,8 @@ async fn handle_events(session: &mut Session, ways: &mut Ways, hub: &Hub) {
             // This task may be a subscriber as well: it must not be the one for which the ring has no room.
             for _ in 0..YIELDS {
                 drain(&mut ways.published, session);
-                let is_half_full = |desk: &Desk| desk.topics.get(&topic[..]).is_some_and(|ring| ring.len() >= RING / 2);
+                let is_half_full =
+                    |desk: &Desk| desk.topics.get(&topic[..]).is_some_and(|ring| ring.len() >= RING / 2);
                 if !is_half_full(&hub.desk()) {
                     break;
                 }
@@ -286,7 +282,8 @@ impl Hub {
         match &request {
             Request::Subscribe { .. } => {
                 if let Some((topic, _)) = session.subscription() {
-                    let ring = desk.topics.entry(topic.clone()).or_insert_with(|| broadcast::Sender::new(RING));
+                    let ring =
+                        desk.topics.entry(topic.clone()).or_insert_with(|| broadcast::Sender::new(RING));
                     ways.published = Some(ring.subscribe());
                 }
             }

@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn the_answer_is_json_whatever_was_published() {
-        let text = Outgoing::new("t".into(), 7, None, Kind::Text, Bytes::from_static("\"\n\u{1}é".as_bytes()));
+        let text =
+            Outgoing::new("t".into(), 7, None, Kind::Text, Bytes::from_static("\"\n\u{1}é".as_bytes()));
         let binary = Outgoing::new("t".into(), 8, Some("x\"y"), Kind::Binary, Bytes::from_static(&[0xff]));
         let answer = encode("t\\", 8, 3, [&text, &binary]);
         let value: serde_json::Value = serde_json::from_slice(&answer).unwrap();

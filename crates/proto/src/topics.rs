@@ -121,7 +121,8 @@ impl Topics {
         // A topic that many publish on must not fill this behind the event of one that nobody does.
         if self.order.len() > 2 * self.held_events + SPARE_PLACES {
             let topics = &self.topics;
-            self.order.retain(|(name, id)| topics[name].events.front().is_some_and(|first| first.id() <= *id));
+            self.order
+                .retain(|(name, id)| topics[name].events.front().is_some_and(|first| first.id() <= *id));
         }
     }
 
@@ -190,7 +191,8 @@ mod tests {
 
     #[test]
     fn all_topics_together_hold_no_more_bytes_than_they_may() {
-        let one = Outgoing::new("a".into(), 1, None, Kind::Text, Bytes::from_static(b"0123456789")).held_bytes();
+        let one =
+            Outgoing::new("a".into(), 1, None, Kind::Text, Bytes::from_static(b"0123456789")).held_bytes();
         let mut topics = topics(10, 100, 4 * one);
         (0..3).for_each(|_| assert_ne!(publish(&mut topics, "a", "0123456789"), 0));
         (0..3).for_each(|_| assert_ne!(publish(&mut topics, "b", "0123456789"), 0));

@@ -98,12 +98,15 @@ fn a_connection_between_two_requests_owns_nothing() {
     let post = b"POST /publish HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nnews";
     assert_eq!(left_by(|session, now| feed(session, &[request, request], now)), 0);
     assert_eq!(left_by(|session, now| feed(session, &[&request[..20], &request[20..]], now)), 0);
-    assert_eq!(left_by(|session, now| {
-        session.receive(&mut post.to_vec(), now);
-        while session.poll_event().is_some() {}
-        session.reply(Reply::Published(Ok(1)), now);
-        feed(session, &[b""], now);
-    }), 0);
+    assert_eq!(
+        left_by(|session, now| {
+            session.receive(&mut post.to_vec(), now);
+            while session.poll_event().is_some() {}
+            session.reply(Reply::Published(Ok(1)), now);
+            feed(session, &[b""], now);
+        }),
+        0
+    );
 }
 
 #[test]
@@ -137,7 +140,8 @@ fn a_delivery_that_is_written_leaves_nothing() {
     let left = left_by(|session, now| {
         feed(session, &[REQUEST], now);
         for bytes in [10, 3000, 100_000] {
-            let message = Outgoing::new("broadcast".into(), 1, None, Kind::Binary, Bytes::from(vec![0; bytes]));
+            let message =
+                Outgoing::new("broadcast".into(), 1, None, Kind::Binary, Bytes::from(vec![0; bytes]));
             session.deliver(&message, now);
             session.deliver(&message, now);
             feed(session, &[b""], now);

@@ -13,6 +13,16 @@ pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     usize::try_from(size.as_u64()).map_err(|_| "larger than this machine can address".into())
 }
 
+/// A path that begins and ends with a slash; the last one may be left out.
+pub(crate) fn path(text: &str) -> Result<String, String> {
+    let is_path =
+        text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#%".contains(&byte));
+    match text.trim_end_matches('/') {
+        path if is_path && !path.is_empty() => Ok(format!("{path}/")),
+        _ => Err("must be like /socket.io/, and not / itself".into()),
+    }
+}
+
 /// A duration: `500ms`, `10s`, `2m`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<f64>() {

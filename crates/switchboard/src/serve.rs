@@ -2,12 +2,12 @@ use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
 use switchboard_models::{
-    App, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown, Work, Workers, keep_freed_memory,
-    raise_descriptor_limit,
+    App, CorsOrigins, EngineSettings, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
+    keep_freed_memory, raise_descriptor_limit,
 };
 
 use crate::{Failure, args};
@@ -35,6 +35,11 @@ pub(crate) struct Args {
     /// Ping a WebSocket that was silent for so long, and close it after as long again [default: off]
     #[arg(long, value_name = "TIME", value_parser = args::some_time)]
     heartbeat: Option<Duration>,
+    /// Close a connection that is silent for so long between two requests
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::some_time)]
+    keep_alive: Duration,
+    #[command(flatten)]
+    delivery: Delivery,
     /// Simulate so many microseconds of work for each message: 0.25, 100 (raw: for each read)
     #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::microseconds)]
     work_us: f64,
@@ -54,6 +59,45 @@ pub(crate) struct Args {
     /// What `udp` does with a datagram, and `raw` with bytes (a WebSocket chooses by its path)
     #[arg(long, value_enum, default_value = "echo")]
     app: Pathless,
+}
+
+/// How what is published is held and delivered.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Delivery")]
+struct Delivery {
+    /// Events that each topic holds for those who come later; 0: none
+    #[arg(long, default_value_t = 1024, value_name = "EVENTS")]
+    history: usize,
+    /// What all topics together may hold; the oldest events go first
+    #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = args::bytes)]
+    history_bytes: usize,
+    /// Answer 503 to who publishes on one topic more than these
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    max_topics: usize,
+    /// Send a comment on an event stream that was silent for so long
+    #[arg(long, default_value = "15s", value_name = "TIME", value_parser = args::some_time)]
+    sse_heartbeat: Duration,
+    /// Publish the time on the topic `tick` so often [default: never]
+    #[arg(long, value_name = "TIME", value_parser = args::some_time)]
+    tick: Option<Duration>,
+    /// Let pages of these origins use this server, separated by commas; `*`: all [default: its own pages]
+    #[arg(long, value_name = "ORIGINS")]
+    cors_origin: Option<CorsOrigins>,
+    /// Where Socket.IO is served
+    #[arg(long, default_value = "/socket.io/", value_name = "PATH", value_parser = args::path)]
+    socketio_path: String,
+    /// Ping sessions of Socket.IO and Engine.IO so often
+    #[arg(long, default_value = "25s", value_name = "TIME", value_parser = args::some_time)]
+    ping_interval: Duration,
+    /// Close such a session that does not answer a ping for so long
+    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = args::some_time)]
+    ping_timeout: Duration,
+    /// Longest payload of such a session
+    #[arg(long, default_value = "1MB", value_name = "SIZE", value_parser = args::bytes)]
+    max_payload: usize,
+    /// Close a session of Socket.IO that has not joined a namespace after so long
+    #[arg(long, default_value = "45s", value_name = "TIME", value_parser = args::some_time)]
+    connect_timeout: Duration,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -78,6 +122,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     if !cpus.is_empty() {
         switchboard_models::confine(&cpus).map_err(|error| Failure::new(2, format!("--cpus: {error}")))?;
     }
+    let delivery = &args.delivery;
     let app = App {
         served_by: model.name,
         max_connections: args.max_connections,
@@ -94,6 +139,26 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         cpus,
         busy_poll: Duration::from_secs_f64(args.busy_poll / 1e6),
         work: Work::calibrated(Duration::from_secs_f64(args.work_us / 1e6), Instant::now),
+        keep_alive: args.keep_alive,
+        history_events: delivery.history,
+        history_bytes: delivery.history_bytes,
+        max_topics: delivery.max_topics,
+        sse_heartbeat: delivery.sse_heartbeat,
+        tick: delivery.tick,
+        cors: delivery.cors_origin.clone().unwrap_or_default(),
+        socketio_path: delivery.socketio_path.clone(),
+        engine: EngineSettings {
+            ping_interval: delivery.ping_interval,
+            ping_timeout: delivery.ping_timeout,
+            max_payload_bytes: delivery.max_payload,
+            connect_timeout: delivery.connect_timeout,
+            max_unsent_bytes: args.max_unsent_bytes,
+            max_sessions: None,
+        },
+        started: SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok()
+            .map(|time| (Instant::now(), time)),
     };
     let failed = |error| Failure::new(1, format!("cannot serve on {address}: {error}"));
     keep_freed_memory();

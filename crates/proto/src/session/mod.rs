@@ -291,7 +291,9 @@ impl Session {
         let write = !self.output.is_empty();
         let keeps_up = self.output.len() <= HIGH_WATER_BYTES;
         match &self.stage {
-            Stage::Http { .. } | Stage::WebSocket(_) | Stage::Stream { .. } => Wants { read: keeps_up, write },
+            Stage::Http { .. } | Stage::WebSocket(_) | Stage::Stream { .. } => {
+                Wants { read: keeps_up, write }
+            }
             // It waits for an answer, and reads to hear of its peer's end.
             Stage::Waiting(_) | Stage::Drain { .. } => Wants { read: true, write },
             Stage::Flush => Wants { read: false, write },

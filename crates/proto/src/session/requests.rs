@@ -62,8 +62,7 @@ impl Session {
     /// Reads requests and serves them, one by one, as long as the input lasts.
     pub(super) fn receive_requests(&mut self, mut input: &mut [u8], now: Instant) {
         let app = self.app.clone();
-        let rules =
-            Rules { origins: &app.cors, max_body: &|request| route::max_body_bytes(&app, request) };
+        let rules = Rules { origins: &app.cors, max_body: &|request| route::max_body_bytes(&app, request) };
         while let Stage::Http { reader, is_used } = &mut self.stage {
             let was_idle = reader.is_idle();
             let mut interim = Vec::new();
@@ -86,7 +85,8 @@ impl Session {
                 Next::Request(request) => {
                     let reply_to = ReplyTo::new(&request, &app.cors);
                     if self.output.len() > app.max_unsent_bytes {
-                        let text = "Too many answers wait to be read: read faster, or raise --max-unsent-bytes.\n";
+                        let text =
+                            "Too many answers wait to be read: read faster, or raise --max-unsent-bytes.\n";
                         return self.last_answer(&Answer::new(503, text), &reply_to, now);
                     }
                     self.serve(request, reply_to, now);
@@ -148,7 +148,8 @@ impl Session {
                 Pending::EngineUpgrade { accept }
             }
         };
-        self.stage = Stage::Waiting(Box::new(Waiting { reply_to, what, input: Vec::new(), has_ended: false }));
+        self.stage =
+            Stage::Waiting(Box::new(Waiting { reply_to, what, input: Vec::new(), has_ended: false }));
         self.deadline = None;
     }
 
@@ -163,7 +164,8 @@ impl Session {
         match (&mut waiting.what, reply) {
             (Pending::Poll { topic, since, if_none_match }, Reply::Since(found)) => {
                 let tag = self.app.etag(&found, *since);
-                let has_it = if_none_match.as_deref().is_some_and(|tags| crate::http::etag::matches(tags, &tag));
+                let has_it =
+                    if_none_match.as_deref().is_some_and(|tags| crate::http::etag::matches(tags, &tag));
                 let answer = match has_it {
                     true => Answer::not_modified(tag),
                     false => {

@@ -90,9 +90,7 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
             Wanted::Poll { topic, since }
         }
         // There is nothing to wait for where only the head of the answer is asked for.
-        "/longpoll" if is_head => {
-            Wanted::Poll { topic: topic(query)?, since: number(query, "since")? }
-        }
+        "/longpoll" if is_head => Wanted::Poll { topic: topic(query)?, since: number(query, "since")? },
         "/longpoll" => {
             let timeout = seconds(query, "timeout")?.unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
             Wanted::LongPoll { topic: topic(query)?, since: number(query, "since")?, timeout }
@@ -179,7 +177,8 @@ fn handshake(app: &App, request: &Request) -> Result<String, Answer> {
     // A browser lets any page open a WebSocket to anywhere, and says which page it was: it is for the server to refuse.
     match &request.origin {
         Some(origin) if app.cors.is_set() && !app.cors.allows(origin, request.host.as_deref()) => {
-            let text = format!("Pages of {origin} may not use this server; --cors-origin names those that may.\n");
+            let text =
+                format!("Pages of {origin} may not use this server; --cors-origin names those that may.\n");
             Err(Answer::new(403, text))
         }
         _ => Ok(accept),

@@ -68,7 +68,10 @@ impl Session {
 
     pub(super) fn receive_frames(&mut self, mut input: &mut [u8], now: Instant) {
         let Stage::WebSocket(socket) = &mut self.stage else { return };
-        if !socket.close_sent && socket.room != Room::Engine && let Some(period) = self.app.heartbeat {
+        if !socket.close_sent
+            && socket.room != Room::Engine
+            && let Some(period) = self.app.heartbeat
+        {
             socket.pinged = false;
             self.deadline = now.checked_add(period);
         }

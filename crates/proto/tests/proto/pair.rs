@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use switchboard_proto::{
-    App, Client, ClientEvent, ClientPlan, Dialect, Effect, Exchange, Kind, Outgoing, Port, Rejection, Request,
-    Session,
+    App, Client, ClientEvent, ClientPlan, Dialect, Effect, Exchange, Kind, Outgoing, Port, Rejection,
+    Request, Session,
 };
 
 /// The request that opens a WebSocket, with the key of RFC 6455, section 1.3.
@@ -80,7 +80,11 @@ impl Wire {
     pub(crate) fn publish(&mut self, topic: &str, event: Option<&str>, kind: Kind, data: &[u8]) {
         let (topic, event) = (topic.to_owned(), event.map(str::to_owned));
         let data = data.to_vec().into();
-        self.exchange.handle(Port(8), Request::Publish { topic, event, kind, data, is_answered: false }, self.now);
+        self.exchange.handle(
+            Port(8),
+            Request::Publish { topic, event, kind, data, is_answered: false },
+            self.now,
+        );
         self.take_effects();
         self.deliver_published();
     }
