@@ -127,6 +127,11 @@ impl Engines {
         self.table.len()
     }
 
+    /// Effects that are not taken yet: about a thousand, and what one packet leads to, at the most.
+    pub fn effects_waiting(&self) -> usize {
+        self.table.effects.len()
+    }
+
     /// The heartbeat and the other two things that a session waits for. What is not due is left alone.
     fn expire(&mut self, index: u32, now: Instant) {
         let patience = self.table.settings.ping_timeout;

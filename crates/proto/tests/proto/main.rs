@@ -6,6 +6,11 @@
 
 mod client;
 mod differential;
+mod engine;
+mod engine_polling;
+mod engine_random;
+mod engine_socketio;
+mod engine_websocket;
 mod frames;
 mod http;
 mod output;
