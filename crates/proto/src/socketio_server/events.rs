@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::packet::{self, Array, Type, encode};
+use super::packet::{Type, encode};
+use super::payload::{self, Array};
 use super::{Emission, Namespace, Sender, Server, is_connected};
 use crate::Kind;
 use crate::engine::{Effect, Publish, Receipt, Table};
@@ -43,7 +44,7 @@ impl Server {
             "to-all" => again().send_all(table, namespace, None),
             "chat message - client" => self.chat(table, sender, ack, array, attachments),
             "join" | "leave" => {
-                let room = array.arguments().first().and_then(|room| packet::string(room.get()));
+                let room = array.arguments().first().and_then(|room| payload::string(room.get()));
                 let done = match room.as_deref() {
                     None | Some("") => Err(format!("{name} takes the name of a room")),
                     Some(room) if name == "join" => self.join(table, sender, room),
@@ -85,19 +86,18 @@ impl Server {
         array: Array<'_>,
         attachments: &[Bytes],
     ) {
-        let name = packet::quoted(CHAT_EVENT);
+        let name = payload::quoted(CHAT_EVENT);
         Emission::new(sender.namespace, &name, array.tail(), attachments).send_all(
             table,
             sender.namespace,
             None,
         );
         let arguments = array.arguments();
-        let (kind, data) = match &*arguments {
-            [only] if packet::string(only.get()).is_some() || packet::placeholder(only.get()).is_some() => {
-                data_of(only.get(), attachments)
-            }
-            _ => (Kind::Text, format!("[{}]", array.tail()).into()),
+        let plain = match &*arguments {
+            [only] => plain(only.get(), attachments),
+            _ => None,
         };
+        let (kind, data) = plain.unwrap_or_else(|| (Kind::Text, format!("[{}]", array.tail()).into()));
         let event = Some(CHAT_EVENT.to_owned());
         emit_publish(table, sender, ack, true, (CHAT_TOPIC.to_owned(), event, kind, data));
     }
@@ -112,10 +112,10 @@ impl Server {
     ) {
         let arguments = array.arguments();
         let parsed = match &*arguments {
-            [topic, event, data] => packet::string(topic.get())
+            [topic, event, data] => payload::string(topic.get())
                 .zip(match event.get() {
                     "null" => Some(None),
-                    event => packet::string(event).map(Some),
+                    event => payload::string(event).map(Some),
                 })
                 .map(|(topic, event)| (topic, event, data)),
             _ => None,
@@ -124,7 +124,8 @@ impl Server {
             let usage = "publish takes a topic, the event's name or null, and the data".to_owned();
             return acknowledge(table, sender, ack, Err(usage));
         };
-        let (kind, data) = data_of(data.get(), attachments);
+        let plain = plain(data.get(), attachments);
+        let (kind, data) = plain.unwrap_or_else(|| (Kind::Text, data.get().to_owned().into()));
         let event = event.map(|event| event.into_owned());
         emit_publish(table, sender, ack, false, (topic.into_owned(), event, kind, data));
     }
@@ -170,13 +171,13 @@ impl Server {
     }
 }
 
-/// An argument as something to be published: an attachment as its bytes, a string as itself, all else as JSON.
-fn data_of(argument: &str, attachments: &[Bytes]) -> (Kind, Bytes) {
-    if let Some(attachment) = packet::placeholder(argument).and_then(|number| attachments.get(number)) {
-        return (Kind::Binary, attachment.clone());
+/// An argument that can be published as it is, an attachment or a string. All else has to go as JSON.
+fn plain(argument: &str, attachments: &[Bytes]) -> Option<(Kind, Bytes)> {
+    if let Some(text) = payload::string(argument) {
+        return Some((Kind::Text, text.into_owned().into()));
     }
-    let text = packet::string(argument).map_or_else(|| argument.to_owned(), |text| text.into_owned());
-    (Kind::Text, text.into())
+    let attachment = attachments.get(payload::placeholder(argument)?)?;
+    Some((Kind::Binary, attachment.clone()))
 }
 
 fn emit_publish(
@@ -202,6 +203,6 @@ pub(super) fn acknowledge(
     result: Result<String, String>,
 ) {
     let Some(id) = ack.filter(|_| is_connected(table, sender.session, sender.namespace)) else { return };
-    let arguments = result.unwrap_or_else(|error| format!(r#"{{"error":{}}}"#, packet::quoted(&error)));
+    let arguments = result.unwrap_or_else(|error| format!(r#"{{"error":{}}}"#, payload::quoted(&error)));
     Emission::ack(sender.namespace, id, &arguments, &[]).send(table, sender.session);
 }

@@ -2,7 +2,7 @@
 //!
 //! A session may be connected to several namespaces at once; in each of them it is a socket, with an id that others may know. In reading order:
 //! this file, what connects and disconnects and how packets become events; `events`, what the application does; `rooms`, who gets what
-//! is published; `packet`, how all of it is written; `sockets`, what is remembered of a session.
+//! is published; `packet` and `payload`, how all of it is written; `sockets`, what is remembered of a session.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -13,12 +13,14 @@ use bytes::Bytes;
 
 mod events;
 mod packet;
+mod payload;
 mod rooms;
 mod sockets;
 
 use crate::Kind;
 use crate::engine::{Table, random};
-use packet::{Array, Packet, Type, encode};
+use packet::{Packet, Type, encode};
+use payload::Array;
 use rooms::Members;
 pub(crate) use sockets::Sockets;
 use sockets::{Assembling, Socket};
@@ -156,7 +158,7 @@ impl Server {
 
     fn connect(&mut self, table: &mut Table, session: u32, packet: &Packet<'_>) -> Result<(), Malformed> {
         let auth = if packet.payload.is_empty() { "{}" } else { packet.payload.trim() };
-        if !packet::is_object(auth) {
+        if !payload::is_object(auth) {
             return Err(Malformed);
         }
         let Some(namespace) = Namespace::named(packet.namespace) else {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::events::{CHAT_EVENT, CHAT_TOPIC, acknowledge};
 use super::sockets::Socket;
-use super::{Emission, Namespace, Sender, Server, Sockets, is_connected, packet};
+use super::{Emission, Namespace, Sender, Server, Sockets, is_connected, payload};
 use crate::Kind;
 use crate::engine::{Published, Receipt, Table};
 
@@ -52,19 +52,19 @@ impl Server {
         // The sockets of the namespace where it was said have heard it.
         let told = receipt.filter(|receipt| receipt.is_chat).map(|receipt| receipt.namespace);
         let (data, attachments) = match message.kind {
-            Kind::Text => (packet::quoted(&String::from_utf8_lossy(message.data)), [].as_slice()),
+            Kind::Text => (payload::quoted(&String::from_utf8_lossy(message.data)), [].as_slice()),
             Kind::Binary => {
                 (r#"{"_placeholder":true,"num":0}"#.to_owned(), std::slice::from_ref(message.data))
             }
         };
         if message.topic == CHAT_TOPIC && told != Some(Namespace::Main) {
-            let name = packet::quoted(CHAT_EVENT);
+            let name = payload::quoted(CHAT_EVENT);
             Emission::new(Namespace::Main, &name, &data, attachments).send_all(table, Namespace::Main, None);
         }
         let Some(members) = self.rooms.get(message.topic) else { return };
-        let name = packet::quoted(message.event);
+        let name = payload::quoted(message.event);
         let arguments =
-            format!(r#"{data},{{"topic":{},"id":{}}}"#, packet::quoted(message.topic), message.id);
+            format!(r#"{data},{{"topic":{},"id":{}}}"#, payload::quoted(message.topic), message.id);
         for namespace in Namespace::ALL.into_iter().filter(|namespace| told != Some(*namespace)) {
             let emission = Emission::new(namespace, &name, &arguments, attachments);
             for (session, _) in members.iter().filter(|(_, member)| *member == namespace) {

@@ -3,7 +3,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::packet::{Array, Packet, Type};
+use super::packet::{Packet, Type};
+use super::payload::Array;
 use super::{Malformed, Namespace};
 
 /// Questions that may wait for a socket's acknowledgement.

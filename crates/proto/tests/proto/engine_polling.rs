@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use switchboard_proto::Kind;
 use switchboard_proto::engine::{ContentType, Endpoint, EngineSettings, Query, Reply, Request};
 
 use super::engine::{INTERVAL, Server, TIMEOUT, over_websocket, query, settings, sid_of};
@@ -251,4 +252,27 @@ fn a_server_that_ends_answers_polls() {
     server.close_all();
     assert_eq!(server.told(poll), ["200 1"]);
     assert_eq!((server.engines.sessions(), server.engines.poll_timeout()), (0, None));
+}
+
+#[test]
+fn requests_and_replies_can_travel_between_processes() {
+    let (mut server, session) = start();
+    let requests = [
+        Request::Get(session.clone()),
+        Request::Post {
+            query: session.clone(), content_type: Some("text/plain".into()), body: "4€".into()
+        },
+        Request::Message { kind: Kind::Binary, data: vec![0, 255].into() },
+        Request::Gone,
+    ];
+    for request in requests {
+        let travelled = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&travelled).unwrap(), request);
+    }
+    server.post(session.clone(), "4€");
+    let port = server.get(session);
+    for reply in server.replies(port) {
+        let travelled = serde_json::to_string(&reply).unwrap();
+        assert_eq!(serde_json::from_str::<Reply>(&travelled).unwrap(), reply);
+    }
 }

@@ -177,6 +177,9 @@ impl World {
             }
             Step::Say(index, kind, data) => {
                 let Some(port) = self.pick(index, Line::WebSocket) else { return };
+                // That text is UTF-8 was seen to where the message was assembled.
+                let is_text = std::str::from_utf8(&data).is_ok();
+                let kind = if is_text { kind } else { Kind::Binary };
                 self.ask(port, Request::Message { kind, data: data.into() });
             }
             Step::Leave(index) => {
