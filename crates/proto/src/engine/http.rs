@@ -6,9 +6,9 @@ use bytes::{Buf, Bytes};
 
 use super::interface::{ContentType, Endpoint, Query, Reply};
 use super::packet::{self, SEPARATOR};
-use super::session::{Polling, Session, Transport};
+use super::session::{Closing, Poll, Polling, Session, Transport};
 use super::table::By;
-use super::{Engines, later, sid};
+use super::{Engines, OVERTAKING, later, sid};
 use crate::socketio_server::Sockets;
 use crate::{Kind, Port};
 
@@ -62,9 +62,14 @@ impl Engines {
                 if polling.poll.is_some() {
                     return self.end(index, port);
                 }
-                polling.poll = Some(port);
+                polling.poll = Some(Poll { port, since: now });
+                let is_closing = polling.closing.is_some();
                 self.table.attach(port, index);
+                if is_closing {
+                    return self.table.close(index, By::Client);
+                }
                 self.table.answer_poll(index);
+                self.release_later(index, now);
             }
         }
     }
@@ -134,19 +139,37 @@ impl Engines {
             };
             posted.is_begun = true;
             let packet = packet::decode(Kind::Text, piece);
-            let is_close = packet == Some(packet::Incoming::Close);
-            if !self.receive(index, packet, now) && !is_close {
+            if packet == Some(packet::Incoming::Close) {
+                return self.close_by_post(index, port, now);
+            }
+            if !self.receive(index, packet, now) {
                 return self.refuse(port, Refusal::BadRequest);
             }
             match end {
-                Some(end) if !is_close => posted.body.advance(end + 1),
-                _ => break,
+                Some(end) => posted.body.advance(end + 1),
+                None => break,
             }
             if self.table.effects.len() > MAX_EFFECTS {
                 return self.backlog.push_back(posted);
             }
         }
-        self.table.answer(port, 200, ContentType::Text, Bytes::from_static(b"ok"));
+        self.table.answer(port, 200, ContentType::Text, packet::OK);
+    }
+
+    /// Ends a session whose client says so. The GET that waits is answered with it; if none does it may have been overtaken by the POST, and
+    /// only the answer to the POST tells the client that it is over.
+    fn close_by_post(&mut self, index: u32, port: Port, now: Instant) {
+        self.abandon_upgrade(index, false);
+        let sockets = self.table.change(index, |session| {
+            let polling = session.polling()?;
+            polling.closing = Some(Closing { port, until: later(now, OVERTAKING) });
+            polling.poll.is_none().then(|| std::mem::take(&mut session.sockets))
+        });
+        self.table.attach(port, index);
+        match sockets.flatten() {
+            Some(sockets) => self.table.depart(index, sockets),
+            None => self.table.close(index, By::Client),
+        }
     }
 
     pub(super) fn other_method(&mut self, port: Port, query: &Query) {
@@ -175,6 +198,9 @@ impl Engines {
                     && (is_websocket || matches!(session.transport, Transport::WebSocket(_)))
                 {
                     return Err(Refusal::BadRequest);
+                }
+                if method != Method::Get && session.is_closing() {
+                    return Err(Refusal::SessionUnknown);
                 }
                 found = Some(index);
             }

@@ -42,6 +42,10 @@ use table::By;
 /// How long a WebSocket may take from its handshake to the packet that makes it the transport: as in the reference server.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a packet on one connection may take longer than a request on another that was sent after it: they are read by different
+/// processes or threads, perhaps. Where the order matters, so long is waited for it.
+const OVERTAKING: Duration = Duration::from_millis(25);
+
 /// Every Engine.IO session of one server, and the Socket.IO server on top of them.
 ///
 /// After each call take the effects until there are none.
@@ -132,16 +136,24 @@ impl Engines {
         self.table.effects.len()
     }
 
-    /// The heartbeat and the other two things that a session waits for. What is not due is left alone.
+    /// The heartbeat and whatever else a session waits for. What is not due is left alone.
     fn expire(&mut self, index: u32, now: Instant) {
         let patience = self.table.settings.ping_timeout;
         let Some(session) = self.table.get_mut(index) else { return };
         if session.sockets.connect_by().is_some_and(|connect_by| connect_by <= now) {
             return self.table.close(index, By::Server);
         }
-        let upgrade = session.polling().and_then(|polling| polling.upgrade.as_ref());
-        if upgrade.is_some_and(|upgrade| upgrade.finish_by <= now) {
-            return self.abandon_upgrade(index, false);
+        if let Some(polling) = session.polling() {
+            if polling.closing.as_ref().is_some_and(|closing| closing.until <= now) {
+                return self.table.close(index, By::Client);
+            }
+            let upgrade = polling.upgrade.as_ref();
+            if upgrade.is_some_and(|upgrade| upgrade.finish_by <= now) {
+                return self.abandon_upgrade(index, false);
+            }
+            if upgrade.is_some_and(|upgrade| upgrade.release_at.is_some_and(|due| due <= now)) {
+                return self.release(index);
+            }
         }
         let due = session.heartbeat;
         if due > now {

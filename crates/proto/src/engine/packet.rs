@@ -16,6 +16,9 @@ pub(super) const PROBE_ANSWER: Bytes = Bytes::from_static(b"3probe");
 pub(super) const UPGRADE: &[u8] = b"5";
 pub(super) const NOOP: Bytes = Bytes::from_static(b"6");
 
+/// Not a packet, but the answer to a POST.
+pub(super) const OK: Bytes = Bytes::from_static(b"ok");
+
 /// A packet as it comes from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Incoming {

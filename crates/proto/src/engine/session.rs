@@ -1,5 +1,7 @@
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::interface::Endpoint;
 use super::packet::{self, Outgoing};
 use super::sid::Secret;
@@ -30,7 +32,7 @@ pub(super) enum Transport {
 #[derive(Debug, Default)]
 pub(super) struct Polling {
     /// A GET that waits for something to be sent.
-    pub(super) poll: Option<Port>,
+    pub(super) poll: Option<Poll>,
     /// A POST whose body is on its way.
     pub(super) post: Option<Port>,
     /// What waits for a GET.
@@ -38,14 +40,31 @@ pub(super) struct Polling {
     /// What `unsent` takes, by [`Outgoing::cost_bytes`].
     pub(super) unsent_bytes: usize,
     pub(super) upgrade: Option<Upgrade>,
+    /// The client has closed, and nothing is left of the session but this.
+    pub(super) closing: Option<Closing>,
+}
+
+#[derive(Debug)]
+pub(super) struct Poll {
+    pub(super) port: Port,
+    pub(super) since: Instant,
+}
+
+/// A POST with the packet that closes, which is not answered yet: a GET that was sent before it has still to be told.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) port: Port,
+    pub(super) until: Instant,
 }
 
 /// A WebSocket that may become the transport (protocol section "Upgrade").
 #[derive(Debug)]
 pub(super) struct Upgrade {
     pub(super) port: Port,
-    /// The probe was answered: the client waits for its GET to come back, and no GET is held from here on.
+    /// The probe was answered: the client waits for its GET to come back, and no GET is held for long from here on.
     pub(super) probed: bool,
+    /// When the GET that waits is answered by a noop.
+    pub(super) release_at: Option<Instant>,
     /// When the client must have finished.
     pub(super) finish_by: Instant,
 }
@@ -53,11 +72,15 @@ pub(super) struct Upgrade {
 impl Session {
     /// When something has to be done about it.
     pub(super) fn deadline(&self) -> Instant {
-        let upgrade = match &self.transport {
-            Transport::Polling(polling) => polling.upgrade.as_ref().map(|upgrade| upgrade.finish_by),
+        let rare = match &self.transport {
+            Transport::Polling(polling) => polling.deadline(),
             Transport::WebSocket(_) => None,
         };
-        [upgrade, self.sockets.connect_by()].into_iter().flatten().fold(self.heartbeat, Instant::min)
+        [rare, self.sockets.connect_by()].into_iter().flatten().fold(self.heartbeat, Instant::min)
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(&self.transport, Transport::Polling(polling) if polling.closing.is_some())
     }
 
     pub(super) fn polling(&mut self) -> Option<&mut Polling> {
@@ -69,13 +92,20 @@ impl Session {
 }
 
 impl Polling {
-    /// The body for a GET that need not wait any longer.
-    pub(super) fn take_payload(&mut self) -> Option<bytes::Bytes> {
+    /// The body for a GET, if there is something to say.
+    pub(super) fn take_payload(&mut self) -> Option<Bytes> {
         if self.unsent.is_empty() {
-            let is_probed = self.upgrade.as_ref().is_some_and(|upgrade| upgrade.probed);
-            return is_probed.then_some(packet::NOOP);
+            return None;
         }
         self.unsent_bytes = 0;
         Some(packet::encode_payload(&std::mem::take(&mut self.unsent)))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let upgrade = self.upgrade.as_ref();
+        let finish_by = upgrade.map(|upgrade| upgrade.finish_by);
+        let release_at = upgrade.and_then(|upgrade| upgrade.release_at);
+        let closing = self.closing.as_ref().map(|closing| closing.until);
+        [finish_by, release_at, closing].into_iter().flatten().min()
     }
 }

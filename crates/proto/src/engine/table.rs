@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::interface::{ContentType, Effect, Endpoint, EngineSettings, Reply};
 use super::packet::{self, Outgoing};
-use super::session::{Session, Transport};
+use super::session::{Closing, Poll, Session, Transport};
 use super::sid;
 use crate::socketio_server::Sockets;
 use crate::{Kind, Port};
@@ -66,7 +66,7 @@ impl Table {
         match &mut session.transport {
             Transport::WebSocket(port) => self.close_websocket(*port, by),
             Transport::Polling(polling) => {
-                if let Some(port) = polling.poll.take() {
+                if let Some(Poll { port, .. }) = polling.poll.take() {
                     self.ports.remove(&port);
                     let last = if by == By::Client { packet::NOOP } else { packet::CLOSE };
                     polling.unsent.push(Outgoing::text(last));
@@ -77,13 +77,24 @@ impl Table {
                 if let Some(port) = polling.post {
                     self.ports.remove(&port);
                 }
+                if let Some(Closing { port, .. }) = polling.closing {
+                    self.ports.remove(&port);
+                    if by != By::Loss(port) {
+                        self.answer(port, 200, ContentType::Text, packet::OK);
+                    }
+                }
                 if let Some(upgrade) = &polling.upgrade {
                     self.close_websocket(upgrade.port, by);
                 }
             }
         }
-        if session.sockets.has_rooms() {
-            self.departed.push((index, session.sockets));
+        self.depart(index, session.sockets);
+    }
+
+    /// Keeps what Socket.IO has to clean up behind a session.
+    pub(super) fn depart(&mut self, index: u32, sockets: Sockets) {
+        if sockets.has_rooms() {
+            self.departed.push((index, sockets));
         }
     }
 
@@ -128,7 +139,7 @@ impl Table {
     /// Answers the GET of a session, if there is one and something to say.
     pub(super) fn answer_poll(&mut self, index: u32) {
         let Some(polling) = self.get_mut(index).and_then(Session::polling) else { return };
-        if let Some(port) = polling.poll
+        if let Some(Poll { port, .. }) = polling.poll
             && let Some(payload) = polling.take_payload()
         {
             polling.poll = None;

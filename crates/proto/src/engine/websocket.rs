@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::http::Method;
+use super::http::{Method, Refusal};
 use super::interface::{ContentType, Query, Reply};
 use super::packet;
 use super::session::{Session, Transport, Upgrade};
 use super::table::By;
-use super::{Engines, UPGRADE_TIMEOUT, later};
+use super::{Engines, OVERTAKING, UPGRADE_TIMEOUT, later};
 use crate::{Kind, Port};
 
 impl Engines {
@@ -28,7 +28,7 @@ impl Engines {
                 let is_upgrade = self.table.change(index, |session| {
                     let finish_by = later(now, UPGRADE_TIMEOUT);
                     let free = session.polling().filter(|polling| polling.upgrade.is_none())?;
-                    free.upgrade = Some(Upgrade { port, probed: false, finish_by });
+                    free.upgrade = Some(Upgrade { port, probed: false, release_at: None, finish_by });
                     Some(())
                 });
                 self.table.reply(port, Reply::Accept);
@@ -52,7 +52,7 @@ impl Engines {
             Some(Transport::Polling(polling))
                 if polling.upgrade.as_ref().is_some_and(|upgrade| upgrade.port == port) =>
             {
-                self.probe(index, port, kind, &data);
+                self.probe(index, port, kind, &data, now);
             }
             _ => {}
         }
@@ -60,7 +60,7 @@ impl Engines {
 
     /// A message on a WebSocket that is not the transport yet. Anything but the two packets that make it one ends it; the session goes on
     /// polling.
-    fn probe(&mut self, index: u32, port: Port, kind: Kind, data: &[u8]) {
+    fn probe(&mut self, index: u32, port: Port, kind: Kind, data: &[u8], now: Instant) {
         match data {
             packet::PROBE if kind == Kind::Text => {
                 let upgrade = self.table.get_mut(index).and_then(Session::polling);
@@ -68,7 +68,7 @@ impl Engines {
                     upgrade.probed = true;
                 }
                 self.table.reply(port, Reply::Send { kind: Kind::Text, data: packet::PROBE_ANSWER });
-                self.table.answer_poll(index);
+                self.release_later(index, now);
             }
             packet::UPGRADE if kind == Kind::Text => {
                 let before = self.table.change(index, |session| {
@@ -76,8 +76,13 @@ impl Engines {
                 });
                 let Some(Transport::Polling(polling)) = before else { return };
                 if let Some(poll) = polling.poll {
-                    self.table.detach(poll);
-                    self.table.answer(poll, 200, ContentType::Text, packet::NOOP);
+                    self.table.detach(poll.port);
+                    if now < later(poll.since, OVERTAKING) {
+                        // It has overtaken the packet, or should not have been sent.
+                        self.refuse(poll.port, Refusal::BadRequest);
+                    } else {
+                        self.table.answer(poll.port, 200, ContentType::Text, packet::NOOP);
+                    }
                 }
                 if let Some(post) = polling.post {
                     self.table.detach(post);
@@ -87,6 +92,25 @@ impl Engines {
                 }
             }
             _ => self.abandon_upgrade(index, false),
+        }
+    }
+
+    /// Sees to it that a GET is not held while the client waits for it to come back before it completes the upgrade.
+    pub(super) fn release_later(&mut self, index: u32, now: Instant) {
+        self.table.change(index, |session| {
+            let polling = session.polling()?;
+            let upgrade = polling.upgrade.as_mut().filter(|upgrade| upgrade.probed)?;
+            upgrade.release_at = polling.poll.is_some().then(|| later(now, OVERTAKING));
+            Some(())
+        });
+    }
+
+    /// Answers the GET that waits with a noop.
+    pub(super) fn release(&mut self, index: u32) {
+        self.table.change(index, |session| session.polling()?.upgrade.as_mut()?.release_at.take());
+        if self.table.get_mut(index).and_then(Session::polling).is_some_and(|polling| polling.poll.is_some())
+        {
+            self.table.send(index, Kind::Text, packet::NOOP);
         }
     }
 

@@ -11,6 +11,8 @@ use switchboard_proto::{Kind, Port};
 
 pub(crate) const INTERVAL: Duration = Duration::from_millis(300);
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a request is waited for that may have been overtaken.
+pub(crate) const OVERTAKING: Duration = Duration::from_millis(25);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The settings of the protocols' public test suites.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use switchboard_proto::Kind;
 use switchboard_proto::engine::{ContentType, Endpoint, EngineSettings, Query, Reply, Request};
 
-use super::engine::{INTERVAL, Server, TIMEOUT, over_websocket, query, settings, sid_of};
+use super::engine::{INTERVAL, OVERTAKING, Server, TIMEOUT, over_websocket, query, settings, sid_of};
 
 const BAD_REQUEST: &str = r#"400 {"code":3,"message":"Bad request"}"#;
 const UNKNOWN: &str = r#"400 {"code":1,"message":"Session ID unknown"}"#;
@@ -158,9 +158,32 @@ fn a_poll_that_is_given_up_ends_the_session() {
 fn a_client_that_closes_gets_its_poll_back() {
     let (mut server, session) = start();
     let poll = server.get(session.clone());
-    assert_eq!(server.post(session.clone(), "1"), ["200 ok"]);
+    assert_eq!(server.post(session.clone(), "1\x1e4late"), ["200 ok"]);
     assert_eq!(server.told(poll), ["200 6"]);
     assert_eq!(server.poll(session), [UNKNOWN]);
+}
+
+#[test]
+fn a_poll_that_was_overtaken_by_the_close_gets_its_answer_too() {
+    let (mut server, session) = start();
+    let post = server.port();
+    let close = Request::Post { query: session.clone(), content_type: None, body: "4a\x1e1".into() };
+    server.ask(post, close.clone());
+    assert_eq!(server.told(post), [""; 0], "nobody can know yet that it is over");
+    assert_eq!(server.post(session.clone(), "4b"), [UNKNOWN]);
+    let socket = server.websocket(over_websocket(&session));
+    assert_eq!(server.told(socket), [UNKNOWN]);
+    assert_eq!(server.poll(session.clone()), ["200 4a\x1e6"]);
+    assert_eq!(server.told(post), ["200 ok"]);
+    assert_eq!(server.poll(session), [UNKNOWN]);
+
+    // Or there is none.
+    let session = server.polling(Endpoint::Bare);
+    server.ask(post, Request::Post { query: session.clone(), content_type: None, body: "1".into() });
+    server.wait(OVERTAKING);
+    assert_eq!(server.told(post), ["200 ok"]);
+    assert_eq!(server.poll(session), [UNKNOWN]);
+    assert_eq!((server.engines.sessions(), server.engines.poll_timeout()), (0, None));
 }
 
 #[test]
@@ -231,6 +254,7 @@ fn one_session_too_many_is_told_so() {
     let port = server.websocket(query(Endpoint::Bare, "websocket"));
     assert_eq!(server.told(port), [refused]);
     server.post(session, "1");
+    server.wait(OVERTAKING);
     server.polling(Endpoint::Bare);
 }
 
@@ -238,6 +262,7 @@ fn one_session_too_many_is_told_so() {
 fn an_id_of_a_session_that_has_ended_is_no_id_of_the_next() {
     let (mut server, old) = start();
     server.post(old.clone(), "1");
+    server.wait(OVERTAKING);
     let new = server.polling(Endpoint::Bare);
     assert_eq!(server.poll(old.clone()), [UNKNOWN]);
     let port = server.websocket(over_websocket(&old));

@@ -91,6 +91,7 @@ struct World {
     now: Instant,
     lines: HashMap<Port, Line>,
     queries: Vec<Query>,
+    begun: HashMap<Port, Query>,
     next_port: u64,
 }
 
@@ -159,14 +160,20 @@ impl World {
                 self.ask(port, Request::Get(query));
             }
             Step::Post(index, body) => {
-                let query = index.get(&self.queries).clone();
-                let port = self.pick(index, Line::Begun).unwrap_or_else(|| self.new_line(Line::Asking));
+                // Either the body of a POST that was begun, or all of it at once.
+                let begun =
+                    self.pick(index, Line::Begun).and_then(|port| Some((port, self.begun.remove(&port)?)));
+                let (port, query) =
+                    begun.unwrap_or_else(|| (self.new_line(Line::Asking), index.get(&self.queries).clone()));
+                self.lines.insert(port, Line::Asking);
+                let may_close = body.split(|byte| *byte == 0x1e).any(|packet| packet.starts_with(b"1"));
                 self.ask(port, Request::Post { query, content_type: None, body: body.into() });
-                assert!(!self.lines.contains_key(&port), "a POST is answered");
+                assert!(may_close || !self.lines.contains_key(&port), "a POST is answered");
             }
             Step::Begin(index) => {
                 let query = index.get(&self.queries).clone();
                 let port = self.new_line(Line::Begun);
+                self.begun.insert(port, query.clone());
                 self.ask(port, Request::PostBegun(query));
             }
             Step::Upgrade(index) => {
@@ -219,6 +226,7 @@ proptest! {
             engines: Engines::new(&settings()),
             now: Instant::now(),
             lines: HashMap::new(),
+            begun: HashMap::new(),
             queries: vec![query.clone(), Query { endpoint: Endpoint::Bare, ..query }],
             next_port: 0,
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use switchboard_proto::Port;
 use switchboard_proto::engine::{Endpoint, Query, Request};
 
-use super::engine::{INTERVAL, Server, TIMEOUT, over_websocket, query, settings};
+use super::engine::{INTERVAL, OVERTAKING, Server, TIMEOUT, over_websocket, query, settings};
 
 const BAD_REQUEST: &str = r#"400 {"code":3,"message":"Bad request"}"#;
 const TICK: Duration = Duration::from_millis(1);
@@ -111,8 +111,11 @@ fn a_session_moves_from_polling_to_a_websocket_and_loses_nothing() {
     let (mut server, session, port) = begin_upgrade();
     let poll = server.get(session.clone());
     assert_eq!(server.exchange(port, "2probe"), ["3probe"]);
+    server.wait(OVERTAKING);
     assert_eq!(server.told(poll), ["200 6"], "a poll that waits is released");
-    assert_eq!(server.poll(session.clone()), ["200 6"], "and so is each one after it");
+    let poll = server.get(session.clone());
+    server.wait(OVERTAKING);
+    assert_eq!(server.told(poll), ["200 6"], "and so is each one after it");
     assert_eq!(server.post(session.clone(), "4late\x1ebAQ=="), ["200 ok"]);
     assert_eq!(server.exchange(port, "5"), ["4late", "<01>"]);
     assert_eq!(server.exchange(port, "4hello"), ["4hello"]);
@@ -122,9 +125,21 @@ fn a_session_moves_from_polling_to_a_websocket_and_loses_nothing() {
 }
 
 #[test]
+fn a_poll_that_has_overtaken_the_upgrade_is_refused_as_if_it_had_not() {
+    let (mut server, session, port) = begin_upgrade();
+    server.say(port, "2probe");
+    let poll = server.get(session);
+    server.wait(OVERTAKING - TICK);
+    server.say(port, "5");
+    assert_eq!(server.told(poll), [BAD_REQUEST]);
+    assert_eq!(server.exchange(port, "4a"), ["3probe", "4a"]);
+}
+
+#[test]
 fn an_upgrade_without_a_probe_releases_the_poll_as_well() {
     let (mut server, session, port) = begin_upgrade();
     let poll = server.get(session);
+    server.wait(OVERTAKING);
     assert_eq!(server.exchange(port, "5"), [""; 0]);
     assert_eq!(server.told(poll), ["200 6"]);
     server.ask(poll, Request::Gone);
