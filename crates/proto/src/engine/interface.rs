@@ -53,7 +53,7 @@ pub enum Request {
         query: Query,
         /// The field `Content-Type` as it was sent.
         content_type: Option<String>,
-        /// The body, at most as long as [`EngineSettings::max_payload_bytes`], or it is answered 413.
+        /// The body. One longer than [`EngineSettings::max_payload_bytes`] is answered 413, and may be cut off one byte behind that.
         body: Bytes,
     },
     /// A request with any other method: never right.
