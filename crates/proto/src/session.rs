@@ -401,11 +401,12 @@ fn echo(output: &mut Output, kind: Kind, payload: Payload<'_>, behind: usize) {
             output.push(assembled.into_frame(kind.into()));
         }
         payload => {
-            if output.tail().is_empty() {
-                output.reserve(MAX_HEADER_BYTES + payload.len() + behind);
+            let (tail, payload) = (output.tail(), &*payload);
+            if tail.capacity() - tail.len() < MAX_HEADER_BYTES + payload.len() {
+                tail.reserve(MAX_HEADER_BYTES + payload.len() + behind);
             }
-            encode_header(output.tail(), kind.into(), payload.len(), None);
-            output.copy(&payload);
+            encode_header(tail, kind.into(), payload.len(), None);
+            tail.extend_from_slice(payload);
         }
     }
 }

@@ -84,10 +84,15 @@ impl Assembler {
     ///
     /// # Errors
     /// What the peer did against the protocol. The connection cannot go on: what follows has no meaning.
+    #[inline]
     pub fn next<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Incoming<'b>>, Violation> {
-        if let Some((opcode, payload)) = self.usual(input) {
-            return self.data_frame(opcode, true, payload);
+        match self.usual(input) {
+            Some((opcode, payload)) => whole(opcode, payload).map(Some),
+            None => self.next_of_any_kind(input),
         }
+    }
+
+    fn next_of_any_kind<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Incoming<'b>>, Violation> {
         loop {
             if self.frame.is_none() && (input.is_empty() || !self.read_header(input)?) {
                 return Ok(None);
@@ -116,6 +121,7 @@ impl Assembler {
     }
 
     /// The usual case: a short message in one frame that is all there, with nothing begun before it.
+    #[inline]
     fn usual<'b>(&self, input: &mut &'b mut [u8]) -> Option<(Opcode, &'b [u8])> {
         if self.frame.is_some() || self.header_len > 0 || self.message.is_some() {
             return None;
@@ -202,12 +208,7 @@ impl Assembler {
         payload: &'b [u8],
     ) -> Result<Option<Incoming<'b>>, Violation> {
         if is_final && self.message.is_none() {
-            // The usual case: a message in one frame in one read. Nothing is kept or copied.
-            let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-            if kind == Kind::Text {
-                std::str::from_utf8(payload).map_err(|_| Violation::Utf8)?;
-            }
-            return Ok(Some(Incoming::Message(kind, Payload::Borrowed(payload))));
+            return whole(opcode, payload).map(Some);
         }
         self.partial(opcode).append(payload, 0)?;
         if !is_final {
@@ -242,6 +243,16 @@ impl Partial {
         self.data.append(payload, remaining, TRUSTED_BYTES);
         Ok(())
     }
+}
+
+/// A message in one frame in one read: nothing is kept or copied.
+#[inline]
+fn whole(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
+    if opcode != Opcode::Text {
+        return Ok(Incoming::Message(Kind::Binary, Payload::Borrowed(payload)));
+    }
+    std::str::from_utf8(payload).map_err(|_| Violation::Utf8)?;
+    Ok(Incoming::Message(Kind::Text, Payload::Borrowed(payload)))
 }
 
 fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
