@@ -43,8 +43,8 @@ pub struct Assembler {
     header_len: u8,
     frame: Option<Frame>,
     message: Option<Box<Partial>>,
-    /// The start of a control frame's payload. Control frames may stand between fragments.
-    control: Option<Assembled>,
+    /// The start of a control frame's payload. Control frames may stand between fragments. Hardly any ever comes in pieces.
+    control: Option<Box<Assembled>>,
     max_message_bytes: usize,
 }
 
@@ -186,7 +186,8 @@ impl Assembler {
     /// Keeps a part of a frame's payload; the rest has not arrived.
     fn keep(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Violation> {
         if opcode.is_control() {
-            self.control.get_or_insert_with(|| Assembled::with_capacity(0)).append(payload, 0, 0);
+            let begun = self.control.get_or_insert_with(|| Box::new(Assembled::with_capacity(0)));
+            begun.append(payload, 0, 0);
             return Ok(());
         }
         let remaining = self.frame.as_ref().map_or(0, |frame| frame.remaining);
@@ -224,7 +225,7 @@ impl Assembler {
             None => Payload::Borrowed(payload),
             Some(mut begun) => {
                 begun.append(payload, 0, 0);
-                Payload::Owned(begun)
+                Payload::Owned(*begun)
             }
         };
         match opcode {
