@@ -161,14 +161,16 @@ impl Engines {
     fn close_by_post(&mut self, index: u32, port: Port, now: Instant) {
         self.abandon_upgrade(index, false);
         let sockets = self.table.change(index, |session| {
-            let polling = session.polling()?;
+            let polling = session.polling().filter(|polling| polling.poll.is_none())?;
             polling.closing = Some(Closing { port, until: later(now, OVERTAKING) });
-            polling.poll.is_none().then(|| std::mem::take(&mut session.sockets))
+            Some(std::mem::take(&mut session.sockets))
         });
-        self.table.attach(port, index);
-        match sockets.flatten() {
-            Some(sockets) => self.table.depart(index, sockets),
-            None => self.table.close(index, By::Client),
+        if let Some(sockets) = sockets.flatten() {
+            self.table.attach(port, index);
+            self.table.depart(index, sockets);
+        } else {
+            self.table.close(index, By::Client);
+            self.table.answer(port, 200, ContentType::Text, packet::OK);
         }
     }
 

@@ -47,7 +47,7 @@ pub enum Request {
     /// A POST whose body is still on its way. Answered only if it is refused; the body does not matter then. To leave this out
     /// costs no more than that a second POST at the same time goes unnoticed.
     PostBegun(Query),
-    /// A POST with its body.
+    /// A POST with its body. Answered at once, but for one that closes: that may take 25 ms, in which a GET that was overtaken may come.
     Post {
         /// Its path and query.
         query: Query,

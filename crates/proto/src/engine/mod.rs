@@ -175,12 +175,22 @@ impl Engines {
         }
     }
 
-    /// Takes a packet of a session from either transport. `false`: it has ended the session.
+    /// Takes a packet of a session from either transport. `false`: the session has ended by it.
     fn receive(&mut self, index: u32, packet: Option<Incoming>, now: Instant) -> bool {
         let Some(session) = self.table.get_mut(index) else { return false };
         session.heard = true;
-        let endpoint = session.endpoint;
-        let by = match packet {
+        let is_bare = session.endpoint == Endpoint::Bare;
+        let result = match packet {
+            Some(Incoming::Text(data)) if is_bare => {
+                self.table.send(index, Kind::Text, data);
+                Ok(())
+            }
+            Some(Incoming::Binary(data)) if is_bare => {
+                self.table.send(index, Kind::Binary, data);
+                Ok(())
+            }
+            Some(Incoming::Text(data)) => self.socketio.receive_text(&mut self.table, index, &data),
+            Some(Incoming::Binary(data)) => self.socketio.receive_binary(&mut self.table, index, data),
             Some(Incoming::Pong) => {
                 if session.pinged {
                     let next = later(now, self.table.settings.ping_interval);
@@ -188,32 +198,19 @@ impl Engines {
                         (session.pinged, session.heartbeat) = (false, next);
                     });
                 }
-                return true;
+                Ok(())
             }
-            Some(Incoming::Ignored) => return true,
-            Some(Incoming::Close) => By::Client,
-            Some(Incoming::Text(data)) if endpoint == Endpoint::Bare => {
-                self.table.send(index, Kind::Text, data);
-                return self.table.get(index).is_some();
+            Some(Incoming::Close) => {
+                self.table.close(index, By::Client);
+                Ok(())
             }
-            Some(Incoming::Binary(data)) if endpoint == Endpoint::Bare => {
-                self.table.send(index, Kind::Binary, data);
-                return self.table.get(index).is_some();
-            }
-            Some(Incoming::Text(data)) => match self.socketio.receive_text(&mut self.table, index, &data) {
-                Ok(()) => return self.table.get(index).is_some(),
-                Err(Malformed) => By::Server,
-            },
-            Some(Incoming::Binary(data)) => {
-                match self.socketio.receive_binary(&mut self.table, index, data) {
-                    Ok(()) => return self.table.get(index).is_some(),
-                    Err(Malformed) => By::Server,
-                }
-            }
-            None => By::Server,
+            Some(Incoming::Ignored) => Ok(()),
+            None => Err(Malformed),
         };
-        self.table.close(index, by);
-        false
+        if result == Err(Malformed) {
+            self.table.close(index, By::Server);
+        }
+        self.table.get(index).is_some()
     }
 
     fn gone(&mut self, port: Port) {
