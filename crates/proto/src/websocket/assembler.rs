@@ -261,10 +261,10 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
         return if payload.is_empty() { Ok(None) } else { Err(Violation::Close) };
     };
     let code = u16::from_be_bytes(*code);
+    std::str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
     // 1014 was registered after the list that tungstenite knows.
     if !CloseCode::from(code).is_allowed() && code != 1014 {
         return Err(Violation::Close);
     }
-    std::str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
     Ok(Some(code))
 }
