@@ -19,6 +19,7 @@ mod fragments;
 mod frames;
 mod framing;
 mod http;
+mod keep_alive;
 mod leaving;
 mod raw;
 mod refusals;
@@ -44,6 +45,7 @@ use crate::server::Server;
 /// Every case, by the part of the server that it is about.
 const CASES: &[&[Case]] = &[
     http::CASES,
+    keep_alive::CASES,
     upgrade::CASES,
     echo::CASES,
     framing::CASES,
