@@ -15,12 +15,16 @@ mod child;
 mod client;
 mod close;
 mod echo;
+mod event_stream;
+mod events;
 mod fragments;
 mod frames;
 mod framing;
 mod http;
 mod keep_alive;
 mod leaving;
+mod long_polling;
+mod polling;
 mod raw;
 mod refusals;
 mod server;
@@ -57,6 +61,9 @@ const CASES: &[&[Case]] = &[
     broadcast::CASES,
     slow_readers::CASES,
     leaving::CASES,
+    polling::CASES,
+    long_polling::CASES,
+    event_stream::CASES,
     refusals::CASES,
     timers::CASES,
     shutdown::CASES,
