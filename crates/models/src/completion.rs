@@ -36,6 +36,8 @@ struct Socket {
     is_cancelled: bool,
     /// What is being sent, in a box of its own, since a silent connection has nothing.
     sending: Option<Box<Lent>>,
+    /// What is being sent is told only with what is done next, whatever that is.
+    is_silent: bool,
     /// Nothing more can be done for this peer.
     is_broken: bool,
 }
@@ -186,8 +188,14 @@ impl Loop {
 
     fn take_in(&mut self, stream: Option<TcpStream>, now: Instant) {
         if let Some(stream) = stream {
-            let socket =
-                Socket { stream, is_receiving: false, is_cancelled: false, sending: None, is_broken: false };
+            let socket = Socket {
+                stream,
+                is_receiving: false,
+                is_cancelled: false,
+                sending: None,
+                is_silent: false,
+                is_broken: false,
+            };
             self.roster.insert(socket, now);
         }
     }
@@ -197,6 +205,7 @@ impl Loop {
         let Some(member) = self.roster.get(key) else { return Ok(()) };
         let (socket, session) = (&mut member.socket, &mut member.session);
         let result = done.result;
+        socket.is_silent &= kind != Kind::Send;
         match kind {
             Kind::Receive => {
                 if !done.has_more() {
@@ -283,9 +292,17 @@ impl Loop {
             socket.sending = session.output().lend().map(Box::new);
             if let Some(lent) = &socket.sending {
                 let is_all = lent.as_slice().len() == session.output().len() && session.only_listens();
+                socket.is_silent = is_all;
                 self.send(key, if is_all { Patience::None } else { Patience::Waits })?;
                 return self.settle(key);
             }
+        }
+        let sending_bytes = socket.sending.as_ref().map_or(0, |lent| lent.as_slice().len());
+        if socket.is_silent && session.output().len() > sending_bytes {
+            // In the same turn there came more to say: nothing at all is done next, and the send told with it.
+            socket.is_silent = false;
+            self.push(opcode::Nop::new().build(), Kind::Cancel, key)?;
+            return self.settle(key);
         }
         if session.poll_finish() {
             // It fails when the peer is gone, and then the next receive says so.

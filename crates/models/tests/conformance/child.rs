@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setresuid};
-use switchboard_models::{App, Listener, Model, PlainApp, Shutdown, Work, Workers};
+use switchboard_models::{App, CorsOrigins, Listener, Model, PlainApp, Shutdown, Work, Workers};
 
 /// The environment variable that makes this program a server, and says how.
 pub(crate) const VARIABLE: &str = "SWITCHBOARD_CONFORMANCE_SERVE";
@@ -65,6 +65,16 @@ impl Settings {
             milliseconds(self.work),
             number(app.workers.map(|n| n as u64)),
             milliseconds(app.busy_poll),
+            milliseconds(app.keep_alive),
+            app.history_events.to_string(),
+            app.max_topics.to_string(),
+            milliseconds(app.sse_heartbeat),
+            app.tick.map_or("none".to_owned(), milliseconds),
+            match &app.cors {
+                CorsOrigins::SameOrigin => "none".to_owned(),
+                CorsOrigins::Any => "*".to_owned(),
+                CorsOrigins::List(origins) => origins.join(","),
+            },
         ]
         .join(" ")
     }
@@ -92,6 +102,15 @@ impl Settings {
         let work = milliseconds(word()).expect("a time");
         app.workers = number(word()).map(|n| n as usize);
         app.busy_poll = milliseconds(word()).expect("a time");
+        app.keep_alive = milliseconds(word()).expect("a time");
+        app.history_events = size(word());
+        app.max_topics = size(word());
+        app.sse_heartbeat = milliseconds(word()).expect("a time");
+        app.tick = milliseconds(word());
+        app.cors = match word() {
+            "none" => CorsOrigins::SameOrigin,
+            origins => origins.parse().expect("origins"),
+        };
         (model, Settings { app, listen, descriptors, processes, work })
     }
 }
@@ -99,6 +118,8 @@ impl Settings {
 /// Serves as `switchboard serve` does, until a signal ends it.
 pub(crate) fn serve(settings: &str) {
     let (model, mut settings) = Settings::decode(settings);
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970");
+    settings.app.started = Some((Instant::now(), time));
     settings.app.work = Work::calibrated(settings.work, Instant::now);
     match settings.descriptors {
         Some(limit) => setrlimit(Resource::RLIMIT_NOFILE, limit, limit).expect("a limit may be lowered"),

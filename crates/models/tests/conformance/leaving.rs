@@ -81,6 +81,7 @@ fn whoever_asks_and_sends_no_more_gets_the_page(server: &mut Server) {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     client.half_close();
     assert_eq!(client.response().status, 200);
+    client.expect_end();
 }
 
 fn whoever_ends_in_the_middle_of_a_head_is_let_go(server: &mut Server) {

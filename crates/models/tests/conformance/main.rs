@@ -15,11 +15,16 @@ mod child;
 mod client;
 mod close;
 mod echo;
+mod event_stream;
+mod events;
 mod fragments;
 mod frames;
 mod framing;
 mod http;
+mod keep_alive;
 mod leaving;
+mod long_polling;
+mod polling;
 mod raw;
 mod refusals;
 mod server;
@@ -44,6 +49,7 @@ use crate::server::Server;
 /// Every case, by the part of the server that it is about.
 const CASES: &[&[Case]] = &[
     http::CASES,
+    keep_alive::CASES,
     upgrade::CASES,
     echo::CASES,
     framing::CASES,
@@ -55,6 +61,9 @@ const CASES: &[&[Case]] = &[
     broadcast::CASES,
     slow_readers::CASES,
     leaving::CASES,
+    polling::CASES,
+    long_polling::CASES,
+    event_stream::CASES,
     refusals::CASES,
     timers::CASES,
     shutdown::CASES,

@@ -34,6 +34,7 @@ pub(crate) const CASES: &[Case] = &[
 fn expect_refusal(response: &Response, reason: &str, hint: &str) {
     assert_eq!(response.status, 503, "{response:?}");
     assert_eq!(response.header("Switchboard-Refused"), Some(reason), "{response:?}");
+    assert!(response.says_close(), "{response:?}");
     assert!(response.body.contains(hint), "{hint} is not in {:?}", response.body);
 }
 
