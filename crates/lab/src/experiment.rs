@@ -29,6 +29,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("slow", include_str!("../../../experiments/slow.toml")),
     ("pause", include_str!("../../../experiments/pause.toml")),
     ("udp", include_str!("../../../experiments/udp.toml")),
+    ("datagrams", include_str!("../../../experiments/datagrams.toml")),
     ("work", include_str!("../../../experiments/work.toml")),
     ("cores", include_str!("../../../experiments/cores.toml")),
     ("wakeup", include_str!("../../../experiments/wakeup.toml")),
@@ -564,7 +565,7 @@ mod tests {
     #[test]
     fn every_built_in_definition_can_be_read_and_tells_what_it_is_for() {
         let all = experiments();
-        assert_eq!((all.len(), all[0].name.as_str()), (18, "connections"));
+        assert_eq!((all.len(), all[0].name.as_str()), (19, "connections"));
         for experiment in all {
             assert!(experiment.question.ends_with('?'), "{}", experiment.name);
             for word in ["What to expect.", "What would surprise."] {
