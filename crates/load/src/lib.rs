@@ -25,3 +25,4 @@ pub use report::{LoadReport, Percentiles};
 pub use run::run;
 pub use stamp::{LEAST_PAYLOAD_BYTES, STAMP_BYTES};
 pub use target::Mechanism;
+pub use text::LEAST_TEXT_BYTES;

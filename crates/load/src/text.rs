@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::stamp::{LEAST_PAYLOAD_BYTES, Stamp};
 
 /// Bytes of text that a whole stamp needs at the least.
-pub(crate) const LEAST_TEXT_BYTES: usize = (LEAST_PAYLOAD_BYTES * 4).div_ceil(3);
+pub const LEAST_TEXT_BYTES: usize = (LEAST_PAYLOAD_BYTES * 4).div_ceil(3);
 
 const FILLER: u8 = b'.';
 
