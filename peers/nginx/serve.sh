@@ -30,4 +30,4 @@ http {
     }
 }
 END
-exec nginx -p "$folder" -c nginx.conf
+PATH=$PATH:/usr/sbin exec nginx -p "$folder" -c nginx.conf

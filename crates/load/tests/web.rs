@@ -111,6 +111,7 @@ fn what_does_not_speak_the_mechanism_is_told_by_what_came_instead() {
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\":true}";
     let full =
         "HTTP/1.1 503 Service Unavailable\r\nSwitchboard-Refused: FD_SETSIZE\r\nContent-Length: 0\r\n\r\n";
+    let endless = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
     let polling = "/socket.io/?transport=polling";
     for (scheme, path, answer, kind) in [
         ("http", "/", missing, "404 Not Found"),
@@ -119,6 +120,8 @@ fn what_does_not_speak_the_mechanism_is_told_by_what_came_instead() {
         ("poll+http", "/poll", other, "200 OK (application/json) that is no news: missing field `topic`"),
         ("longpoll+http", "/longpoll", html, "200 OK (text/html) where application/json was expected"),
         ("longpoll+http", "/longpoll", missing, "404 Not Found"),
+        ("longpoll+http", "/events", endless, "200 OK (text/event-stream) which does not end"),
+        ("poll+http", "/events", endless, "200 OK (text/event-stream) which does not end"),
         ("sse+http", "/events", upgrade, "426 Upgrade Required"),
         ("sse+http", "/events", other, "200 OK (application/json) where text/event-stream was expected"),
         ("socketio+http", polling, html, "200 OK (text/html): <html>"),
@@ -269,7 +272,7 @@ fn socketio_by_polling_returns_what_it_is_sent() {
     let report = run(&plan("socketio+http", address, path)).unwrap();
     assert_eq!((figures(&report), report.exit_status()), ([0; 4], 0), "{report}");
     assert_eq!((report.mechanism, report.connections_open), (Mechanism::SocketioPolling, 3));
-    assert!(report.messages > 0 && report.requests.unwrap() >= report.messages, "{report}");
+    assert!(report.messages > 0 && report.requests.unwrap() > 0, "{report}");
 
     let address = socketio_polling_server(|number, attachment| match number {
         5 => vec![],

@@ -2,7 +2,7 @@
 
 use switchboard_proto::{Content, Output, Responses};
 
-use super::{Done, Heard, get_request, updates};
+use super::{Done, Heard, get_request, is_endless, updates};
 use crate::target::{Mechanism, Target, parameter};
 
 /// A connection on which the same is asked again and again.
@@ -83,6 +83,9 @@ impl Get {
                 self.etag.clear();
                 self.etag.extend_from_slice(self.responses.etag());
             }
+        }
+        if is_endless(&self.responses) {
+            hear(Heard::Refused(self.responses.described() + " which does not end"));
         }
         Ok(())
     }

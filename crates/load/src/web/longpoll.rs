@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use switchboard_proto::{Content, Output, Responses};
 
-use super::{Done, Heard, get_request, updates};
+use super::{Done, Heard, get_request, is_endless, updates};
 use crate::target::{Target, parameter};
 
 /// One subscriber.
@@ -94,6 +94,9 @@ impl Longpoll {
                     self.ask();
                 }
             }
+        }
+        if is_endless(&self.responses) {
+            hear(Heard::Refused(self.responses.described() + " which does not end"));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ mod longpoll;
 mod post;
 mod updates;
 
-use switchboard_proto::{Output, ResponseError};
+use switchboard_proto::{Content, Output, ResponseError, Responses};
 
 use crate::plan::LoadPlan;
 use crate::stamp::Stamp;
@@ -120,6 +120,11 @@ impl Web {
 /// A GET without anything that is not needed.
 fn get_request(path: &str, host: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
+}
+
+/// Whether an answer has begun that will not end.
+fn is_endless(responses: &Responses) -> bool {
+    responses.under_way().is_some_and(|head| head.content == Content::EventStream)
 }
 
 type Done = Result<(), ResponseError>;

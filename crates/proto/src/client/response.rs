@@ -230,6 +230,11 @@ impl Responses {
         }
     }
 
+    /// The head of the answer whose body is not complete yet.
+    pub fn under_way(&self) -> Option<Head> {
+        (self.stage != Stage::Head).then_some(self.current)
+    }
+
     /// Answers that have begun so far.
     pub fn answers(&self) -> u64 {
         self.answers
