@@ -594,6 +594,22 @@ mod tests {
     }
 
     #[test]
+    fn each_mechanism_has_a_line_where_that_is_the_question() {
+        let fanout = find("fanout").unwrap();
+        let lines = |names: &[&str]| -> Vec<String> {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            fanout.subjects_named(&names).unwrap().into_iter().map(|subject| subject.model).collect()
+        };
+        assert_eq!(lines(&["epoll"]), ["epoll:broadcast", "epoll:sse", "epoll:longpoll"]);
+        assert_eq!(lines(&["epoll:sse", "poll:longpoll"]), ["poll:longpoll", "epoll:sse"]);
+        assert!(fanout.subjects().iter().all(|subject| subject.compared && subject.model != "udp"));
+        let quick = fanout.subjects_for(Effort::Quick);
+        assert!(quick.iter().all(|subject| server_of(&subject.model) == "epoll") && quick.len() == 3);
+        let socketio = find("socketio").unwrap().subjects_for(Effort::Default);
+        assert!(socketio.iter().any(|subject| subject.model == "socket.io:socketio-polling"));
+    }
+
+    #[test]
     fn models_that_serve_no_broadcast_stay_out_of_it() {
         let subjects = find("broadcast").unwrap().subjects();
         assert!(
