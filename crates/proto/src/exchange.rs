@@ -35,7 +35,7 @@ pub enum Request {
         /// The last event that the client has had.
         since: Option<u64>,
     },
-    /// An event for everyone on a topic. Answered by [`Reply::Published`] at once if `is_answered`.
+    /// An event for everyone on a topic. Answered by [`Reply::Published`] at once.
     Publish {
         /// The topic's name.
         topic: String,
@@ -45,7 +45,7 @@ pub enum Request {
         kind: Kind,
         /// What is published.
         data: Bytes,
-        /// Whether the publisher wants to know its number.
+        /// Whether the publisher wants to know its number. That it is not published it is told in any case.
         is_answered: bool,
     },
     /// Nothing more of what is published: a long poll has been answered, or the connection ends.
@@ -157,7 +157,7 @@ impl Exchange {
             }
             Request::Publish { topic, event, kind, data, is_answered } => {
                 let published = self.publish(&topic, event.as_deref(), kind, data, now);
-                if is_answered {
+                if is_answered || published.is_err() {
                     self.effects.push_back(Effect::Reply(port, Reply::Published(published)));
                 }
             }

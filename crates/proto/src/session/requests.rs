@@ -63,7 +63,7 @@ impl Session {
     pub(super) fn receive_requests(&mut self, mut input: &mut [u8], now: Instant) {
         let app = self.app.clone();
         let rules = Rules { origins: &app.cors, max_body: &|request| route::max_body_bytes(&app, request) };
-        while let Stage::Http { reader, is_used } = &mut self.stage {
+        while let Stage::Http { reader, is_used, .. } = &mut self.stage {
             let was_idle = reader.is_idle();
             let mut interim = Vec::new();
             let next = reader.next(&mut input, &rules, &mut interim);
@@ -270,11 +270,7 @@ impl Session {
         }
         // Whoever has sent its last request gets no more than its answers.
         if has_ended {
-            match &mut self.stage {
-                Stage::Waiting(waiting) => waiting.has_ended = true,
-                Stage::Http { .. } | Stage::Drain { .. } => self.receive_eof(now),
-                _ => {}
-            }
+            self.receive_eof(now);
         }
     }
 
