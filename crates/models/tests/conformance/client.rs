@@ -333,6 +333,20 @@ impl Client {
         Ok(taken)
     }
 
+    /// The next line, without its end.
+    pub(crate) fn line(&mut self) -> String {
+        let mut looked_at = 0;
+        loop {
+            let unread = &self.buffer[self.taken..];
+            if let Some(end) = unread[looked_at..].iter().position(|byte| *byte == b'\n') {
+                let line = self.take(looked_at + end + 1);
+                return String::from_utf8(line[..line.len() - 1].to_vec()).expect("a line of text");
+            }
+            looked_at = unread.len();
+            assert!(self.fill().expect("a line comes"), "the end came in the middle of a line");
+        }
+    }
+
     /// Reads some more; false at the end of the connection.
     fn fill(&mut self) -> io::Result<bool> {
         if self.taken > 0 {
