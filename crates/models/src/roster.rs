@@ -45,6 +45,9 @@ pub(crate) struct Roster<S> {
     timers: BTreeSet<(Instant, Key)>,
     /// Connections to write to and to look after before the next wait.
     touched: Vec<Key>,
+    /// Connections that may have something to ask, while another's questions are dealt with.
+    asking: Vec<Key>,
+    is_asking: bool,
     /// What was published in this turn and is not on its way yet.
     published: Vec<Arc<Outgoing>>,
     /// What was published for sessions that are away.
@@ -106,6 +109,8 @@ impl<S> Roster<S> {
             serial: 0,
             timers: BTreeSet::new(),
             touched: Vec::new(),
+            asking: Vec::new(),
+            is_asking: false,
             published: Vec::new(),
             postponed: HashMap::new(),
             crew,
@@ -153,21 +158,31 @@ impl<S> Roster<S> {
         key
     }
 
-    /// Does what a session asks for.
+    /// Does what a session asks for. The answer may make it ask for more, or others: that is done one after the other and not one inside the
+    /// other, since a client may send any number of requests before it reads an answer.
     pub(crate) fn handle_events(&mut self, key: Key, now: Instant) {
-        while let Some(request) = self.members.get_mut(key).and_then(|member| member.session.poll_event()) {
-            match &request {
-                Request::Subscribe { .. } => {
-                    let subscription = self.members[key].session.subscription();
-                    if let Some((topic, format)) = subscription.map(|(topic, format)| (topic.clone(), format))
-                    {
-                        self.subscribers.entry(topic).or_default()[format as usize].insert(key);
-                    }
+        self.asking.push(key);
+        if std::mem::replace(&mut self.is_asking, true) {
+            return;
+        }
+        while let Some(key) = self.asking.pop() {
+            while let Some(request) = self.members.get_mut(key).and_then(|member| member.session.poll_event())
+            {
+                match &request {
+                    Request::Subscribe { .. } => self.subscribe(key),
+                    Request::Unsubscribe { topic, format } => self.unsubscribe(key, topic, *format),
+                    _ => {}
                 }
-                Request::Unsubscribe { topic, format } => self.unsubscribe(key, topic, *format),
-                _ => {}
+                self.ask(key, request, now);
             }
-            self.ask(key, request, now);
+        }
+        self.is_asking = false;
+    }
+
+    fn subscribe(&mut self, key: Key) {
+        let subscription = self.members[key].session.subscription();
+        if let Some((topic, format)) = subscription.map(|(topic, format)| (topic.clone(), format)) {
+            self.subscribers.entry(topic).or_default()[format as usize].insert(key);
         }
     }
 
