@@ -34,6 +34,8 @@ pub enum Request {
         topic: String,
         /// The last event that the client has had.
         since: Option<u64>,
+        /// Whether it wants all that is held, and not only as much as one answer may be long.
+        wants_all: bool,
     },
     /// An event for everyone on a topic. Answered by [`Reply::Published`] at once.
     Publish {
@@ -151,9 +153,12 @@ impl Exchange {
     /// Takes what a connection asks.
     pub fn handle(&mut self, port: Port, request: Request, now: Instant) {
         match request {
-            Request::Since { topic, since } | Request::Subscribe { topic, since } => {
-                let since = self.topics.since(&topic, since, self.app.max_unsent_bytes);
-                self.effects.push_back(Effect::Reply(port, Reply::Since(since)));
+            Request::Since { topic, since } => {
+                self.tell_since(port, &topic, since, self.app.max_unsent_bytes);
+            }
+            Request::Subscribe { topic, since, wants_all } => {
+                let max_bytes = if wants_all { usize::MAX } else { self.app.max_unsent_bytes };
+                self.tell_since(port, &topic, since, max_bytes);
             }
             Request::Publish { topic, event, kind, data, is_answered } => {
                 let published = self.publish(&topic, event.as_deref(), kind, data, now);
@@ -197,6 +202,11 @@ impl Exchange {
         }
         self.engines.handle_timeout(now);
         self.settle(now);
+    }
+
+    fn tell_since(&mut self, port: Port, topic: &str, since: Option<u64>, max_bytes: usize) {
+        let since = self.topics.since(topic, since, max_bytes);
+        self.effects.push_back(Effect::Reply(port, Reply::Since(since)));
     }
 
     fn publish(

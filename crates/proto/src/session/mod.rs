@@ -15,6 +15,7 @@ use self::requests::Waiting;
 use self::websocket::WebSocket;
 use crate::engine;
 use crate::http::{self, Answer, Reader, ReplyTo};
+use crate::topics::Since;
 use crate::{App, Format, Outgoing, Output, Reply, Request, sse};
 
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
@@ -74,6 +75,8 @@ enum Stage {
 struct Subscription {
     topic: Arc<str>,
     format: Format,
+    /// Where that ends in what is [written](Output::written) which was published before it came: however much that is, it does not count as being behind.
+    replayed: u64,
 }
 
 /// What the session would do next with its socket. Neither: close it.
@@ -222,8 +225,10 @@ impl Session {
             _ => return,
         };
         let bytes = message.encoded(format);
+        let replayed = self.subscription.as_ref().map_or(0, |subscription| subscription.replayed);
+        let behind = self.output.len() - replayed.saturating_sub(self.output.written()) as usize;
         // A single message may be longer than the limit: somebody who keeps up is never dropped for it.
-        if !self.output.is_empty() && self.output.len() + bytes.len() > self.app.max_unsent_bytes {
+        if behind > 0 && behind + bytes.len() > self.app.max_unsent_bytes {
             self.close(CloseReason::TooSlow, now);
         } else {
             self.output.share(bytes);
@@ -266,13 +271,13 @@ impl Session {
         }
     }
 
-    /// Answers what was asked with a refusal after all: to be called when it asks for something, before any output is
-    /// written, by a server that has not the means.
+    /// Answers what was asked with a refusal after all: to be called when it asks for something, by a server that has not the means.
     pub fn refuse(&mut self, limit: &'static str, sentence: &str, now: Instant) {
         self.counts.is_refused = true;
-        self.output.clear();
-        self.output.copy(&http::refusal(limit, sentence));
-        self.drain(now);
+        match &self.stage {
+            Stage::Waiting(_) => self.answer_instead(http::refused(limit, sentence), now),
+            _ => self.end(),
+        }
     }
 
     /// The next thing that the exchange must know, in order.
@@ -339,13 +344,23 @@ impl Session {
     }
 
     fn subscribe(&mut self, topic: &str, format: Format, since: Option<u64>) {
-        self.subscription = Some(Box::new(Subscription { topic: Arc::from(topic), format }));
-        self.ask(Request::Subscribe { topic: topic.to_owned(), since });
+        self.subscription = Some(Box::new(Subscription { topic: Arc::from(topic), format, replayed: 0 }));
+        // A long poll gets the rest when it asks again.
+        let wants_all = format != Format::Poll;
+        self.ask(Request::Subscribe { topic: topic.to_owned(), since, wants_all });
+    }
+
+    /// Queues what was published before it came.
+    fn replay(&mut self, found: &Since, format: Format) {
+        found.events.iter().for_each(|event| self.output.share(event.encoded(format)));
+        if let Some(subscription) = &mut self.subscription {
+            subscription.replayed = self.output.written() + self.output.len() as u64;
+        }
     }
 
     fn unsubscribe(&mut self) {
         if let Some(subscription) = self.subscription.take() {
-            let Subscription { topic, format } = *subscription;
+            let Subscription { topic, format, .. } = *subscription;
             self.ask(Request::Unsubscribe { topic, format });
         }
     }

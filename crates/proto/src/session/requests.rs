@@ -211,7 +211,7 @@ impl Session {
                 let accept = std::mem::take(accept);
                 let input = std::mem::take(&mut waiting.input);
                 self.upgrade(&accept, Room::Topic, now);
-                found.events.iter().for_each(|event| self.output.share(event.encoded(Format::WebSocket)));
+                self.replay(&found, Format::WebSocket);
                 self.go_on(input, now);
             }
             (Pending::Publish, Reply::Published(Ok(id))) => {
@@ -272,7 +272,7 @@ impl Session {
             let oldest = found.events.first().map_or(found.newest + 1, |event| event.id());
             self.output.copy(&sse::encode_gap(oldest - 1, found.missed));
         }
-        found.events.iter().for_each(|event| self.output.share(event.encoded(Format::EventStream)));
+        self.replay(found, Format::EventStream);
         self.stage = Stage::Stream { behind: None };
         self.deadline = now.checked_add(self.app.sse_heartbeat);
     }
