@@ -192,3 +192,35 @@ fn what_is_replayed_comes_before_what_follows() {
         assert_eq!(output.contains("event: gap\ndata: {\"missed\":1}"), !is_websocket, "{output}");
     }
 }
+
+#[test]
+fn what_is_replayed_may_be_more_than_may_wait() {
+    for (request, is_websocket) in
+        [(get("/events?topic=t&since=0").into_bytes(), false), (upgrade("/broadcast?topic=t&since=0"), true)]
+    {
+        let mut wire = Wire::new(App { max_unsent_bytes: 10_000, ..App::default() });
+        (0..20).for_each(|_| wire.publish("t", None, Kind::Text, &[b'x'; 2000]));
+        wire.send(&request);
+        assert!(wire.session.output().len() > 40_000);
+        // What follows may wait behind it, as much as ever, whether some of it has been taken or not.
+        for _ in 0..4 {
+            wire.publish("t", None, Kind::Text, &[b'x'; 2000]);
+            wire.take_some(1000);
+        }
+        assert!(!wire.session.counts().is_dropped);
+        wire.publish("t", None, Kind::Text, &[b'x'; 2000]);
+        assert!(wire.session.counts().is_dropped, "{is_websocket}");
+    }
+}
+
+#[test]
+fn a_server_without_the_means_refuses_what_it_was_asked_and_not_what_it_has_answered() {
+    let mut wire = Wire::new(App::default());
+    wire.session.receive(&mut (get("/nothing") + &get("/longpoll")).into_bytes(), wire.now);
+    wire.session.refuse("threads", "no thread", wire.now);
+    let answers = wire.take_text();
+    let (first, second) = answers.split_once("HTTP/1.1 503 ").expect("it is refused");
+    assert!(first.starts_with("HTTP/1.1 404 ") && second.contains("Switchboard-Refused: threads"));
+    assert!(wire.session.counts().is_refused);
+    wire.assert_drains();
+}
