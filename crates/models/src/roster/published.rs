@@ -41,7 +41,7 @@ impl<S> Roster<S> {
         mut write: impl FnMut(Key, &mut S, &mut Session, &Bytes) -> bool,
     ) -> Vec<Piece> {
         let mut pieces = Vec::new();
-        for messages in by_topic(std::mem::take(&mut self.published)) {
+        while let Some(messages) = self.next_published() {
             for format in [Format::WebSocket, Format::EventStream] {
                 let topic = messages[0].topic();
                 let Some(keys) = self.subscribers.of(topic, format) else { continue };
@@ -69,11 +69,19 @@ impl<S> Roster<S> {
 
     /// Queues what was published in this turn for every subscriber here. It is written when they are settled.
     pub(crate) fn deliver(&mut self, now: Instant) {
-        for messages in by_topic(std::mem::take(&mut self.published)) {
+        while let Some(messages) = self.next_published() {
             self.queue_all(&messages, Format::WebSocket, now);
             self.queue_all(&messages, Format::EventStream, now);
             self.answer_polls(&messages, now);
         }
+    }
+
+    /// What was published on one topic, in order. The rest stays where it is: whoever subscribes meanwhile must not get what was published before.
+    fn next_published(&mut self) -> Option<Vec<Arc<Outgoing>>> {
+        let topic = self.published.first()?.topic().clone();
+        // As a rule it is one topic.
+        let others = self.published.extract_if(.., |message| *message.topic() != topic).collect();
+        Some(std::mem::replace(&mut self.published, others))
     }
 
     fn queue_all(&mut self, messages: &[Arc<Outgoing>], format: Format, now: Instant) {
@@ -107,16 +115,6 @@ impl<S> Roster<S> {
             self.handle_events(key, now);
         }
     }
-}
-
-/// What was published, topic by topic.
-fn by_topic(mut messages: Vec<Arc<Outgoing>>) -> impl Iterator<Item = Vec<Arc<Outgoing>>> {
-    std::iter::from_fn(move || {
-        let topic = messages.first()?.topic().clone();
-        // As a rule it is one topic.
-        let others = messages.extract_if(.., |message| *message.topic() != topic).collect();
-        Some(std::mem::replace(&mut messages, others))
-    })
 }
 
 /// What was published, in one piece: a message, or several that are short. Several long ones, which a receiver may take only a part of, are for its
