@@ -86,6 +86,11 @@ impl EventStream {
 
     pub(crate) fn open_with(mut client: Client, target: &str, lines: &str) -> EventStream {
         client.send(get(target).replace("Host", &format!("{lines}Host")));
+        EventStream::begun(client)
+    }
+
+    /// One that was asked for.
+    pub(crate) fn begun(mut client: Client) -> EventStream {
         let head = client.response_head();
         assert_eq!(head.status, 200, "{head:?}");
         assert_eq!(head.header("Content-Type"), Some("text/event-stream"));

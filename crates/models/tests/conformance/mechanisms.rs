@@ -14,6 +14,7 @@ use crate::{Case, case};
 pub(crate) const CASES: &[Case] = &[
     case!(EventStream, what_one_mechanism_publishes_is_heard_by_all),
     case!(EventStream, everyone_hears_everything_once_and_in_order_whoever_comes_and_goes),
+    case!(EventStream, what_begins_behind_a_long_poll_hears_nothing_twice),
     case!(Broadcast, a_message_on_one_topic_too_many_ends_its_websocket)
         .with(|settings| settings.app.max_topics = 1),
 ];
@@ -180,6 +181,26 @@ fn publish(server: &Server, publisher: usize) {
             (0..EACH).for_each(|i| client.send(text(&data(i))));
             // It is a subscriber like any other: it hears its own last message at the end.
             while client.message().1 != data(EACH - 1).into_bytes() {}
+        }
+    }
+}
+
+fn what_begins_behind_a_long_poll_hears_nothing_twice(server: &mut Server) {
+    let mut publisher = Client::connect(server);
+    for round in 0..10 {
+        // They are answered by what is published on one topic, and go on with another; both are published together.
+        let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(server)).collect();
+        for client in &mut clients {
+            client.send(get(&format!("/longpoll?topic=a&since={round}")));
+            client.send(get(&format!("/events?topic=b&since={}", round * 3)));
+        }
+        let together = ["a", "b", "b"].map(|topic| post(&format!("topic={topic}"), "", b"x"));
+        publisher.send(together.concat());
+        (0..3).for_each(|_| assert_eq!(publisher.response().status, 202));
+        publisher.publish("b", "x");
+        for mut client in clients {
+            assert_eq!(events(&client.response().json()), [Event::message(round + 1, "x")]);
+            EventStream::begun(client).expect((1..=3).map(|i| Event::message(round * 3 + i, "x")));
         }
     }
 }
