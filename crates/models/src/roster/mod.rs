@@ -139,6 +139,11 @@ impl<S> Roster<S> {
     /// other, since a client may send any number of requests before it reads an answer.
     pub(crate) fn handle_events(&mut self, key: Key, now: Instant) {
         self.asking.push(key);
+        self.handle_asked(now);
+    }
+
+    /// Does what sessions have asked for while something else was done.
+    pub(crate) fn handle_asked(&mut self, now: Instant) {
         if std::mem::replace(&mut self.is_asking, true) {
             return;
         }
@@ -181,7 +186,7 @@ impl<S> Roster<S> {
 
     /// Whether nothing is left to be done in this turn.
     pub(crate) fn is_settled(&self) -> bool {
-        self.published.is_empty() && self.touched.is_empty()
+        self.published.is_empty() && self.touched.is_empty() && self.asking.is_empty()
     }
 
     /// Takes what comes from an exchange that is elsewhere.

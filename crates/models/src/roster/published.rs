@@ -34,14 +34,16 @@ impl<S> Roster<S> {
     /// Gives what was published in this turn to every subscriber here: as one piece to `write`, where nothing waits before it, and else to
     /// the session, which is then looked after. `write` says whether it has taken all. Returns the pieces.
     ///
-    /// To a thousand receivers a message is a thousand system calls: what else is done for each of them has to be little.
+    /// To a thousand receivers a message is a thousand system calls: what else is done for each of them has to be little. What they ask because of it is
+    /// left to [`handle_asked`](Roster::handle_asked), when it is known of all what became of it.
     pub(crate) fn spread(
         &mut self,
         now: Instant,
         mut write: impl FnMut(Key, &mut S, &mut Session, &Bytes) -> bool,
     ) -> Vec<Piece> {
         let mut pieces = Vec::new();
-        while let Some(messages) = self.next_published() {
+        let was_asking = std::mem::replace(&mut self.is_asking, true);
+        for messages in by_topic(std::mem::take(&mut self.published)) {
             for format in [Format::WebSocket, Format::EventStream] {
                 let topic = messages[0].topic();
                 let Some(keys) = self.subscribers.of(topic, format) else { continue };
@@ -64,24 +66,19 @@ impl<S> Roster<S> {
             }
             self.answer_polls(&messages, now);
         }
+        self.is_asking = was_asking;
         pieces
     }
 
-    /// Queues what was published in this turn for every subscriber here. It is written when they are settled.
-    pub(crate) fn deliver(&mut self, now: Instant) {
-        while let Some(messages) = self.next_published() {
+    /// Queues what was published in this turn for every subscriber here. It is written when they are settled; what they ask is left for later as well.
+    pub(super) fn deliver(&mut self, now: Instant) {
+        let was_asking = std::mem::replace(&mut self.is_asking, true);
+        for messages in by_topic(std::mem::take(&mut self.published)) {
             self.queue_all(&messages, Format::WebSocket, now);
             self.queue_all(&messages, Format::EventStream, now);
             self.answer_polls(&messages, now);
         }
-    }
-
-    /// What was published on one topic, in order. The rest stays where it is: whoever subscribes meanwhile must not get what was published before.
-    fn next_published(&mut self) -> Option<Vec<Arc<Outgoing>>> {
-        let topic = self.published.first()?.topic().clone();
-        // As a rule it is one topic.
-        let others = self.published.extract_if(.., |message| *message.topic() != topic).collect();
-        Some(std::mem::replace(&mut self.published, others))
+        self.is_asking = was_asking;
     }
 
     fn queue_all(&mut self, messages: &[Arc<Outgoing>], format: Format, now: Instant) {
@@ -115,6 +112,16 @@ impl<S> Roster<S> {
             self.handle_events(key, now);
         }
     }
+}
+
+/// What was published, topic by topic.
+fn by_topic(mut messages: Vec<Arc<Outgoing>>) -> impl Iterator<Item = Vec<Arc<Outgoing>>> {
+    std::iter::from_fn(move || {
+        let topic = messages.first()?.topic().clone();
+        // As a rule it is one topic.
+        let others = messages.extract_if(.., |message| *message.topic() != topic).collect();
+        Some(std::mem::replace(&mut messages, others))
+    })
 }
 
 /// What was published, in one piece: a message, or several that are short. Several long ones, which a receiver may take only a part of, are for its
