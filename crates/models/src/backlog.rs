@@ -11,35 +11,36 @@ use crate::relay::Relay;
 /// Messages that a child has not taken yet, in their order.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    /// Encoded messages, what was published shared with all other children.
-    queue: VecDeque<Arc<[u8]>>,
+    /// Encoded messages, what was published shared with all other children; and how many bytes each counts.
+    queue: VecDeque<(Arc<[u8]>, usize)>,
     /// How much of the first has been sent.
     offset: usize,
     bytes: usize,
 }
 
 impl Backlog {
-    /// Sends a message, or keeps it for later. A child that is more than `max_bytes` behind is cut off: false.
-    pub(crate) fn send(&mut self, relay: &Relay, message: Arc<[u8]>, max_bytes: usize) -> bool {
-        if self.bytes > 0 && self.bytes + message.len() > max_bytes {
+    /// Sends a message, or keeps it for later. A child that is more than `max_bytes` behind with what `counts` is cut off: false.
+    pub(crate) fn send(&mut self, relay: &Relay, message: Arc<[u8]>, counts: bool, max_bytes: usize) -> bool {
+        let counted = if counts { message.len() } else { 0 };
+        if self.bytes > 0 && self.bytes + counted > max_bytes {
             *self = Backlog::default();
             // It fails when the child has ended, and then there is nobody to tell.
             let _ = shutdown(relay.as_fd().as_raw_fd(), Shutdown::Write);
             return false;
         }
-        self.bytes += message.len();
-        self.queue.push_back(message);
+        self.bytes += counted;
+        self.queue.push_back((message, counted));
         self.flush(relay);
         true
     }
 
     /// Sends what the child takes now.
     pub(crate) fn flush(&mut self, relay: &Relay) {
-        while let Some(message) = self.queue.front() {
+        while let Some((message, counted)) = self.queue.front() {
             match relay.send(message, &mut self.offset, MsgFlags::MSG_DONTWAIT) {
                 Ok(false) => return,
                 Ok(true) => {
-                    self.bytes -= message.len();
+                    self.bytes -= counted;
                     self.queue.pop_front();
                     self.offset = 0;
                 }

@@ -251,6 +251,7 @@ impl Loop {
         loop {
             // Before the others are settled: a send of which no completion will tell must be the last of what there is to say.
             self.spread(now, done)?;
+            self.roster.handle_asked(now);
             while let Some(key) = self.roster.next_touched() {
                 self.settle(key)?;
             }
@@ -377,7 +378,12 @@ impl Loop {
                 match parse(done.number) {
                     // It came too late, and is closed by being dropped.
                     (Kind::Accept, _) => drop(accepted(&done)),
-                    (Kind::Crew, _) => is_called = true,
+                    (Kind::Crew, _) => {
+                        is_called = true;
+                        if !done.has_more() {
+                            self.watch_crew()?;
+                        }
+                    }
                     (kind, key) => self.handle(kind, key, &done, now)?,
                 }
             }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use slab::Slab;
-use switchboard_proto::{App, CloseReason, Effect, Exchange, Format, Port, Request};
+use switchboard_proto::{App, CloseReason, Effect, Exchange, Format, Port, Reply, Request};
 
 use crate::Tally;
 use crate::blocking::{Line, Way};
@@ -166,14 +166,16 @@ impl Desk {
         match &effect {
             Effect::Publish(message) => {
                 if let Some(subscribers) = self.subscribers.get_mut(&**message.topic()) {
-                    let bytes = message.encoded(Format::WebSocket).len();
+                    let bytes = counted_bytes(&effect);
                     subscribers.retain(|_, queue| queue.push(effect.clone(), bytes, max_bytes));
                 }
             }
-            Effect::Reply(port, reply) => {
-                let Some(queue) = self.waiting.get(port) else { return Some(effect) };
-                if !queue.push(effect.clone(), reply.held_bytes(), max_bytes) {
-                    self.waiting.remove(port);
+            Effect::Reply(port, _) => {
+                let port = *port;
+                let Some(queue) = self.waiting.get(&port) else { return Some(effect) };
+                let bytes = counted_bytes(&effect);
+                if !queue.push(effect, bytes, max_bytes) {
+                    self.waiting.remove(&port);
                 }
             }
         }
@@ -187,6 +189,21 @@ impl Desk {
                 self.subscribers.remove(topic);
             }
         }
+    }
+}
+
+/// Whether an answer makes its connection one that is behind. What was published before it came does not, however much there is: nobody has read
+/// that in the moment in which it asks.
+pub(crate) fn counts(reply: &Reply) -> bool {
+    !matches!(reply, Reply::Since(_))
+}
+
+/// What an effect adds to what waits for its connection.
+fn counted_bytes(effect: &Effect) -> usize {
+    match effect {
+        Effect::Publish(message) => message.encoded(Format::WebSocket).len(),
+        Effect::Reply(_, reply) if counts(reply) => reply.held_bytes(),
+        Effect::Reply(..) => 0,
     }
 }
 
@@ -349,10 +366,7 @@ fn write_effects(
                 let mut bytes = 0;
                 // What has gathered in the queue leaves in one write.
                 for effect in std::iter::once(first).chain(effects.try_iter().take(BATCH)) {
-                    bytes += match &effect {
-                        Effect::Publish(message) => message.encoded(Format::WebSocket).len(),
-                        Effect::Reply(_, reply) => reply.held_bytes(),
-                    };
+                    bytes += counted_bytes(&effect);
                     line.take(effect);
                 }
                 line.pass_on(talk);

@@ -21,6 +21,7 @@ use switchboard_proto::{App, Effect, Exchange, Port, Reply, Request};
 
 use crate::backlog::Backlog;
 use crate::fork::CHILD_ENDED;
+use crate::hub::counts;
 use crate::limits::{Limit, RepeatedLog, no_descriptor_left};
 use crate::relay::{Down, Relay, Up, encode};
 use crate::{Tally, child, readiness};
@@ -247,7 +248,7 @@ impl Parent {
         let child = &mut self.children[key];
         if child.done_bytes >= DONE_BYTES && child.role == Role::Worker {
             let done = std::mem::take(&mut child.done_bytes);
-            self.send(key, encode(&Down::Done(done)).into());
+            self.send(key, encode(&Down::Done(done)).into(), true);
         }
     }
 
@@ -271,7 +272,7 @@ impl Parent {
                         let subscribers: Vec<usize> = subscribers.collect();
                         // Encoded once for all of them.
                         let bytes: Arc<[u8]> = encode(&Down::Effect(Effect::Publish(message))).into();
-                        subscribers.into_iter().for_each(|key| self.send(key, bytes.clone()));
+                        subscribers.into_iter().for_each(|key| self.send(key, bytes.clone(), true));
                     }
                 }
                 Effect::Reply(name, reply) => self.tell(name, reply),
@@ -283,17 +284,18 @@ impl Parent {
         let key = (name >> CHILD_SHIFT) as usize;
         let port = Port(name & ((1 << CHILD_SHIFT) - 1));
         if self.children.contains(key) {
-            self.send(key, encode(&Down::Effect(Effect::Reply(port, reply))).into());
+            let counts = counts(&reply);
+            self.send(key, encode(&Down::Effect(Effect::Reply(port, reply))).into(), counts);
         }
     }
 
-    fn send(&mut self, key: usize, bytes: Arc<[u8]>) {
+    fn send(&mut self, key: usize, bytes: Arc<[u8]>, counts: bool) {
         let child = &mut self.children[key];
         let max_bytes = match child.role {
             Role::Connection => self.app.max_unsent_bytes,
             Role::Worker => usize::MAX,
         };
-        if !child.backlog.send(&child.relay, bytes, max_bytes) {
+        if !child.backlog.send(&child.relay, bytes, counts, max_bytes) {
             child.subscribed = Subscribed::Nothing;
         }
         self.watch(key);

@@ -93,6 +93,7 @@ impl Table {
         loop {
             self.settle_touched(poller)?;
             self.roster.spread(now, |_, line, session, piece| line.write_published(session, piece));
+            self.roster.handle_asked(now);
             // A long poll that has been answered may have another request behind it, and so on.
             self.roster.receive_published(false, now);
             if self.roster.is_settled() {

@@ -34,8 +34,10 @@ pub enum Request {
         topic: String,
         /// The last event that the client has had.
         since: Option<u64>,
+        /// Whether it wants all that is held, and not only as much as one answer may be long.
+        wants_all: bool,
     },
-    /// An event for everyone on a topic. Answered by [`Reply::Published`] at once if `is_answered`.
+    /// An event for everyone on a topic. Answered by [`Reply::Published`] at once.
     Publish {
         /// The topic's name.
         topic: String,
@@ -45,7 +47,7 @@ pub enum Request {
         kind: Kind,
         /// What is published.
         data: Bytes,
-        /// Whether the publisher wants to know its number.
+        /// Whether the publisher wants to know its number. That it is not published it is told in any case.
         is_answered: bool,
     },
     /// Nothing more of what is published: a long poll has been answered, or the connection ends.
@@ -154,13 +156,16 @@ impl Exchange {
     pub fn handle(&mut self, port: Port, request: Request, now: Instant) {
         self.now = now;
         match request {
-            Request::Since { topic, since } | Request::Subscribe { topic, since } => {
-                let since = self.topics.since(&topic, since, self.app.max_unsent_bytes);
-                self.effects.push_back(Effect::Reply(port, Reply::Since(since)));
+            Request::Since { topic, since } => {
+                self.tell_since(port, &topic, since, self.app.max_unsent_bytes);
+            }
+            Request::Subscribe { topic, since, wants_all } => {
+                let max_bytes = if wants_all { usize::MAX } else { self.app.max_unsent_bytes };
+                self.tell_since(port, &topic, since, max_bytes);
             }
             Request::Publish { topic, event, kind, data, is_answered } => {
                 let published = self.publish(&topic, event.as_deref(), kind, data);
-                if is_answered {
+                if is_answered || published.is_err() {
                     self.effects.push_back(Effect::Reply(port, Reply::Published(published)));
                 }
             }
@@ -214,6 +219,11 @@ impl Exchange {
             let _ = self.publish(TICK_TOPIC, None, Kind::Text, data.into());
         }
         self.engines.handle_timeout(now);
+    }
+
+    fn tell_since(&mut self, port: Port, topic: &str, since: Option<u64>, max_bytes: usize) {
+        let since = self.topics.since(topic, since, max_bytes);
+        self.effects.push_back(Effect::Reply(port, Reply::Since(since)));
     }
 
     fn publish(

@@ -195,19 +195,19 @@ impl Client {
 
     /// Reads an answer up to the empty line.
     pub(crate) fn response_head(&mut self) -> Response {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.extend(self.take(1));
-        }
-        let head = String::from_utf8(head).expect("a head of text");
-        let mut lines = head.trim_end().split("\r\n");
-        let status_line = lines.next().expect("a status line");
+        let mut line = || {
+            let mut line = self.line();
+            assert_eq!(line.pop(), Some('\r'), "a line of a head ends with CR LF: {line:?}");
+            line
+        };
+        let status_line = line();
         let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
         let status = status.unwrap_or_else(|| panic!("not a status line: {status_line:?}"));
-        let header = |line: &str| {
+        let header = |line: String| {
             let (name, value) = line.split_once(": ").expect("a header");
             (name.to_owned(), value.to_owned())
         };
+        let lines = std::iter::from_fn(|| Some(line()).filter(|line| !line.is_empty()));
         Response { status, headers: lines.map(header).collect(), body: String::new() }
     }
 
@@ -331,6 +331,21 @@ impl Client {
         let taken = self.buffer[self.taken..self.taken + n].to_vec();
         self.taken += n;
         Ok(taken)
+    }
+
+    /// The next line, without its end.
+    pub(crate) fn line(&mut self) -> String {
+        let mut looked_at = 0;
+        loop {
+            let unread = &self.buffer[self.taken..];
+            if let Some(end) = unread[looked_at..].iter().position(|byte| *byte == b'\n') {
+                let line = self.take(looked_at + end + 1);
+                return String::from_utf8(line[..line.len() - 1].to_vec()).expect("a line of text");
+            }
+            looked_at = unread.len();
+            let is_there = self.fill().unwrap_or_else(|error| panic!("the server owes a line: {error}"));
+            assert!(is_there, "the server owes a line: the end came after {looked_at} bytes of it");
+        }
     }
 
     /// Reads some more; false at the end of the connection.

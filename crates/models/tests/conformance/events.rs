@@ -86,6 +86,11 @@ impl EventStream {
 
     pub(crate) fn open_with(mut client: Client, target: &str, lines: &str) -> EventStream {
         client.send(get(target).replace("Host", &format!("{lines}Host")));
+        EventStream::begun(client)
+    }
+
+    /// One that was asked for.
+    pub(crate) fn begun(mut client: Client) -> EventStream {
         let head = client.response_head();
         assert_eq!(head.status, 200, "{head:?}");
         assert_eq!(head.header("Content-Type"), Some("text/event-stream"));
@@ -94,9 +99,9 @@ impl EventStream {
         assert!(head.says_close() && head.header("Content-Length").is_none(), "{head:?}");
         let mut stream = EventStream { client, comments: 0, last_id: None, retry: None };
         // How long to wait before one comes again stands before everything else.
-        let first = stream.line();
+        let first = stream.client.line();
         stream.retry = first.strip_prefix("retry: ").map(|ms| ms.parse().expect("milliseconds"));
-        assert_eq!((stream.retry.is_some(), &stream.line()[..]), (true, ""), "{first}");
+        assert_eq!((stream.retry.is_some(), &stream.client.line()[..]), (true, ""), "{first}");
         stream
     }
 
@@ -105,7 +110,7 @@ impl EventStream {
         self.comments = 0;
         let (mut event, mut data) = (String::new(), None::<String>);
         loop {
-            let line = self.line();
+            let line = self.client.line();
             match line.split_once(": ").unwrap_or((&line, "")) {
                 ("", "") => match data.take() {
                     // An empty line behind a comment ends nothing.
@@ -135,17 +140,8 @@ impl EventStream {
 
     /// Reads up to the next comment, with no event in between.
     pub(crate) fn comment(&mut self) {
-        let line = self.line();
+        let line = self.client.line();
         assert!(line.starts_with(':'), "{line} is no comment");
-        assert_eq!(self.line(), "");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = Vec::new();
-        while !line.ends_with(b"\n") {
-            line.extend(self.client.take(1));
-        }
-        line.pop();
-        String::from_utf8(line).expect("an event stream is UTF-8")
+        assert_eq!(self.client.line(), "");
     }
 }

@@ -12,6 +12,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(Http, a_connection_is_kept_unless_somebody_says_otherwise),
     case!(Http, requests_that_come_together_are_answered_in_their_order),
     case!(Http, a_client_that_does_not_read_its_answers_gets_all_of_them_later),
+    case!(LongPoll, as_many_requests_as_may_wait_behind_one_are_answered_behind_it)
+        .with(|settings| settings.app.max_unsent_bytes = 16 << 20),
     case!(Http, bodies_end_where_they_say),
     case!(Http, a_client_that_waits_with_its_body_is_told_to_go_on),
     case!(Http, a_body_that_is_too_long_is_refused_before_it_is_read),
@@ -81,6 +83,23 @@ fn a_client_that_does_not_read_its_answers_gets_all_of_them_later(server: &mut S
         });
         for _ in 0..REQUESTS {
             assert_eq!(client.response().status, 404);
+        }
+    });
+    client.half_close();
+    client.expect_end();
+}
+
+fn as_many_requests_as_may_wait_behind_one_are_answered_behind_it(server: &mut Server) {
+    let request = "GET /poll?topic=t HTTP/1.1\r\nHost:\r\n\r\n";
+    let count = (1 << 20) / request.len();
+    let mut client = Client::connect(server);
+    client.send(get("/longpoll?topic=t&since=0"));
+    let mut writer = client.stream.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || writer.write_all(request.repeat(count).as_bytes()).unwrap());
+        Client::connect(server).publish("t", "now");
+        for _ in 0..=count {
+            assert_eq!(client.response().json()["newest"], 1);
         }
     });
     client.half_close();

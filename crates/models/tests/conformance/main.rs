@@ -14,6 +14,7 @@ mod broadcast;
 mod child;
 mod client;
 mod close;
+mod cors;
 mod echo;
 mod event_stream;
 mod events;
@@ -24,6 +25,7 @@ mod http;
 mod keep_alive;
 mod leaving;
 mod long_polling;
+mod mechanisms;
 mod polling;
 mod raw;
 mod refusals;
@@ -64,6 +66,8 @@ const CASES: &[&[Case]] = &[
     polling::CASES,
     long_polling::CASES,
     event_stream::CASES,
+    mechanisms::CASES,
+    cors::CASES,
     refusals::CASES,
     timers::CASES,
     shutdown::CASES,

@@ -10,7 +10,9 @@ use switchboard_models::Workers;
 use crate::backpressure::write_until_held;
 use crate::child::Settings;
 use crate::client::{Client, close_code, eventually};
+use crate::events::{Event, EventStream};
 use crate::frames::{BINARY, close, fragment, frame, pattern, text};
+use crate::http::get;
 use crate::server::Server;
 use crate::{Case, case};
 
@@ -21,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(Http, on_sigint_every_websocket_is_told_1001).together().with(patient),
     case!(Http, on_ctrl_c_in_a_terminal_every_websocket_is_told_1001).together().with(patient),
     case!(Http, a_request_that_is_not_finished_is_ended_at_once).together().with(patient),
+    case!(EventStream, streams_and_long_polls_end_as_they_should).with(patient),
     case!(Http, who_does_not_answer_holds_up_the_end_no_longer_than_the_grace)
         .together()
         .with(|settings| settings.app.grace = GRACE),
@@ -100,6 +103,34 @@ fn a_request_that_is_not_finished_is_ended_at_once(server: &mut Server) {
     }
     let connections = server.finish().connections;
     assert!(connections == 3 || has_workers && connections < 3, "{connections}");
+}
+
+fn streams_and_long_polls_end_as_they_should(server: &mut Server) {
+    let mut streams: Vec<EventStream> =
+        (0..4).map(|_| EventStream::open(server, "/events?topic=t")).collect();
+    let mut idle: Vec<Client> = (0..4).map(|_| Client::connect(server)).collect();
+    idle.iter_mut().for_each(|client| assert_ne!(client.publish("other", "x"), 0));
+    let mut waiting: Vec<Client> = (0..4).map(|_| Client::connect(server)).collect();
+    waiting.iter_mut().for_each(|client| client.send(get("/longpoll?topic=t&since=0")));
+    idle[0].publish("t", "the last");
+    streams.iter_mut().for_each(|stream| stream.expect([Event::message(1, "the last")]));
+    for client in &mut waiting {
+        assert_eq!(client.response().status, 200);
+        client.send(get("/longpoll?topic=t&since=1"));
+    }
+    server.signal(Signal::SIGTERM);
+    for mut client in waiting {
+        // Of a question that came in the same moment the server may know nothing.
+        let rest = String::from_utf8(client.whatever_is_left()).unwrap();
+        assert!(
+            rest.is_empty() || rest.starts_with("HTTP/1.1 503 ") && rest.contains("going away"),
+            "{rest}"
+        );
+    }
+    streams.iter_mut().for_each(|stream| stream.client.expect_end());
+    idle.iter_mut().for_each(Client::expect_end);
+    let tally = server.finish();
+    assert_eq!((tally.connections, tally.messages, tally.dropped), (12, 5, 0));
 }
 
 fn who_does_not_answer_holds_up_the_end_no_longer_than_the_grace(server: &mut Server) {

@@ -41,7 +41,12 @@ pub const REFUSED_HEADER: &str = "Switchboard-Refused";
 /// names the limit and the way out for people.
 pub fn refusal(limit: &'static str, sentence: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    let answer = Answer::new(503, format!("{sentence}\n"));
-    answer.with(REFUSED_HEADER, limit).with("Retry-After", "1").encode(&ReplyTo::default(), &mut out);
+    refused(limit, sentence).encode(&ReplyTo::default(), &mut out);
     out
+}
+
+/// The same for somebody whose request is known.
+pub(crate) fn refused(limit: &'static str, sentence: &str) -> Answer {
+    let answer = Answer::new(503, format!("{sentence}\n"));
+    answer.with(REFUSED_HEADER, limit).with("Retry-After", "1")
 }

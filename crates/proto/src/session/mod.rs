@@ -15,12 +15,14 @@ use self::requests::Waiting;
 use self::websocket::WebSocket;
 use crate::engine;
 use crate::http::{self, Answer, Reader, ReplyTo};
+use crate::topics::Since;
 use crate::{App, Format, Outgoing, Output, Reply, Request, sse};
 
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
 const HIGH_WATER_BYTES: usize = 64 << 10;
 
-/// What may come behind a request that has to wait for its answer.
+/// What may come behind a request that is held until something is published; behind one whose answer is about to come also as much as a body may
+/// be long.
 const MAX_PIPELINED_BYTES: usize = 1 << 20;
 
 /// How long a connection whose last answer is written goes on reading, and discarding, what its peer still
@@ -52,17 +54,18 @@ pub struct Session {
 #[derive(Debug)]
 enum Stage {
     /// Reading requests. Deadline: the handshake timeout of the one that has begun, or the patience for the next (`is_used`).
-    Http { reader: Reader, is_used: bool },
+    /// `written`, here and below: so much was written when it was last looked at.
+    Http { reader: Reader, is_used: bool, written: u64 },
     /// A request is with the exchange, or waits for something to be published. Deadline: the end of a long poll.
     Waiting(Box<Waiting>),
     /// Deadline: the heartbeat, or the end of the patience for an answer to our close.
     WebSocket(WebSocket),
-    /// An event stream, which carries what is published. Deadline: the heartbeat. So much was written when it was last looked at, if anything waited then.
+    /// An event stream, which carries what is published. Deadline: the heartbeat. `behind`: what was written, if anything waited then.
     Stream { behind: Option<u64> },
     /// The last answer is in the output; input is discarded until the peer ends. Deadline: `LINGER`.
-    Drain { finished: bool },
+    Drain { finished: bool, written: u64 },
     /// Write the rest, then close at once. Deadline: `LINGER`.
-    Flush,
+    Flush { written: u64 },
     /// Close the socket.
     Done,
 }
@@ -72,6 +75,8 @@ enum Stage {
 struct Subscription {
     topic: Arc<str>,
     format: Format,
+    /// Where that ends in what is [written](Output::written) which was published before it came: however much that is, it does not count as being behind.
+    replayed: u64,
 }
 
 /// What the session would do next with its socket. Neither: close it.
@@ -110,7 +115,7 @@ impl Session {
     pub fn server(app: &Arc<App>, now: Instant) -> Session {
         Session {
             app: app.clone(),
-            stage: Stage::Http { reader: Reader::default(), is_used: false },
+            stage: Stage::Http { reader: Reader::default(), is_used: false, written: 0 },
             output: Output::default(),
             events: None,
             subscription: None,
@@ -124,12 +129,19 @@ impl Session {
     pub fn receive(&mut self, bytes: &mut [u8], now: Instant) {
         match &mut self.stage {
             Stage::Http { .. } => self.receive_requests(bytes, now),
-            // Further requests may be sent before this one is answered, but not without end.
-            Stage::Waiting(waiting) if waiting.input.len() + bytes.len() > MAX_PIPELINED_BYTES => self.end(),
-            Stage::Waiting(waiting) => waiting.input.extend_from_slice(bytes),
+            Stage::Waiting(waiting) => {
+                waiting.input.extend_from_slice(bytes);
+                let (len, is_held) = (waiting.input.len(), waiting.what.is_held());
+                // Further requests may be sent before this one is answered, but not without end.
+                if is_held && len > MAX_PIPELINED_BYTES {
+                    self.answer_instead(too_much_behind(), now);
+                } else if len > MAX_PIPELINED_BYTES + self.app.max_message_bytes {
+                    self.end();
+                }
+            }
             Stage::WebSocket(_) => self.receive_frames(bytes, now),
             // Whoever opened an event stream has nothing more to say.
-            Stage::Stream { .. } | Stage::Drain { .. } | Stage::Flush | Stage::Done => {}
+            Stage::Stream { .. } | Stage::Drain { .. } | Stage::Flush { .. } | Stage::Done => {}
         }
     }
 
@@ -137,7 +149,6 @@ impl Session {
     pub fn receive_eof(&mut self, now: Instant) {
         match &mut self.stage {
             Stage::Waiting(waiting) if !waiting.what.is_held() => waiting.has_ended = true,
-            Stage::Waiting(_) | Stage::Stream { .. } => self.end(),
             _ if self.output.is_empty() => self.end(),
             _ => self.flush(now),
         }
@@ -149,6 +160,7 @@ impl Session {
             (Stage::Waiting(_), reply) => self.answer_waiting(reply, now),
             (Stage::WebSocket(_), Reply::Engine(reply)) => self.engine_says(reply, now),
             (Stage::Http { .. }, Reply::Engine(reply)) => self.refuse_body(reply, now),
+            (Stage::WebSocket(_), Reply::Published(Err(error))) => self.not_published(error, now),
             // It came too late.
             _ => {}
         }
@@ -160,7 +172,9 @@ impl Session {
             return;
         }
         match &self.stage {
-            Stage::Http { reader, is_used: true } if reader.is_idle() => self.end(),
+            Stage::Http { reader, is_used: true, .. } if reader.is_idle() => {
+                self.go_on_while_taken(self.app.keep_alive, now);
+            }
             Stage::Http { .. } => {
                 let limit = self.app.handshake_timeout;
                 let text = format!("The request took longer than {limit:?}.\n");
@@ -180,6 +194,21 @@ impl Session {
                 self.stage = Stage::Stream { behind };
                 self.deadline = now.checked_add(self.app.sse_heartbeat);
             }
+            _ => self.go_on_while_taken(LINGER, now),
+        }
+    }
+
+    /// Ends, unless its peer still has something to take and has taken some of it since this was last asked: a long answer over a slow line takes its time.
+    fn go_on_while_taken(&mut self, patience: Duration, now: Instant) {
+        let is_left = !self.output.is_empty();
+        let now_written = self.output.written();
+        match &mut self.stage {
+            Stage::Http { written, .. } | Stage::Drain { written, .. } | Stage::Flush { written }
+                if is_left && *written != now_written =>
+            {
+                *written = now_written;
+                self.deadline = now.checked_add(patience);
+            }
             _ => self.end(),
         }
     }
@@ -197,8 +226,10 @@ impl Session {
             _ => return,
         };
         let bytes = message.encoded(format);
+        let replayed = self.subscription.as_ref().map_or(0, |subscription| subscription.replayed);
+        let behind = self.output.len() - replayed.saturating_sub(self.output.written()) as usize;
         // A single message may be longer than the limit: somebody who keeps up is never dropped for it.
-        if !self.output.is_empty() && self.output.len() + bytes.len() > self.app.max_unsent_bytes {
+        if behind > 0 && behind + bytes.len() > self.app.max_unsent_bytes {
             self.close(CloseReason::TooSlow, now);
         } else {
             self.output.share(bytes);
@@ -236,21 +267,18 @@ impl Session {
                 false => self.flush(now),
             },
             (Stage::Http { .. }, _) => self.last_answer(&going_away(), &ReplyTo::default(), now),
-            (Stage::Waiting(waiting), _) => {
-                let reply_to = std::mem::take(&mut waiting.reply_to);
-                self.last_answer(&going_away(), &reply_to, now);
-            }
+            (Stage::Waiting(_), _) => self.answer_instead(going_away(), now),
             _ => {}
         }
     }
 
-    /// Answers what was asked with a refusal after all: to be called when it asks for something, before any output is
-    /// written, by a server that has not the means.
+    /// Answers what was asked with a refusal after all: to be called when it asks for something, by a server that has not the means.
     pub fn refuse(&mut self, limit: &'static str, sentence: &str, now: Instant) {
         self.counts.is_refused = true;
-        self.output.clear();
-        self.output.copy(&http::refusal(limit, sentence));
-        self.drain(now);
+        match &self.stage {
+            Stage::Waiting(_) => self.answer_instead(http::refused(limit, sentence), now),
+            _ => self.end(),
+        }
     }
 
     /// The next thing that the exchange must know, in order.
@@ -274,7 +302,7 @@ impl Session {
     /// still send: the moment for `shutdown(SHUT_WR)`.
     pub fn poll_finish(&mut self) -> bool {
         match &mut self.stage {
-            Stage::Drain { finished } if !*finished && self.output.is_empty() => {
+            Stage::Drain { finished, .. } if !*finished && self.output.is_empty() => {
                 *finished = true;
                 true
             }
@@ -297,14 +325,14 @@ impl Session {
             }
             // It waits for an answer, and reads to hear of its peer's end.
             Stage::Waiting(_) | Stage::Drain { .. } => Wants { read: true, write },
-            Stage::Flush => Wants { read: false, write },
+            Stage::Flush { .. } => Wants { read: false, write },
             Stage::Done => Wants { read: false, write: false },
         }
     }
 
     /// Whether nothing follows from its output's being written: it goes on reading, and neither finishes nor ends.
     pub fn only_listens(&self) -> bool {
-        !matches!(self.stage, Stage::Drain { .. } | Stage::Flush | Stage::Done) && self.wants().read
+        !matches!(self.stage, Stage::Drain { .. } | Stage::Flush { .. } | Stage::Done) && self.wants().read
     }
 
     /// What this session contributes to the tally.
@@ -317,13 +345,23 @@ impl Session {
     }
 
     fn subscribe(&mut self, topic: &str, format: Format, since: Option<u64>) {
-        self.subscription = Some(Box::new(Subscription { topic: Arc::from(topic), format }));
-        self.ask(Request::Subscribe { topic: topic.to_owned(), since });
+        self.subscription = Some(Box::new(Subscription { topic: Arc::from(topic), format, replayed: 0 }));
+        // A long poll gets the rest when it asks again.
+        let wants_all = format != Format::Poll;
+        self.ask(Request::Subscribe { topic: topic.to_owned(), since, wants_all });
+    }
+
+    /// Queues what was published before it came.
+    fn replay(&mut self, found: &Since, format: Format) {
+        found.events.iter().for_each(|event| self.output.share(event.encoded(format)));
+        if let Some(subscription) = &mut self.subscription {
+            subscription.replayed = self.output.written() + self.output.len() as u64;
+        }
     }
 
     fn unsubscribe(&mut self) {
         if let Some(subscription) = self.subscription.take() {
-            let Subscription { topic, format } = *subscription;
+            let Subscription { topic, format, .. } = *subscription;
             self.ask(Request::Unsubscribe { topic, format });
         }
     }
@@ -338,19 +376,20 @@ impl Session {
 
     /// Reads the next request, or waits for it.
     fn listen(&mut self, now: Instant) {
-        self.stage = Stage::Http { reader: Reader::default(), is_used: true };
+        let written = self.output.written();
+        self.stage = Stage::Http { reader: Reader::default(), is_used: true, written };
         self.deadline = now.checked_add(self.app.keep_alive);
     }
 
     fn drain(&mut self, now: Instant) {
         self.leave();
-        self.stage = Stage::Drain { finished: false };
+        self.stage = Stage::Drain { finished: false, written: self.output.written() };
         self.deadline = now.checked_add(LINGER);
     }
 
     fn flush(&mut self, now: Instant) {
         self.leave();
-        self.stage = Stage::Flush;
+        self.stage = Stage::Flush { written: self.output.written() };
         self.deadline = now.checked_add(LINGER);
     }
 
@@ -359,12 +398,24 @@ impl Session {
         self.stage = Stage::Done;
     }
 
+    /// Answers a request that waits with something else than it waits for, and ends.
+    fn answer_instead(&mut self, answer: Answer, now: Instant) {
+        if let Stage::Waiting(waiting) = &mut self.stage {
+            let reply_to = std::mem::take(&mut waiting.reply_to);
+            self.last_answer(&answer, &reply_to, now);
+        }
+    }
+
     /// An answer behind which nothing more is read.
     fn last_answer(&mut self, answer: &Answer, reply_to: &ReplyTo, now: Instant) {
         let reply_to = ReplyTo { keep_alive: false, ..reply_to.clone() };
         answer.encode(&reply_to, self.output.tail());
         self.drain(now);
     }
+}
+
+fn too_much_behind() -> Answer {
+    Answer::new(503, format!("More than {MAX_PIPELINED_BYTES} bytes came behind a request that waits.\n"))
 }
 
 fn going_away() -> Answer {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, BytesMut};
+
 use super::route::{self, Wanted};
 use super::websocket::Room;
 use super::{Session, Stage};
@@ -15,7 +17,7 @@ pub(super) struct Waiting {
     pub(super) reply_to: ReplyTo,
     pub(super) what: Pending,
     /// What came behind the request.
-    pub(super) input: Vec<u8>,
+    pub(super) input: BytesMut,
     /// The peer will send no more, but wants its answer.
     pub(super) has_ended: bool,
 }
@@ -61,12 +63,36 @@ impl Waiting {
 impl Session {
     /// Reads requests and serves them, one by one, as long as the input lasts.
     pub(super) fn receive_requests(&mut self, mut input: &mut [u8], now: Instant) {
+        self.read_requests(&mut input, now);
+        // Something else than requests follows, or an answer has to come first.
+        match &mut self.stage {
+            Stage::Waiting(waiting) => waiting.input.extend_from_slice(input),
+            Stage::WebSocket(_) => self.receive_frames(input, now),
+            _ => {}
+        }
+    }
+
+    /// The same with what came behind a request that has been answered. What has to wait once more stays where it is: there may be many requests.
+    fn go_on(&mut self, mut input: BytesMut, now: Instant) {
+        let mut rest = &mut input[..];
+        self.read_requests(&mut rest, now);
+        let left = rest.len();
+        input.advance(input.len() - left);
+        match &mut self.stage {
+            Stage::Waiting(waiting) => waiting.input = input,
+            Stage::WebSocket(_) => self.receive_frames(&mut input, now),
+            _ => {}
+        }
+    }
+
+    /// Takes requests from the start of `input` as long as each is answered at once.
+    fn read_requests(&mut self, input: &mut &mut [u8], now: Instant) {
         let app = self.app.clone();
         let rules = Rules { origins: &app.cors, max_body: &|request| route::max_body_bytes(&app, request) };
-        while let Stage::Http { reader, is_used } = &mut self.stage {
+        while let Stage::Http { reader, is_used, .. } = &mut self.stage {
             let (was_idle, was_in_body) = (reader.is_idle(), reader.begun().is_some());
             let mut interim = Vec::new();
-            let next = reader.next(&mut input, &rules, &mut interim);
+            let next = reader.next(input, &rules, &mut interim);
             if !interim.is_empty() {
                 self.output.copy(&interim);
             }
@@ -96,12 +122,6 @@ impl Session {
                     self.serve(request, reply_to, now);
                 }
             }
-        }
-        // Something else than requests follows, or an answer has to come first.
-        match &mut self.stage {
-            Stage::Waiting(waiting) => waiting.input.extend_from_slice(input),
-            Stage::WebSocket(_) => self.receive_frames(input, now),
-            _ => {}
         }
     }
 
@@ -153,7 +173,7 @@ impl Session {
             }
         };
         self.stage =
-            Stage::Waiting(Box::new(Waiting { reply_to, what, input: Vec::new(), has_ended: false }));
+            Stage::Waiting(Box::new(Waiting { reply_to, what, input: BytesMut::new(), has_ended: false }));
         self.deadline = None;
     }
 
@@ -195,7 +215,7 @@ impl Session {
                 let accept = std::mem::take(accept);
                 let input = std::mem::take(&mut waiting.input);
                 self.upgrade(&accept, Room::Topic, now);
-                found.events.iter().for_each(|event| self.output.share(event.encoded(Format::WebSocket)));
+                self.replay(&found, Format::WebSocket);
                 self.go_on(input, now);
             }
             (Pending::Publish, Reply::Published(Ok(id))) => {
@@ -272,7 +292,7 @@ impl Session {
             let oldest = found.events.first().map_or(found.newest + 1, |event| event.id());
             self.output.copy(&sse::encode_gap(oldest - 1, found.missed));
         }
-        found.events.iter().for_each(|event| self.output.share(event.encoded(Format::EventStream)));
+        self.replay(found, Format::EventStream);
         self.stage = Stage::Stream { behind: None };
         self.deadline = now.checked_add(self.app.sse_heartbeat);
     }
@@ -290,16 +310,8 @@ impl Session {
         }
         // Whoever has sent its last request gets no more than its answers.
         if has_ended {
-            match &mut self.stage {
-                Stage::Waiting(waiting) => waiting.has_ended = true,
-                Stage::Http { .. } | Stage::Drain { .. } => self.receive_eof(now),
-                _ => {}
-            }
+            self.receive_eof(now);
         }
-    }
-
-    fn go_on(&mut self, mut input: Vec<u8>, now: Instant) {
-        self.receive(&mut input, now);
     }
 
     /// Answers a request, and waits for the next if there may be one.

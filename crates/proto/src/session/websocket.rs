@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{CloseReason, Session, Stage};
 use crate::engine;
 use crate::http::switching_protocols;
+use crate::topics::PublishError;
 use crate::websocket::{Assembler, Incoming, MAX_HEADER_BYTES, Opcode, Payload, Role, Violation};
 use crate::websocket::{encode_close, encode_header};
 use crate::{Kind, Output, Request};
@@ -172,6 +173,13 @@ impl Session {
             (other, _) => other.to_string(),
         };
         self.fail(violation.close_code(), &reason, now);
+    }
+
+    /// What was said on a topic cannot be published. Nobody would know which message it was, so that it ends.
+    pub(super) fn not_published(&mut self, error: PublishError, now: Instant) {
+        if let Stage::WebSocket(WebSocket { close_sent: false, .. }) = &self.stage {
+            self.fail(1013, &format!("not published: {error}"), now);
+        }
     }
 
     pub(super) fn heartbeat(&mut self, now: Instant) {

@@ -2,7 +2,7 @@
 //!
 //! In reading order: `pair` connects a `Session` and a `Client`; `session`, `timers`, `http` and
 //! `client` say what a user sees; `requests`, `bodies`, `answers` and `cors` hold HTTP to its RFCs, `websocket` the
-//! assembler to its own; `splitting`, `splitting_http` and `output` are properties; `differential` compares with
+//! assembler to its own; `keep_alive` and `delivery` are about what takes time: many requests on a connection, polls, event streams, the ticker; `splitting`, `splitting_http`, `splitting_delivery` and `output` are properties; `differential` compares with
 //! tungstenite. `frames`, `script` and `reading` write bytes by hand for all of them.
 //! `engine` is a server of Engine.IO sessions, and the modules with longer names say what its clients see.
 
@@ -10,6 +10,7 @@ mod answers;
 mod bodies;
 mod client;
 mod cors;
+mod delivery;
 mod differential;
 mod engine;
 mod engine_events;
@@ -19,6 +20,7 @@ mod engine_socketio;
 mod engine_websocket;
 mod frames;
 mod http;
+mod keep_alive;
 mod output;
 mod pair;
 mod reading;
@@ -26,6 +28,7 @@ mod requests;
 mod script;
 mod session;
 mod splitting;
+mod splitting_delivery;
 mod splitting_http;
 mod timers;
 mod websocket;

@@ -92,18 +92,28 @@ impl Wire {
     /// Delivers what was published, if it is subscribed to.
     pub(crate) fn deliver_published(&mut self) {
         for message in std::mem::take(&mut self.published) {
-            if self.session.subscription().is_some_and(|(topic, _)| topic == message.topic()) {
-                self.session.deliver(&message, self.now);
-            }
+            self.deliver(&message);
         }
         self.pass_on();
+    }
+
+    fn deliver(&mut self, message: &Outgoing) {
+        if self.session.subscription().is_some_and(|(topic, _)| topic == message.topic()) {
+            self.session.deliver(message, self.now);
+        }
     }
 
     fn take_effects(&mut self) {
         while let Some(effect) = self.exchange.poll_effect() {
             match effect {
                 Effect::Publish(message) => self.published.push(message),
-                Effect::Reply(PORT, reply) => self.session.reply(reply, self.now),
+                Effect::Reply(PORT, reply) => {
+                    // Whoever subscribes gets what follows this answer, and nothing of what came before it.
+                    if self.session.subscription().is_some() {
+                        std::mem::take(&mut self.published).iter().for_each(|message| self.deliver(message));
+                    }
+                    self.session.reply(reply, self.now);
+                }
                 Effect::Reply(..) => {}
             }
         }
@@ -135,18 +145,54 @@ impl Wire {
         super::frames::read_frames(&self.take())
     }
 
-    /// Lets `time` pass, with a wake-up at each of the session's own times and none in between.
+    /// Hands `text` to the session, and returns all that it writes.
+    pub(crate) fn ask(&mut self, text: impl AsRef<[u8]>) -> String {
+        self.send(text.as_ref());
+        self.take_text()
+    }
+
+    /// Writes the whole output, which is text.
+    pub(crate) fn take_text(&mut self) -> String {
+        String::from_utf8(self.take()).expect("text")
+    }
+
+    /// The peer sends no more.
+    pub(crate) fn end(&mut self) {
+        self.session.receive_eof(self.now);
+        self.pass_on();
+    }
+
+    /// Lets `time` pass, with a wake-up at each of the session's and the exchange's own times and none in between.
     pub(crate) fn wait(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(due) = self.session.poll_timeout().filter(|due| *due <= end && !self.is_closed()) {
+        loop {
+            let of_session = self.session.poll_timeout().filter(|_| !self.is_closed());
+            let of_exchange = self.exchange.poll_timeout();
+            let due = of_session.into_iter().chain(of_exchange).min().filter(|due| *due <= end);
+            let Some(due) = due else { break };
             self.now = self.now.max(due);
-            self.session.handle_timeout(self.now);
-            let next = self.session.poll_timeout();
-            assert!(self.is_closed() || next.is_none_or(|next| next > due), "a timer that spins");
+            if of_exchange.is_some_and(|other| other <= due) {
+                self.tick();
+                assert!(self.exchange.poll_timeout() > of_exchange, "a timer that spins");
+            }
+            if of_session.is_some_and(|other| other <= due) {
+                self.session.handle_timeout(self.now);
+                self.pass_on();
+                let next = self.session.poll_timeout();
+                assert!(self.is_closed() || next.is_none_or(|next| next > due), "a timer that spins");
+            }
         }
         self.now = end;
         // One wake-up too many must be harmless.
         self.session.handle_timeout(self.now);
+        self.pass_on();
+    }
+
+    /// Wakes the exchange.
+    pub(crate) fn tick(&mut self) {
+        self.exchange.handle_timeout(self.now);
+        self.take_effects();
+        self.deliver_published();
     }
 
     /// Whether the session wants its socket closed.

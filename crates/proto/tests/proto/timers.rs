@@ -165,8 +165,8 @@ fn a_peer_that_does_not_even_take_the_answer_is_left_after_linger() {
     for ending in [&plain(TEXT, "not masked"), &masked(CLOSE, close(1000, ""))] {
         let mut wire = Wire::open(App::default(), "/echo");
         wire.send(&masked(BINARY, [0; 1000]));
-        wire.send(ending);
         wire.take_some(10);
+        wire.send(ending);
         wire.wait(LINGER - TICK);
         assert!(wire.session.wants().write);
         assert_eq!(wire.finished, 0, "the last byte is not written");

@@ -3,23 +3,21 @@
 //! What a loop knows of a socket (`S`) is its own business. Every operation here costs O(1), or O(log n) where a timer is involved, however
 //! many connections there are.
 
+mod published;
+mod subscribers;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use indexmap::IndexSet;
 use slab::Slab;
-use switchboard_proto::{
-    App, CloseReason, Effect, Exchange, Format, Outgoing, Port, Reply, Request, Session,
-};
+use switchboard_proto::{App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session};
 
+pub(crate) use self::published::Piece;
+use self::subscribers::Subscribers;
 use crate::Tally;
 use crate::crew::{Crew, Elsewhere, Seat};
 use crate::readiness::{Key, earliest};
-
-/// Messages of one turn are joined into a piece of at most so many bytes.
-const MAX_PIECE_BYTES: usize = 64 << 10;
 
 /// A connection as the exchange names it: its worker, how manieth it is in its place, and the place.
 const SERIAL_SHIFT: u32 = 24;
@@ -35,7 +33,7 @@ pub(crate) struct Roster<S> {
     app: Arc<App>,
     members: Slab<Member<S>>,
     /// The connections that get what is published, by topic.
-    subscribers: HashMap<Arc<str>, Subscribers>,
+    subscribers: Subscribers,
     /// The exchange, if this loop is the whole server; else the crew has the way to it.
     exchange: Option<Box<Exchange>>,
     /// Connections taken in so far.
@@ -45,6 +43,9 @@ pub(crate) struct Roster<S> {
     timers: BTreeSet<(Instant, Key)>,
     /// Connections to write to and to look after before the next wait.
     touched: Vec<Key>,
+    /// Connections that may have something to ask, while another's questions are dealt with.
+    asking: Vec<Key>,
+    is_asking: bool,
     /// What was published in this turn and is not on its way yet.
     published: Vec<Arc<Outgoing>>,
     /// What was published for sessions that are away.
@@ -54,27 +55,6 @@ pub(crate) struct Roster<S> {
     /// The server ends.
     is_closing: bool,
     tally: Tally,
-}
-
-/// The subscribers of one topic, by the format in which they take what is published.
-type Subscribers = [IndexSet<Key>; Format::ALL.len()];
-
-/// What was written to subscribers without their sessions: it must stay until it is known what became of it.
-pub(crate) struct Piece {
-    topic: Arc<str>,
-    format: Format,
-    bytes: Bytes,
-}
-
-impl Piece {
-    /// Whether it is what this session was sent.
-    pub(crate) fn is_for(&self, session: &Session) -> bool {
-        session.subscription().is_some_and(|(topic, format)| format == self.format && *topic == self.topic)
-    }
-
-    pub(crate) fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
 }
 
 /// One connection.
@@ -101,11 +81,13 @@ impl<S> Roster<S> {
         Roster {
             app: app.clone(),
             members: Slab::new(),
-            subscribers: HashMap::new(),
+            subscribers: Subscribers::default(),
             exchange: crew.elsewhere.is_none().then(|| Box::new(Exchange::new(app, Instant::now()))),
             serial: 0,
             timers: BTreeSet::new(),
             touched: Vec::new(),
+            asking: Vec::new(),
+            is_asking: false,
             published: Vec::new(),
             postponed: HashMap::new(),
             crew,
@@ -153,22 +135,34 @@ impl<S> Roster<S> {
         key
     }
 
-    /// Does what a session asks for.
+    /// Does what a session asks for. The answer may make it ask for more, or others: that is done one after the other and not one inside the
+    /// other, since a client may send any number of requests before it reads an answer.
     pub(crate) fn handle_events(&mut self, key: Key, now: Instant) {
-        while let Some(request) = self.members.get_mut(key).and_then(|member| member.session.poll_event()) {
-            match &request {
-                Request::Subscribe { .. } => {
-                    let subscription = self.members[key].session.subscription();
-                    if let Some((topic, format)) = subscription.map(|(topic, format)| (topic.clone(), format))
-                    {
-                        self.subscribers.entry(topic).or_default()[format as usize].insert(key);
-                    }
-                }
-                Request::Unsubscribe { topic, format } => self.unsubscribe(key, topic, *format),
-                _ => {}
-            }
-            self.ask(key, request, now);
+        self.asking.push(key);
+        self.handle_asked(now);
+    }
+
+    /// Does what sessions have asked for while something else was done.
+    pub(crate) fn handle_asked(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.is_asking, true) {
+            return;
         }
+        while let Some(key) = self.asking.pop() {
+            while let Some(request) = self.members.get_mut(key).and_then(|member| member.session.poll_event())
+            {
+                match &request {
+                    Request::Subscribe { .. } => {
+                        if let Some((topic, format)) = self.members[key].session.subscription() {
+                            self.subscribers.insert(topic, format, key);
+                        }
+                    }
+                    Request::Unsubscribe { topic, format } => self.subscribers.remove(topic, *format, key),
+                    _ => {}
+                }
+                self.ask(key, request, now);
+            }
+        }
+        self.is_asking = false;
     }
 
     fn ask(&mut self, key: Key, request: Request, now: Instant) {
@@ -192,7 +186,7 @@ impl<S> Roster<S> {
 
     /// Whether nothing is left to be done in this turn.
     pub(crate) fn is_settled(&self) -> bool {
-        self.published.is_empty() && self.touched.is_empty()
+        self.published.is_empty() && self.touched.is_empty() && self.asking.is_empty()
     }
 
     /// Takes what comes from an exchange that is elsewhere.
@@ -226,100 +220,6 @@ impl<S> Roster<S> {
         self.members[key].session.reply(reply, now);
         self.touch(key);
         self.handle_events(key, now);
-    }
-
-    fn unsubscribe(&mut self, key: Key, topic: &Arc<str>, format: Format) {
-        if let Some(subscribers) = self.subscribers.get_mut(topic) {
-            subscribers[format as usize].swap_remove(&key);
-            if subscribers.iter().all(IndexSet::is_empty) {
-                self.subscribers.remove(topic);
-            }
-        }
-    }
-
-    /// Gives what was published in this turn to every subscriber here: as one piece to `write`, where nothing waits before it, and else to
-    /// the session, which is then looked after. `write` says whether it has taken all. Returns the pieces.
-    ///
-    /// To a thousand receivers a message is a thousand system calls: what else is done for each of them has to be little.
-    pub(crate) fn spread(
-        &mut self,
-        now: Instant,
-        mut write: impl FnMut(Key, &mut S, &mut Session, &Bytes) -> bool,
-    ) -> Vec<Piece> {
-        let mut pieces = Vec::new();
-        for messages in by_topic(std::mem::take(&mut self.published)) {
-            for format in [Format::WebSocket, Format::EventStream] {
-                let topic = messages[0].topic();
-                let set = self.subscribers.get(topic).map(|subscribers| &subscribers[format as usize]);
-                let count = set.map_or(0, IndexSet::len);
-                if count == 0 {
-                    continue;
-                }
-                let Some(bytes) = in_one_piece(&messages, format, self.app.max_unsent_bytes) else {
-                    self.queue_all(&messages, format, now);
-                    continue;
-                };
-                let (mut late, mut unwritten) = (Vec::new(), Vec::new());
-                for key in set.into_iter().flatten() {
-                    let member = &mut self.members[*key];
-                    if member.is_away || !member.session.is_up_to_date() {
-                        late.push(*key);
-                    } else if !write(*key, &mut member.socket, &mut member.session, &bytes) {
-                        unwritten.push(*key);
-                    }
-                }
-                pieces.push(Piece { topic: topic.clone(), format, bytes });
-                late.into_iter().for_each(|key| self.queue(key, &messages, now));
-                unwritten.into_iter().for_each(|key| self.touch(key));
-            }
-            self.answer_polls(&messages, now);
-        }
-        pieces
-    }
-
-    /// Queues what was published in this turn for every subscriber here. It is written when they are settled.
-    pub(crate) fn deliver(&mut self, now: Instant) {
-        for messages in by_topic(std::mem::take(&mut self.published)) {
-            self.queue_all(&messages, Format::WebSocket, now);
-            self.queue_all(&messages, Format::EventStream, now);
-            self.answer_polls(&messages, now);
-        }
-    }
-
-    fn queue_all(&mut self, messages: &[Arc<Outgoing>], format: Format, now: Instant) {
-        let subscribers = self.subscribers.get(messages[0].topic());
-        let keys: Vec<Key> = subscribers
-            .map(|subscribers| subscribers[format as usize].iter().copied().collect())
-            .unwrap_or_default();
-        keys.into_iter().for_each(|key| self.queue(key, messages, now));
-    }
-
-    /// A long poll is answered by the first message, and has no part in what follows until it asks again.
-    fn answer_polls(&mut self, messages: &[Arc<Outgoing>], now: Instant) {
-        let subscribers = self.subscribers.get_mut(messages[0].topic());
-        let waiting = subscribers.map(|subscribers| std::mem::take(&mut subscribers[Format::Poll as usize]));
-        for key in waiting.into_iter().flatten() {
-            self.queue(key, messages, now);
-            // One that has not been told yet whether it has to wait still does.
-            if let Some(member) = self.members.get(key)
-                && let Some((topic, Format::Poll)) = member.session.subscription()
-                && let Some(subscribers) = self.subscribers.get_mut(topic)
-            {
-                subscribers[Format::Poll as usize].insert(key);
-            }
-        }
-    }
-
-    fn queue(&mut self, key: Key, messages: &[Arc<Outgoing>], now: Instant) {
-        let Some(member) = self.members.get_mut(key) else { return };
-        if member.is_away {
-            let effects = messages.iter().cloned().map(Effect::Publish);
-            self.postponed.entry(key).or_default().extend(effects);
-        } else {
-            messages.iter().for_each(|message| member.session.deliver(message, now));
-            self.touch(key);
-            self.handle_events(key, now);
-        }
     }
 
     /// Lets the connections whose time has come do what is due.
@@ -430,7 +330,7 @@ impl<S> Roster<S> {
         }
         let member = self.members.remove(key);
         if let Some((topic, format)) = member.session.subscription() {
-            self.unsubscribe(key, topic, format);
+            self.subscribers.remove(topic, format, key);
         }
         if let Some(timer) = member.timer {
             self.timers.remove(&(timer, key));
@@ -452,30 +352,4 @@ impl<S> Roster<S> {
         let keys: Vec<Key> = self.members.iter().map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| drop(self.remove(key)));
     }
-}
-
-/// What was published, topic by topic.
-fn by_topic(mut messages: Vec<Arc<Outgoing>>) -> impl Iterator<Item = Vec<Arc<Outgoing>>> {
-    std::iter::from_fn(move || {
-        let topic = messages.first()?.topic().clone();
-        // As a rule it is one topic.
-        let others = messages.extract_if(.., |message| *message.topic() != topic).collect();
-        Some(std::mem::replace(&mut messages, others))
-    })
-}
-
-/// What was published, in one piece: a message, or several that are short. Several long ones, which a receiver may take only a part of, are for its
-/// session to queue one by one.
-fn in_one_piece(messages: &[Arc<Outgoing>], format: Format, max_unsent_bytes: usize) -> Option<Bytes> {
-    let (first, others) = messages.split_first()?;
-    if others.is_empty() {
-        return Some(first.encoded(format).clone());
-    }
-    let encoded = messages.iter().map(|message| message.encoded(format));
-    let length: usize = encoded.clone().map(Bytes::len).sum();
-    (length <= MAX_PIECE_BYTES.min(max_unsent_bytes)).then(|| {
-        let mut piece = Vec::with_capacity(length);
-        encoded.for_each(|bytes| piece.extend_from_slice(bytes));
-        piece.into()
-    })
 }
