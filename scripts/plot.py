@@ -97,9 +97,13 @@ class Failure(Exception):
 def style(model: str) -> tuple[str, str, bool]:
     if model in STYLES:
         return STYLES[model]
+    server, colon, mechanism = model.partition(":")
     total = 0
-    for byte in model.encode():
+    for byte in (colon + mechanism if server in STYLES else model).encode():
         total = (total * 5 + byte) % 2**32
+    if server in STYLES:
+        colour, _, is_dashed = STYLES[server]
+        return colour, MARKERS[total % len(MARKERS)], is_dashed
     return OTHERS[total % len(OTHERS)], MARKERS[total % len(MARKERS)], False
 
 

@@ -10,6 +10,7 @@ use similar::{DiffOp, TextDiff};
 use switchboard_models::MODELS;
 
 use crate::error::LabError;
+use crate::mechanism::server_of;
 use crate::plan::Plan;
 use crate::record::write_whole;
 
@@ -30,7 +31,7 @@ pub(crate) struct ModelFile {
 
 /// Writes down the files of the models that take part.
 pub(crate) fn record(dir: &Path, plan: &Plan) -> Result<(), LabError> {
-    let measured: BTreeSet<&str> = plan.subjects.iter().map(|subject| subject.model.as_str()).collect();
+    let measured: BTreeSet<&str> = plan.subjects.iter().map(|subject| server_of(&subject.model)).collect();
     let file = |model: &switchboard_models::Model| {
         let before = |name: &&str| switchboard_models::find(name)?.after;
         let builds_on = std::iter::successors(model.after, before)

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize};
-use switchboard_models::{MODELS, Model};
+use switchboard_models::{MODELS, Mechanism, Model};
 
 use crate::error::{LabError, nearest};
 use crate::external::{self, ExternalServer};
+use crate::mechanism::{self, MechanismName, server_of};
 use crate::quantity::Quantity;
 use crate::report::PictureName;
 use crate::setting::{Axis, Setting};
@@ -29,10 +30,14 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("slow", include_str!("../../../experiments/slow.toml")),
     ("pause", include_str!("../../../experiments/pause.toml")),
     ("udp", include_str!("../../../experiments/udp.toml")),
+    ("datagrams", include_str!("../../../experiments/datagrams.toml")),
     ("work", include_str!("../../../experiments/work.toml")),
     ("cores", include_str!("../../../experiments/cores.toml")),
     ("wakeup", include_str!("../../../experiments/wakeup.toml")),
     ("peers", include_str!("../../../experiments/peers.toml")),
+    ("polling", include_str!("../../../experiments/polling.toml")),
+    ("fanout", include_str!("../../../experiments/fanout.toml")),
+    ("socketio", include_str!("../../../experiments/socketio.toml")),
     ("scale", include_str!("../../../experiments/scale.toml")),
     ("scale-broadcast", include_str!("../../../experiments/scale-broadcast.toml")),
 ];
@@ -69,6 +74,9 @@ pub struct Experiment {
     /// Only these of them, where the question is not about all.
     #[serde(default)]
     pub models: Option<Vec<String>>,
+    /// A line for each of these mechanisms that a server speaks, named `epoll:sse`, and not only for the first.
+    #[serde(default)]
+    pub each_mechanism: bool,
     /// Models of all these mechanisms are compared with each other, where the question is about that.
     #[serde(default)]
     pub compare_mechanisms: bool,
@@ -222,40 +230,10 @@ pub struct Budget {
     pub models: Option<Vec<String>>,
 }
 
-/// The name of a mechanism that some model serves, such as `udp-echo`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct MechanismName(String);
-
-impl TryFrom<String> for MechanismName {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<MechanismName, String> {
-        // What the lab can put load on, not all that a model serves.
-        let known =
-            ["echo", "broadcast", "socketio", "udp-echo", "udp-broadcast", "tcp-echo", "tcp-broadcast"]
-                .map(str::to_owned);
-        if known.contains(&name) {
-            return Ok(MechanismName(name));
-        }
-        let hint =
-            nearest(&name, &known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
-        Err(format!("unknown mechanism `{name}`{hint}; one of {}", known.join(", ")))
-    }
-}
-
-impl std::ops::Deref for MechanismName {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
 /// One line of the plot: a model and what it is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// The model's name.
+    /// The model's name, with the mechanism's behind it where there is a line for each: `epoll`, `epoll:sse`.
     pub model: String,
     /// The mechanism's name.
     pub mechanism: String,
@@ -483,8 +461,14 @@ impl Experiment {
 
     /// Who can take part, in the order of the registry, and behind it the servers that are none of the models.
     pub fn subjects(&self) -> Vec<Subject> {
-        let models = MODELS.iter().filter_map(|model| self.subject(model));
-        models.chain(self.servers.iter().filter_map(|server| self.external(server))).collect()
+        let models = MODELS.iter().flat_map(|model| {
+            let wanted = if model.hidden { self.ceiling.as_slice() } else { self.mechanisms.as_slice() };
+            self.lines(model.name, model.hidden, wanted, |mechanism| serves(model, mechanism))
+        });
+        let servers = self.servers.iter().flat_map(|server| {
+            self.lines(&server.name, false, &self.mechanisms, |mechanism| server.speaks.contains(mechanism))
+        });
+        models.chain(servers).collect()
     }
 
     /// Who takes part if nobody is named.
@@ -492,7 +476,7 @@ impl Experiment {
         let wanted = self.budget(effort).models.as_ref().or(self.models.as_ref());
         let is_wanted = |subject: &Subject| {
             let is_named =
-                |wanted: &Vec<String>| wanted.iter().any(|name| *name == subject.model || name == ALL);
+                |wanted: &Vec<String>| wanted.iter().any(|name| is_meant(name, subject) || name == ALL);
             subject.ceiling || self.is_external(&subject.model) || wanted.is_none_or(is_named)
         };
         self.subjects().into_iter().filter(is_wanted).collect()
@@ -505,13 +489,14 @@ impl Experiment {
             return Ok(all);
         }
         for name in names {
-            if !all.iter().any(|subject| subject.model == *name) {
+            if !all.iter().any(|subject| is_meant(name, subject)) {
                 let known: Vec<String> = all.iter().map(|subject| subject.model.clone()).collect();
                 let (nearest, experiment) = (nearest(name, &known), self.name.clone());
                 return Err(LabError::UnknownModel { name: name.clone(), experiment, nearest, known });
             }
         }
-        Ok(all.into_iter().filter(|subject| names.contains(&subject.model)).collect())
+        let is_named = |subject: &Subject| names.iter().any(|name| is_meant(name, subject));
+        Ok(all.into_iter().filter(is_named).collect())
     }
 
     /// Lets these take part as well; what has the same name already stays as it is.
@@ -522,33 +507,41 @@ impl Experiment {
     }
 
     fn is_external(&self, name: &str) -> bool {
-        self.servers.iter().any(|server| server.name == name)
+        self.servers.iter().any(|server| server.name == server_of(name))
     }
 
-    fn external(&self, server: &ExternalServer) -> Option<Subject> {
-        let place = self.mechanisms.iter().position(|mechanism| server.speaks.contains(mechanism))?;
-        Some(Subject {
-            model: server.name.clone(),
-            mechanism: self.mechanisms[place].0.clone(),
-            compared: place == 0 || self.compare_mechanisms,
-            ceiling: false,
-        })
-    }
-
-    fn subject(&self, model: &Model) -> Option<Subject> {
-        let wanted = if model.hidden { self.ceiling.as_slice() } else { self.mechanisms.as_slice() };
-        let place = wanted.iter().position(|mechanism| serves(model, mechanism))?;
-        Some(Subject {
-            model: model.name.to_owned(),
-            mechanism: wanted[place].0.clone(),
-            compared: !model.hidden && (place == 0 || self.compare_mechanisms),
-            ceiling: model.hidden,
-        })
+    /// The lines of one server: what it serves of what is wanted, or only the first of that.
+    fn lines(
+        &self,
+        server: &str,
+        ceiling: bool,
+        wanted: &[MechanismName],
+        serves: impl Fn(&MechanismName) -> bool,
+    ) -> Vec<Subject> {
+        let served = wanted.iter().enumerate().filter(|(_, mechanism)| serves(mechanism));
+        let line = |(place, asked): (usize, &MechanismName)| Subject {
+            model: match self.each_mechanism {
+                true => mechanism::line_of(server, asked),
+                false => server.to_owned(),
+            },
+            mechanism: (**asked).to_owned(),
+            compared: !ceiling && (place == 0 || self.compare_mechanisms),
+            ceiling,
+        };
+        served.take(if self.each_mechanism { usize::MAX } else { 1 }).map(line).collect()
     }
 }
 
+/// Whether somebody who says `name` means this line.
+fn is_meant(name: &str, subject: &Subject) -> bool {
+    name == subject.model || name == server_of(&subject.model)
+}
+
+/// What the registry says, and what every model serves that carries the whole session: a broadcast is the hub's, and so is all that one can hear of it.
 fn serves(model: &Model, mechanism: &str) -> bool {
-    model.serves.iter().any(|served| serde_json::to_value(served).is_ok_and(|name| name == mechanism))
+    let named =
+        model.serves.iter().any(|served| serde_json::to_value(served).is_ok_and(|name| name == mechanism));
+    named || mechanism::is_of_the_session(mechanism) && model.serves.contains(&Mechanism::Broadcast)
 }
 
 fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -564,7 +557,7 @@ mod tests {
     #[test]
     fn every_built_in_definition_can_be_read_and_tells_what_it_is_for() {
         let all = experiments();
-        assert_eq!((all.len(), all[0].name.as_str()), (18, "connections"));
+        assert_eq!((all.len(), all[0].name.as_str()), (22, "connections"));
         for experiment in all {
             assert!(experiment.question.ends_with('?'), "{}", experiment.name);
             for word in ["What to expect.", "What would surprise."] {
@@ -598,6 +591,22 @@ mod tests {
         );
         assert_eq!((one("udp").mechanism.as_str(), one("udp").compared), ("udp-echo", false));
         assert_eq!((one("epoll").mechanism.as_str(), one("epoll").compared), ("echo", true));
+    }
+
+    #[test]
+    fn each_mechanism_has_a_line_where_that_is_the_question() {
+        let fanout = find("fanout").unwrap();
+        let lines = |names: &[&str]| -> Vec<String> {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            fanout.subjects_named(&names).unwrap().into_iter().map(|subject| subject.model).collect()
+        };
+        assert_eq!(lines(&["epoll"]), ["epoll:broadcast", "epoll:sse", "epoll:longpoll"]);
+        assert_eq!(lines(&["epoll:sse", "poll:longpoll"]), ["poll:longpoll", "epoll:sse"]);
+        assert!(fanout.subjects().iter().all(|subject| subject.compared && subject.model != "udp"));
+        let quick = fanout.subjects_for(Effort::Quick);
+        assert!(quick.iter().all(|subject| server_of(&subject.model) == "epoll") && quick.len() == 3);
+        let socketio = find("socketio").unwrap().subjects_for(Effort::Default);
+        assert!(socketio.iter().any(|subject| subject.model == "socket.io:socketio-polling"));
     }
 
     #[test]

@@ -10,14 +10,12 @@ use serde::{Deserialize, Serialize};
 use switchboard_models::MODELS;
 
 use crate::error::LabError;
-use crate::experiment::{self, MechanismName};
+use crate::experiment;
+use crate::mechanism::{self, MechanismName};
 use crate::process::{Next, Process};
 
 /// What stands for the port in a command.
 const PORT: &str = "{port}";
-
-/// What stands for the mechanism's name in a path.
-const MECHANISM: &str = "{mechanism}";
 
 /// How long a server may take to say its version.
 const VERSION_PATIENCE: Duration = Duration::from_secs(10);
@@ -34,12 +32,13 @@ pub struct ExternalServer {
     /// What it is, and what it does not do.
     #[serde(default)]
     pub about: String,
-    /// What can be asked of it: `echo`, `broadcast` or both.
+    /// What can be asked of it: `echo`, or any others of the mechanisms that an experiment can name.
     #[serde(default = "echo")]
     pub speaks: Vec<MechanismName>,
-    /// The path of its WebSockets. `{mechanism}` stands for `echo` or `broadcast`.
-    #[serde(default = "usual_path")]
-    pub path: String,
+    /// Where that is, if not where ours has it: `/echo`, `/broadcast`, `/events?topic=lab`, `/longpoll?topic=lab`, `/poll?topic=lab`, `/socket.io/`, `/`.
+    /// `{mechanism}` stands for the mechanism's name.
+    #[serde(default)]
+    pub path: Option<String>,
     /// Files that are there when it is installed, beside the program that the command names.
     #[serde(default)]
     pub needs: Vec<PathBuf>,
@@ -53,10 +52,6 @@ pub struct ExternalServer {
 
 fn echo() -> Vec<MechanismName> {
     vec![MechanismName::try_from("echo".to_owned()).expect("this is a mechanism")]
-}
-
-fn usual_path() -> String {
-    format!("/{MECHANISM}")
 }
 
 /// A server as it was found on this machine when a run was planned.
@@ -98,8 +93,8 @@ pub(crate) fn read(name: &str) -> Result<Vec<ExternalServer>, LabError> {
 /// What is wrong with a list of servers, in a sentence.
 pub(crate) fn check(servers: &[ExternalServer]) -> Result<(), String> {
     for (place, ExternalServer { name, command, path, speaks, .. }) in servers.iter().enumerate() {
-        if name.is_empty() || name.chars().any(|letter| letter.is_whitespace() || letter == ',') {
-            return Err(format!("server `{name}`: a name is one word without commas"));
+        if !mechanism::is_name(name) {
+            return Err(format!("server `{name}`: a name is one word without commas and colons"));
         }
         if MODELS.iter().any(|model| model.name == name) {
             return Err(format!("server `{name}`: a model has this name already"));
@@ -117,7 +112,7 @@ pub(crate) fn check(servers: &[ExternalServer]) -> Result<(), String> {
                 "server `{name}`: its command has a quote without its other half, or no word"
             ));
         }
-        if !path.starts_with('/') {
+        if path.as_ref().is_some_and(|path| !path.starts_with('/')) {
             return Err(format!("server `{name}`: its path has to begin with /"));
         }
         if let Some(datagrams) = speaks.iter().find(|mechanism| mechanism.starts_with("udp")) {
@@ -170,7 +165,7 @@ impl ExternalServer {
     }
 
     pub(crate) fn url(&self, mechanism: &str, address: SocketAddr) -> String {
-        format!("ws://{address}{}", self.path.replace(MECHANISM, mechanism))
+        mechanism::url(mechanism, self.path.as_deref(), address)
     }
 
     /// The command that makes it listen on `port`, with `prefix` before it.

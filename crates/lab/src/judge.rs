@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use switchboard_load::trend::trend;
 
 use crate::format::{grouped, nanoseconds};
+use crate::mechanism;
 use crate::record::{Canary, Check, CheckName, Limiter, LimiterName, Point, Quiet, Status};
 
 /// How far the number of messages under way may be from what was asked for. What is left over is the client's own
@@ -144,7 +145,7 @@ fn verified(point: &Point) -> Check {
 /// Little (1961): what is in a system is what comes in per second, times how long it stays.
 fn littles_law(point: &Point, in_flight: f64) -> Check {
     let setting = &point.setting;
-    let is_broadcast = point.mechanism.ends_with("broadcast");
+    let is_broadcast = mechanism::is_broadcast(&point.mechanism);
     let asked = setting.depth * if is_broadcast { 1 } else { setting.talking().min(point.connected) };
     let (holds, evidence) = if setting.is_open_loop() {
         // In an open loop as many are under way as it takes.

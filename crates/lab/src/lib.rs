@@ -23,6 +23,7 @@ mod format;
 mod judge;
 mod machine;
 mod measure;
+mod mechanism;
 mod observe;
 mod plan;
 mod proc;
@@ -51,10 +52,10 @@ pub use compare::{
 };
 pub use error::LabError;
 pub use experiment::{
-    AxisDefinition, Budget, Constants, Effort, Efforts, Experiment, Fit, MechanismName, Subject, definition,
-    experiments,
+    AxisDefinition, Budget, Constants, Effort, Efforts, Experiment, Fit, Subject, definition, experiments,
 };
 pub use external::{External, ExternalServer};
+pub use mechanism::MechanismName;
 pub use plan::{Job, Plan};
 pub use progress::Progress;
 pub use quantity::{Quantity, Unit};

@@ -10,6 +10,7 @@ use nix::unistd::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
 use switchboard_models::{Family, Mechanism, Workers};
 
+use crate::mechanism::server_of;
 use crate::record::Point;
 use crate::setting::Setting;
 
@@ -69,7 +70,7 @@ impl Machine {
         if setting.connections <= self.descriptors || !self.has_tables_for_threads {
             return setting;
         }
-        let found = switchboard_models::find(model);
+        let found = switchboard_models::find(server_of(model));
         let workers = found.filter(|model| model.has_descriptors_each()).map(|model| {
             // Ports are hashed to listeners, and some get a few more connections than others; of one listener whoever is woken first takes.
             let margin = if model.reuses_port { setting.connections / 10 } else { setting.connections / 2 };
@@ -86,7 +87,7 @@ impl Machine {
     /// The short name of the limit that makes it pointless to try `model` with these connections.
     pub(crate) fn limit(&self, model: &str, setting: &Setting) -> Option<&'static str> {
         let connections = setting.connections;
-        let found = switchboard_models::find(model);
+        let found = switchboard_models::find(server_of(model));
         if connections > 1 && found.is_some_and(|model| !model.serves.contains(&Mechanism::Together)) {
             return Some("one at a time");
         }
@@ -134,7 +135,8 @@ pub(crate) struct Needs {
 
 /// See [`Needs`]. What is not in the registry is taken for an event loop.
 pub(crate) fn needs(model: &str) -> Needs {
-    let found = switchboard_models::find(model).filter(|model| model.workers != Workers::OnePerCore);
+    let found =
+        switchboard_models::find(server_of(model)).filter(|model| model.workers != Workers::OnePerCore);
     let (task, kib, open_ns, open_more_ns, observe_ns) = match found.map(|model| model.family) {
         // fork(2) copies the table of descriptors, in which the parent has one for every child.
         Some(Family::Process) => (Some("processes"), 300, 350_000, 200, 40_000),

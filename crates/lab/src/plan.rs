@@ -13,6 +13,7 @@ use crate::error::LabError;
 use crate::experiment::{AxisDefinition, Effort, Experiment, Fit, Subject};
 use crate::external::{External, ExternalServer};
 use crate::machine::{Machine, core_count, needs};
+use crate::mechanism::{is_text, server_of};
 use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA, write_whole};
 use crate::report::PictureName;
 use crate::setting::{Axes, Axis, Range, Setting};
@@ -109,8 +110,9 @@ impl Plan {
             Some(names) => experiment.subjects_named(names)?,
             None => experiment.subjects_for(options.effort),
         };
-        let takes_part =
-            |server: &&ExternalServer| subjects.iter().any(|subject| subject.model == server.name);
+        let takes_part = |server: &&ExternalServer| {
+            subjects.iter().any(|subject| server_of(&subject.model) == server.name)
+        };
         let servers =
             experiment.servers.iter().filter(takes_part).cloned().map(ExternalServer::find).collect();
         let (setting, axes) = settings(experiment, options, machine)?;
@@ -180,6 +182,15 @@ impl Plan {
             if setting.payload_bytes < switchboard_load::LEAST_PAYLOAD_BYTES {
                 let least = switchboard_load::LEAST_PAYLOAD_BYTES;
                 return usage(format!("--payload {}: must be at least {least} bytes", setting.payload_bytes));
+            }
+            let text = self.subjects.iter().find(|subject| is_text(&subject.mechanism));
+            if let Some(subject) = text.filter(|_| setting.payload_bytes < switchboard_load::LEAST_TEXT_BYTES)
+            {
+                let (least, line) = (switchboard_load::LEAST_TEXT_BYTES, &subject.model);
+                return usage(format!(
+                    "--payload {}: must be at least {least} bytes for {line}, which carries text",
+                    setting.payload_bytes
+                ));
             }
         }
         Ok(())
@@ -271,13 +282,13 @@ impl Plan {
                 .or_else(|| is_asked_to_work.then(|| "does not simulate work".to_owned()))
                 .or_else(|| machine.limit(name, setting).map(str::to_owned));
         }
-        let obstacle = switchboard_models::find(name).and_then(|model| (model.obstacle)());
+        let obstacle = switchboard_models::find(server_of(name)).and_then(|model| (model.obstacle)());
         obstacle.or_else(|| machine.limit(name, setting).map(str::to_owned))
     }
 
     /// The server of that name, if it is none of the models.
     pub(crate) fn external(&self, name: &str) -> Option<&External> {
-        self.servers.iter().find(|external| external.server.name == name)
+        self.servers.iter().find(|external| external.server.name == server_of(name))
     }
 
     fn window_that_fits(&self, budget: Duration, shortest: Duration, longest: Duration) -> u64 {

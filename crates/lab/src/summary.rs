@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::experiment::{Fit, Subject};
 use crate::judge::ABOUT_CLIENT;
+use crate::mechanism;
 use crate::plan::Plan;
 use crate::quantity::{Quantity, Words};
 use crate::record::{LimiterName, Point, Status};
@@ -291,7 +292,11 @@ impl ExperimentSummary {
     /// What is counted.
     pub(crate) fn words(&self) -> Words {
         let is_churn = self.rows.iter().any(|row| row.each.values().any(|point| point.setting.churn));
+        let mut compared = self.subjects.iter().filter(|subject| subject.compared).peekable();
+        let are_requests =
+            compared.peek().is_some() && compared.all(|subject| mechanism::is_request(&subject.mechanism));
         match (self.is_broadcast(), is_churn) {
+            _ if are_requests => Words { one: "request", many: "requests" },
             (true, _) => Words { one: "delivery", many: "deliveries" },
             (_, true) => Words { one: "connection", many: "connections" },
             _ => Words { one: "message", many: "messages" },
@@ -312,7 +317,7 @@ impl ExperimentSummary {
 
     /// Whether this is about messages that one sends and many receive.
     pub(crate) fn is_broadcast(&self) -> bool {
-        self.subjects.iter().any(|subject| subject.compared && subject.mechanism.ends_with("broadcast"))
+        self.subjects.iter().any(|subject| subject.compared && mechanism::is_broadcast(&subject.mechanism))
     }
 }
 

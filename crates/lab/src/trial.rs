@@ -16,6 +16,7 @@ use switchboard_models::Workers;
 use crate::error::LabError;
 use crate::external::{self, ExternalServer};
 use crate::machine::{Cores, needs};
+use crate::mechanism::{self, server_of};
 use crate::observe::{CONNECTING, HOLDING, Observed, Watch};
 use crate::plan::{Job, Plan, hold, warmup, warmup_limit};
 use crate::process::{GLANCE, Line, Next, Process};
@@ -230,14 +231,14 @@ impl Trial<'_> {
                 command
             }
         };
-        command.args(["serve", &job.model, "--listen", "127.0.0.1:0"]);
+        command.args(["serve", server_of(&job.model), "--listen", "127.0.0.1:0"]);
         if matches!(job.mechanism.as_str(), "udp-broadcast" | "tcp-broadcast") {
             command.args(["--app", "broadcast"]);
         }
         if job.setting.work_us > 0.0 {
             command.args(["--work-us", &job.setting.work_us.to_string()]);
         }
-        let model = switchboard_models::find(&job.model);
+        let model = switchboard_models::find(server_of(&job.model));
         if let Some(workers) = job.setting.workers
             && model.is_some_and(|model| model.workers == Workers::OnePerCore)
         {
@@ -268,15 +269,9 @@ impl Trial<'_> {
     }
 
     fn load_command(&self, job: &Job, address: SocketAddr) -> Command {
-        let url = match job.mechanism.as_str() {
-            "udp-echo" => format!("udp://{address}"),
-            "udp-broadcast" => format!("udp://{address}/broadcast"),
-            "tcp-echo" => format!("tcp://{address}"),
-            "tcp-broadcast" => format!("tcp://{address}/broadcast"),
-            mechanism => match self.plan.external(&job.model) {
-                Some(external) => external.server.url(mechanism, address),
-                None => format!("ws://{address}/{mechanism}"),
-            },
+        let url = match self.plan.external(&job.model) {
+            Some(external) => external.server.url(&job.mechanism, address),
+            None => mechanism::url(&job.mechanism, None, address),
         };
         let ms = |milliseconds: u128| format!("{milliseconds}ms");
         let mut command = Command::new(self.program);
@@ -289,7 +284,7 @@ impl Trial<'_> {
         command.args(["--warmup-limit", &ms(warmup_limit(self.plan, job).as_millis())]);
         command.args(["--hold", &ms(hold(job).as_millis())]);
         command.args(["--payload", &payload_bytes.to_string()]);
-        if job.setting.talking() < connections && !job.mechanism.ends_with("broadcast") {
+        if job.setting.talking() < connections && !mechanism::is_broadcast(&job.mechanism) {
             command.args(["--active", &job.setting.talking().to_string()]);
         }
         if load_threads > 1 {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::plan::Target;
+use crate::target::Target;
 
 /// Connections that leave from one loopback address. An address has 28,232 ports by default, but those of
 /// connections that were closed lately are not free yet.
@@ -22,18 +22,18 @@ pub(crate) const SOURCES: u32 = 240;
 /// Begins to connect from a source address; the socket is writable when that has succeeded or failed. `receive_bytes`: the size
 /// of its receive buffer, if it is not to be the usual one.
 pub(crate) fn tcp(
-    target: &Target,
+    address: SocketAddr,
     source: u32,
     receive_bytes: Option<usize>,
 ) -> io::Result<mio::net::TcpStream> {
-    let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(bytes) = receive_bytes {
         socket.set_recv_buffer_size(bytes)?;
     }
-    bind_source(&socket, target, source)?;
-    match socket.connect(&target.address.into()) {
+    bind_source(&socket, address, source)?;
+    match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => Err(error),
         _ => Ok(mio::net::TcpStream::from_std(socket.into())),
     }
@@ -43,14 +43,14 @@ pub(crate) fn tcp(
 pub(crate) fn udp(target: &Target, connection: u32) -> io::Result<mio::net::UdpSocket> {
     let socket = Socket::new(Domain::for_address(target.address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    bind_source(&socket, target, source_of(connection))?;
+    bind_source(&socket, target.address, source_of(connection))?;
     socket.connect(&target.address.into())?;
     Ok(mio::net::UdpSocket::from_std(socket.into()))
 }
 
 /// Every address in 127.0.0.0/8 is this machine: beyond the first few thousand connections use the next ones.
-fn bind_source(socket: &Socket, target: &Target, source: u32) -> io::Result<()> {
-    match (target.address.ip(), source) {
+fn bind_source(socket: &Socket, address: SocketAddr, source: u32) -> io::Result<()> {
+    match (address.ip(), source) {
         (IpAddr::V4(address), further @ 1..) if address.is_loopback() => {
             // The port is chosen when the target is known: it need not be free for all others.
             nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;

@@ -1,8 +1,8 @@
 //! The load generator: plan, schedule, drive, verify.
 //!
 //! In reading order: [`LoadPlan`] (what is asked for), `stamp` (what a message carries, and how a receiver knows that
-//! it is right), `sequence` (lost, duplicated, reordered), `line` (one connection), `worker` (one loop over many of
-//! them), `run` (the phases of a run), [`LoadReport`] (what came of it).
+//! it is right), `sequence` (lost, duplicated, reordered), `line` (one connection), `web` (what is asked and heard over HTTP), `worker`
+//! (one loop over many connections), `run` (the phases of a run), [`LoadReport`] (what came of it).
 
 mod connect;
 mod line;
@@ -14,10 +14,15 @@ mod run;
 mod schedule;
 mod sequence;
 mod stamp;
+mod target;
+mod text;
 pub mod trend;
+mod web;
 mod worker;
 
-pub use plan::{LoadError, LoadPlan, Mechanism};
+pub use plan::{LoadError, LoadPlan};
 pub use report::{LoadReport, Percentiles};
 pub use run::run;
 pub use stamp::{LEAST_PAYLOAD_BYTES, STAMP_BYTES};
+pub use target::Mechanism;
+pub use text::LEAST_TEXT_BYTES;

@@ -5,14 +5,21 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
-use switchboard_proto::{Client, Kind, Output};
+use switchboard_proto::{Client, Kind, Output, PollingClient, Side};
 
 use crate::sequence::Sequence;
 use crate::stamp::Stamp;
+use crate::text;
+use crate::web::Web;
+
+/// Stands in the token of events on the second of two connections.
+pub(crate) const POST_SIDE: usize = 1 << 62;
 
 /// One connection.
 pub(crate) struct Line {
     pub(crate) id: u32,
+    /// It publishes and is none of those that were asked for: they cannot.
+    pub(crate) is_publisher: bool,
     pub(crate) stage: Stage,
     pub(crate) transport: Transport,
     /// Messages sent; the next one has this number.
@@ -21,8 +28,8 @@ pub(crate) struct Line {
     pub(crate) answered: u64,
     /// What has come: of one's own messages, or of the publisher's.
     pub(crate) sequence: Sequence,
-    /// Datagrams that are on their way and may be lost: number and time of sending. A connection loses nothing and needs no such
-    /// list.
+    /// Datagrams that are on their way and may be lost, or requests whose answers do not say when they were made: number and time of
+    /// sending. Other connections lose nothing and need no such list.
     pub(crate) under_way: VecDeque<(u64, u64)>,
     /// When the last message came.
     pub(crate) last_ns: u64,
@@ -62,6 +69,15 @@ pub(crate) enum Transport {
         partial: Vec<u8>,
     },
     Udp(UdpSocket),
+    Web {
+        stream: TcpStream,
+        client: Box<Web>,
+    },
+    /// Two connections, in the order of [`Side`].
+    Polling {
+        streams: Box<[TcpStream; 2]>,
+        client: Box<PollingClient>,
+    },
     /// There is no connection yet.
     None,
 }
@@ -70,6 +86,7 @@ impl Line {
     pub(crate) fn new(id: u32, transport: Transport, stage: Stage) -> Line {
         Line {
             id,
+            is_publisher: false,
             stage,
             transport,
             sent: 0,
@@ -89,46 +106,62 @@ impl Line {
         self.sent - self.answered
     }
 
+    /// Asks to be told of what happens on it. What happens on the second of two connections is told with [`POST_SIDE`] in the token.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        match &mut self.transport {
-            Transport::WebSocket { stream, .. } | Transport::Tcp { stream, .. } => {
-                registry.register(stream, token, interest)
-            }
-            Transport::Udp(socket) => registry.register(socket, token, Interest::READABLE),
-            Transport::None => Ok(()),
+        if let Transport::Udp(socket) = &mut self.transport {
+            return registry.register(socket, token, Interest::READABLE);
         }
+        for (place, stream) in self.transport.streams().iter_mut().enumerate() {
+            registry.register(stream, Token(token.0 | if place == 0 { 0 } else { POST_SIDE }), interest)?;
+        }
+        Ok(())
     }
 
     /// Whether the kernel has finished to connect: an error says why it failed.
-    pub(crate) fn is_connected(&self) -> io::Result<bool> {
-        let (Transport::WebSocket { stream, .. } | Transport::Tcp { stream, .. }) = &self.transport else {
-            return Ok(true);
-        };
-        if let Some(error) = stream.take_error()? {
-            return Err(error);
+    pub(crate) fn is_connected(&mut self) -> io::Result<bool> {
+        for stream in self.transport.streams() {
+            if let Some(error) = stream.take_error()? {
+                return Err(error);
+            }
+            match stream.peer_addr() {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(false),
+                Err(error) => return Err(error),
+            }
         }
-        match stream.peer_addr() {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(true)
     }
 
     /// Reads once. `Ok(0)` on a connection: the peer has ended.
-    pub(crate) fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, side: Side, scratch: &mut [u8]) -> io::Result<usize> {
         match &mut self.transport {
-            Transport::WebSocket { stream, .. } | Transport::Tcp { stream, .. } => stream.read(scratch),
+            Transport::WebSocket { stream, .. }
+            | Transport::Tcp { stream, .. }
+            | Transport::Web { stream, .. } => stream.read(scratch),
+            Transport::Polling { streams, .. } => streams[side as usize].read(scratch),
             Transport::Udp(socket) => socket.recv(scratch),
             Transport::None => Err(ErrorKind::WouldBlock.into()),
         }
     }
 
-    /// Queues the next message, to leave with the next [`flush`](Line::flush). A datagram is made in `datagram`
+    /// Queues the next message, to leave with the next [`flush`](Line::flush). A datagram is made in `workspace`
     /// and leaves at once.
-    pub(crate) fn send(&mut self, payload_bytes: usize, sent_ns: u64, datagram: &mut [u8]) -> io::Result<()> {
+    pub(crate) fn send(
+        &mut self,
+        payload_bytes: usize,
+        sent_ns: u64,
+        workspace: &mut [u8],
+    ) -> io::Result<()> {
         let stamp = Stamp { connection: self.id, sequence: self.sent, sent_ns };
         match &mut self.transport {
+            Transport::WebSocket { client, .. } if self.is_publisher => {
+                client.send_with(Kind::Text, payload_bytes, |space| text::write(stamp, space, workspace));
+            }
+            Transport::Web { client, .. } => client.send(stamp, workspace),
+            Transport::Polling { client, .. } => {
+                client.send_with(payload_bytes, |space| stamp.write(space));
+            }
             Transport::WebSocket { client, .. } => {
                 client.send_with(Kind::Binary, payload_bytes, |space| stamp.write(space));
             }
@@ -139,8 +172,8 @@ impl Line {
                 stamp.write(&mut tail[start..]);
             }
             Transport::Udp(socket) => {
-                stamp.write(datagram);
-                match socket.send(datagram) {
+                stamp.write(workspace);
+                match socket.send(workspace) {
                     // A full send buffer, or a port that was closed at the time: the datagram is lost.
                     Err(error)
                         if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionRefused) => {}
@@ -155,44 +188,27 @@ impl Line {
 
     /// Writes what is queued, as far as the peer takes it. Returns the number of bytes.
     pub(crate) fn flush(&mut self) -> io::Result<u64> {
-        let (stream, output) = match &mut self.transport {
-            Transport::WebSocket { stream, client } => (stream, client.output()),
-            Transport::Tcp { stream, output, .. } => (stream, output),
-            Transport::Udp(_) | Transport::None => return Ok(0),
-        };
-        let mut written = 0;
-        while !output.is_empty() {
-            let result = match output.single() {
-                Some(bytes) => stream.write(bytes),
-                None => {
-                    let mut slices = [IoSlice::new(&[]); 16];
-                    let used = output.slices(&mut slices);
-                    stream.write_vectored(&slices[..used])
-                }
-            };
-            match result {
-                Ok(n) => {
-                    output.consume(n);
-                    written += n as u64;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        match &mut self.transport {
+            Transport::WebSocket { stream, client } => write(stream, client.output()),
+            Transport::Tcp { stream, output, .. } => write(stream, output),
+            Transport::Web { stream, client } => write(stream, client.output()),
+            Transport::Polling { streams, client } => {
+                let [get, post] = &mut **streams;
+                Ok(write(get, client.output(Side::Get))? + write(post, client.output(Side::Post))?)
             }
+            Transport::Udp(_) | Transport::None => Ok(0),
         }
-        Ok(written)
     }
 
     /// Ends the connection.
     pub(crate) fn hang_up(&mut self, registry: &Registry) {
         // Either fails only where there is nothing left to end.
-        match &mut self.transport {
-            Transport::WebSocket { stream, .. } | Transport::Tcp { stream, .. } => {
-                let _ = registry.deregister(stream);
-                let _ = stream.shutdown(std::net::Shutdown::Both);
-            }
-            Transport::Udp(socket) => drop(registry.deregister(socket)),
-            Transport::None => {}
+        if let Transport::Udp(socket) = &mut self.transport {
+            let _ = registry.deregister(socket);
+        }
+        for stream in self.transport.streams() {
+            let _ = registry.deregister(stream);
+            let _ = stream.shutdown(std::net::Shutdown::Both);
         }
         // The socket itself goes, too: its place may be needed.
         self.transport = Transport::None;
@@ -206,10 +222,12 @@ impl Line {
         }
     }
 
-    /// Queues a close frame, where there are such.
+    /// Queues a close frame, or what stands for it, where there are such.
     pub(crate) fn say_goodbye(&mut self) {
-        if let Transport::WebSocket { client, .. } = &mut self.transport {
-            client.close(Some(1000));
+        match &mut self.transport {
+            Transport::WebSocket { client, .. } => client.close(Some(1000)),
+            Transport::Polling { client, .. } => client.close(),
+            _ => {}
         }
     }
 
@@ -231,4 +249,68 @@ impl Line {
         self.answered += 1;
         Some(sent_ns)
     }
+}
+
+impl Transport {
+    /// The TCP connections that it consists of.
+    fn streams(&mut self) -> &mut [TcpStream] {
+        match self {
+            Transport::WebSocket { stream, .. }
+            | Transport::Tcp { stream, .. }
+            | Transport::Web { stream, .. } => std::slice::from_mut(stream),
+            Transport::Polling { streams, .. } => &mut **streams,
+            Transport::Udp(_) | Transport::None => &mut [],
+        }
+    }
+
+    /// Whether it is open only when the server has answered something, and not as soon as there is a connection.
+    pub(crate) fn is_opened_by_an_answer(&self) -> bool {
+        match self {
+            Transport::WebSocket { .. } | Transport::Polling { .. } => true,
+            Transport::Web { client, .. } => !matches!(**client, Web::Post(_)),
+            Transport::Tcp { .. } | Transport::Udp(_) | Transport::None => false,
+        }
+    }
+
+    /// Requests that were answered so far.
+    pub(crate) fn answers(&self) -> u64 {
+        match self {
+            Transport::Web { client, .. } => client.answers(),
+            Transport::Polling { client, .. } => client.answers(),
+            _ => 0,
+        }
+    }
+
+    /// What to call the end of the connection by the server.
+    pub(crate) fn ended(&self) -> String {
+        match self {
+            Transport::Web { client, .. } => client.ended(),
+            _ => "closed".into(),
+        }
+    }
+}
+
+/// Writes as much of `output` as the peer takes. Returns the number of bytes.
+fn write(stream: &mut TcpStream, output: &mut Output) -> io::Result<u64> {
+    let mut written = 0;
+    while !output.is_empty() {
+        let result = match output.single() {
+            Some(bytes) => stream.write(bytes),
+            None => {
+                let mut slices = [IoSlice::new(&[]); 16];
+                let used = output.slices(&mut slices);
+                stream.write_vectored(&slices[..used])
+            }
+        };
+        match result {
+            Ok(n) => {
+                output.consume(n);
+                written += n as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
 }

@@ -1,16 +1,13 @@
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use serde::Serialize;
 use thiserror::Error;
 
 use crate::stamp::LEAST_PAYLOAD_BYTES;
+use crate::target::{Mechanism, Target};
+use crate::text::LEAST_TEXT_BYTES;
 
 /// Messages or connections per second above which their due times would be the same nanosecond.
 const HIGHEST_RATE: f64 = 1e9;
-
-/// The path at which servers of Socket.IO usually are.
-const SOCKETIO: &str = "/socket.io/";
 
 /// Longer than anybody waits, and short enough that nanoseconds can be added up.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -18,8 +15,13 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What to do to a server.
 #[derive(Debug, Clone)]
 pub struct LoadPlan {
-    /// `ws://H:P/echo`, `ws://H:P/broadcast`, `ws://H:P/socket.io/`, `udp://H:P`, `udp://H:P/broadcast`, `tcp://H:P` or `tcp://H:P/broadcast`.
+    /// Where and how, as [`Mechanism`] lists it: `ws://H:P/echo`.
     pub url: String,
+    /// Where the one publisher publishes for those who hear by `sse+http` or `longpoll+http`: `http://H:P/publish?topic=T` (POST) or
+    /// `ws://H:P/broadcast?topic=T`. `None`: the former, on the same server.
+    pub publish: Option<String>,
+    /// Requests say which version of the answer is known (`If-None-Match`), so that the server may answer 304.
+    pub revalidate: bool,
     /// Connections to open.
     pub connections: usize,
     /// Connections that talk, evenly spread over all; the others are open and silent. `None`: all of them talk.
@@ -62,6 +64,8 @@ impl Default for LoadPlan {
     fn default() -> LoadPlan {
         LoadPlan {
             url: String::new(),
+            publish: None,
+            revalidate: false,
             connections: 64,
             active: None,
             churn: false,
@@ -82,48 +86,6 @@ impl Default for LoadPlan {
             datagram_timeout: Duration::from_millis(500),
         }
     }
-}
-
-/// How the server is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mechanism {
-    /// A WebSocket that returns every message.
-    Echo,
-    /// A Socket.IO server that returns the attachment of every event, over a WebSocket.
-    Socketio,
-    /// A WebSocket on which one connection publishes and all receive.
-    Broadcast,
-    /// Datagrams that come back.
-    UdpEcho,
-    /// Datagrams that go to every socket that has announced itself.
-    UdpBroadcast,
-    /// Bytes that come back, without any framing.
-    TcpEcho,
-    /// Bytes that go to every connection, without any framing.
-    TcpBroadcast,
-}
-
-impl Mechanism {
-    /// Whether one connection sends and all receive.
-    pub(crate) fn is_broadcast(self) -> bool {
-        matches!(self, Mechanism::Broadcast | Mechanism::UdpBroadcast | Mechanism::TcpBroadcast)
-    }
-
-    /// Whether messages may be lost on the way without anybody's fault.
-    pub(crate) fn is_datagram(self) -> bool {
-        matches!(self, Mechanism::UdpEcho | Mechanism::UdpBroadcast)
-    }
-}
-
-/// A URL, taken apart.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    pub(crate) mechanism: Mechanism,
-    pub(crate) address: SocketAddr,
-    /// Host and port, as the `Host` header has them.
-    pub(crate) host: String,
-    pub(crate) path: String,
 }
 
 /// Why a load could not even begin.
@@ -204,50 +166,9 @@ impl LoadPlan {
                 self.duration
             ));
         }
-        if self.payload_bytes < LEAST_PAYLOAD_BYTES {
-            return usage(format!(
-                "--payload must be at least {LEAST_PAYLOAD_BYTES} bytes: a message carries its connection, sequence number and time"
-            ));
-        }
-        let Some((scheme, rest)) = self.url.split_once("://") else {
-            return usage(format!(
-                "{} is not a URL: ws://HOST:PORT/echo, udp://HOST:PORT, tcp://HOST:PORT",
-                self.url
-            ));
-        };
-        let (host, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-        let broadcast = path.split('?').next().unwrap_or_default().ends_with("/broadcast");
-        let mechanism = match (scheme, broadcast) {
-            ("ws", _) if path.starts_with(SOCKETIO) => Mechanism::Socketio,
-            ("ws", true) => Mechanism::Broadcast,
-            ("ws", false) => Mechanism::Echo,
-            ("udp", true) => Mechanism::UdpBroadcast,
-            ("udp", false) => Mechanism::UdpEcho,
-            ("tcp", true) => Mechanism::TcpBroadcast,
-            ("tcp", false) => Mechanism::TcpEcho,
-            _ => return usage(format!("unknown scheme {scheme}://; there are ws://, udp:// and tcp://")),
-        };
-        self.check_kind(mechanism)?;
-        if mechanism.is_datagram() && self.payload_bytes > 65_507 {
-            return usage("--payload can be at most 65507 bytes in a datagram".into());
-        }
-        let is_bare = !host.rsplit(']').next().unwrap_or_default().contains(':');
-        let host = match (is_bare, scheme) {
-            (true, "ws") => format!("{host}:80"),
-            (true, _) => return usage(format!("{} has no port", self.url)),
-            (false, _) => host.to_owned(),
-        };
-        let resolve = |source| LoadError::Resolve { host: host.clone(), source };
-        let not_found = || std::io::Error::from(std::io::ErrorKind::NotFound);
-        let mut addresses = host.to_socket_addrs().map_err(resolve)?;
-        let address = addresses.next().ok_or_else(not_found).map_err(resolve)?;
-        let path = match path {
-            "" => "/".to_owned(),
-            // What a client of Socket.IO that wants no other transport asks for.
-            SOCKETIO => format!("{SOCKETIO}?EIO=4&transport=websocket"),
-            path => path.to_owned(),
-        };
-        Ok(Target { mechanism, address, host, path })
+        let target = Target::parse(&self.url, self.publish.as_deref())?;
+        self.check_kind(target.mechanism)?;
+        Ok(target)
     }
 }
 
@@ -255,6 +176,21 @@ impl LoadPlan {
     /// Checks what only some mechanisms can do.
     fn check_kind(&self, mechanism: Mechanism) -> Result<(), LoadError> {
         let usage = |text: &str| Err(LoadError::Usage(text.to_owned()));
+        let least = if mechanism.is_text() { LEAST_TEXT_BYTES } else { LEAST_PAYLOAD_BYTES };
+        if self.payload_bytes < least {
+            return usage(&format!(
+                "--payload must be at least {least} bytes: a message carries its connection, sequence number and time"
+            ));
+        }
+        if mechanism.is_datagram() && self.payload_bytes > 65_507 {
+            return usage("--payload can be at most 65507 bytes in a datagram");
+        }
+        if self.publish.is_some() && !mechanism.is_text() {
+            return usage("--publish is for those who only listen: sse+http:// and longpoll+http://");
+        }
+        if self.revalidate && !matches!(mechanism, Mechanism::Get | Mechanism::Poll) {
+            return usage("--etag is for http:// and poll+http://");
+        }
         if let Some(active) = self.active {
             if mechanism.is_broadcast() {
                 return usage("--active is for echoes: in a broadcast one connection talks and all listen");
@@ -299,7 +235,7 @@ impl LoadPlan {
 
     /// Whether a connection is one that does not read.
     pub(crate) fn is_slow(&self, connection: u32) -> bool {
-        connection as usize >= self.connections - self.slow
+        (self.connections - self.slow..self.connections).contains(&(connection as usize))
     }
 }
 
@@ -307,32 +243,11 @@ impl LoadPlan {
 mod tests {
     use super::*;
 
-    fn target(url: &str) -> Result<Target, LoadError> {
-        LoadPlan { url: url.into(), ..LoadPlan::default() }.target()
-    }
-
-    #[test]
-    fn urls_say_how_the_server_is_spoken_to() {
-        for (url, mechanism) in [
-            ("ws://127.0.0.1:9001/echo", Mechanism::Echo),
-            ("ws://127.0.0.1/anything?x=1", Mechanism::Echo),
-            ("ws://[::1]:9001/broadcast?topic=a", Mechanism::Broadcast),
-            ("udp://127.0.0.1:9001", Mechanism::UdpEcho),
-            ("udp://127.0.0.1:9001/broadcast", Mechanism::UdpBroadcast),
-            ("tcp://127.0.0.1:9001", Mechanism::TcpEcho),
-            ("tcp://127.0.0.1:9001/broadcast", Mechanism::TcpBroadcast),
-        ] {
-            assert_eq!(target(url).unwrap().mechanism, mechanism, "{url}");
-        }
-        assert_eq!(target("ws://127.0.0.1/echo").unwrap().address.port(), 80);
-    }
-
     #[test]
     fn what_cannot_be_done_is_said_before_it_is_tried() {
         for (plan, word) in [
             (LoadPlan { connections: 0, ..LoadPlan::default() }, "--connections"),
             (LoadPlan { depth: 0, ..LoadPlan::default() }, "--depth"),
-            (LoadPlan { payload_bytes: 15, ..LoadPlan::default() }, "16 bytes"),
             (LoadPlan { rate_per_s: Some(f64::NAN), ..LoadPlan::default() }, "--rate"),
             (LoadPlan { rate_per_s: Some(0.0), ..LoadPlan::default() }, "--rate"),
             (LoadPlan { rate_per_s: Some(2e9), ..LoadPlan::default() }, "nanoseconds"),
@@ -342,9 +257,6 @@ mod tests {
             (LoadPlan { warmup_limit: Some(Duration::ZERO), ..LoadPlan::default() }, "--warmup-limit"),
             (LoadPlan { warmup: Duration::MAX, ..LoadPlan::default() }, "--warmup can be at most"),
             (LoadPlan { duration: Duration::ZERO, ..LoadPlan::default() }, "--duration"),
-            (LoadPlan { url: "gopher://h:70/".into(), ..LoadPlan::default() }, "gopher"),
-            (LoadPlan { url: "127.0.0.1:80".into(), ..LoadPlan::default() }, "not a URL"),
-            (LoadPlan { url: "udp://127.0.0.1".into(), ..LoadPlan::default() }, "no port"),
         ] {
             let error = plan.target().unwrap_err();
             assert_eq!(error.exit_status(), 2);
@@ -357,8 +269,17 @@ mod tests {
         let plan = |url: &str| LoadPlan { url: url.into(), ..LoadPlan::default() };
         let (echo, broadcast, udp) =
             (plan("ws://127.0.0.1:1/echo"), plan("ws://127.0.0.1:1/broadcast"), plan("udp://127.0.0.1:1"));
+        let sse = plan("sse+http://127.0.0.1:1/events");
         for (plan, word) in [
             (LoadPlan { active: Some(65), ..echo.clone() }, "only 64 connections"),
+            (LoadPlan { payload_bytes: 15, ..echo.clone() }, "16 bytes"),
+            (LoadPlan { payload_bytes: 21, ..sse.clone() }, "22 bytes"),
+            (LoadPlan { payload_bytes: 65_508, ..udp.clone() }, "65507"),
+            (LoadPlan { active: Some(1), ..sse.clone() }, "--active"),
+            (LoadPlan { slow: 1, ..sse.clone() }, "--slow"),
+            (LoadPlan { revalidate: true, ..sse.clone() }, "--etag"),
+            (LoadPlan { churn: true, ..sse }, "--churn"),
+            (LoadPlan { publish: Some("ws://127.0.0.1:1/broadcast".into()), ..echo.clone() }, "--publish"),
             (LoadPlan { active: Some(0), rate_per_s: Some(9.0), ..echo.clone() }, "nobody"),
             (LoadPlan { active: Some(1), ..broadcast.clone() }, "--active"),
             (LoadPlan { churn: true, ..udp.clone() }, "--churn"),

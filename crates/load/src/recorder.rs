@@ -27,6 +27,9 @@ pub(crate) struct Recorder {
     pub(crate) seen: u64,
     /// Published within the window.
     pub(crate) published: u64,
+    /// Requests that were answered within the window, and those of them that brought nothing.
+    pub(crate) requests: u64,
+    pub(crate) empty: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     pub(crate) lost: u64,
@@ -102,6 +105,8 @@ impl Recorder {
             sent: 0,
             seen: 0,
             published: 0,
+            requests: 0,
+            empty: 0,
             bytes_sent: 0,
             bytes_received: 0,
             lost: 0,
@@ -140,6 +145,8 @@ impl Recorder {
         self.sent += other.sent;
         self.seen += other.seen;
         self.published += other.published;
+        self.requests += other.requests;
+        self.empty += other.empty;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.lost += other.lost;

@@ -7,9 +7,10 @@ use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use crate::plan::{LoadPlan, Mechanism};
+use crate::plan::LoadPlan;
 use crate::recorder::{Recorder, SLICES, Times};
 use crate::run::Course;
+use crate::target::Mechanism;
 
 /// What came of a load. Times in nanoseconds; `client_cpu` in cores, so that 1.0 is one core all the time.
 #[derive(Debug, Clone, Serialize)]
@@ -40,6 +41,8 @@ pub struct LoadReport {
     pub messages_per_s: f64,
     pub bytes_sent: u64,
     pub bytes_received: u64,
+    pub requests: Option<u64>,
+    pub empty_answers: Option<u64>,
     pub slices: [u64; SLICES],
     pub in_flight_ns: u64,
     pub published: Option<u64>,
@@ -136,6 +139,8 @@ impl LoadReport {
             sent: is_open_loop.then_some(total.sent),
             bytes_sent: total.bytes_sent,
             bytes_received: total.bytes_received,
+            requests: mechanism.is_http().then_some(total.requests),
+            empty_answers: (mechanism == Mechanism::Longpoll).then_some(total.empty),
             published: mechanism.is_broadcast().then_some(total.published),
             lost: total.lost,
             duplicated: total.duplicated,
@@ -196,6 +201,7 @@ impl fmt::Display for LoadReport {
         let what = match (self.mechanism.is_broadcast(), self.churn) {
             (true, _) => "deliveries",
             (_, true) => "connections",
+            _ if matches!(self.mechanism, Mechanism::Get | Mechanism::Poll) => "requests",
             _ => "messages",
         };
         let seconds = self.window_ns as f64 / 1e9;
@@ -207,6 +213,12 @@ impl fmt::Display for LoadReport {
         )?;
         if let Some(published) = self.published {
             writeln!(f, "published    {}", grouped(published))?;
+        }
+        if let Some(requests) = self.requests.filter(|requests| *requests != self.messages) {
+            write!(f, "requests     {}", grouped(requests))?;
+            let empty = self.empty_answers.filter(|empty| *empty > 0);
+            empty.map_or(Ok(()), |empty| write!(f, ", {} of them for nothing", grouped(empty)))?;
+            writeln!(f)?;
         }
         if self.ended_early {
             writeln!(f, "ended early: every connection was gone before the window had ended")?;

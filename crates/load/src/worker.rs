@@ -1,5 +1,7 @@
 //! One loop over many connections, on a thread of its own.
 
+mod open;
+mod receipt;
 mod receive;
 mod send;
 
@@ -9,24 +11,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
-use switchboard_proto::{Client, ClientPlan, Dialect, Output};
 
-use crate::connect;
-use crate::line::{Line, Stage, Transport};
-use crate::plan::{LoadPlan, Mechanism, Target};
+use crate::line::{Line, Stage};
+use crate::plan::LoadPlan;
 use crate::publish::Board;
 use crate::recorder::{Recorder, SLICES};
 use crate::schedule::Schedule;
+use crate::target::Target;
+use crate::text;
 
 /// The loop's one read buffer.
 const SCRATCH_BYTES: usize = 256 << 10;
-
-/// Connections that one worker opens at the same time, so that the server's accept queue is not overrun.
-const OPENING: usize = 128;
 
 /// How long a wait lasts at the most: the phases begin by the clock, not by an event.
 const LOOK_UP: Duration = Duration::from_millis(5);
@@ -34,14 +32,8 @@ const LOOK_UP: Duration = Duration::from_millis(5);
 /// How often timeouts are looked for.
 const TIMEOUTS_EVERY_NS: u64 = 20_000_000;
 
-/// The receive buffer of a receiver that does not read, so that it fills up soon.
-const SLOW_RECEIVE_BYTES: usize = 4096;
-
 /// How long those that did not read are watched at the end for being closed.
 const DRAIN: Duration = Duration::from_millis(300);
-
-/// A place in which so many connections failed in a row is given up.
-const MOST_FAILURES: u32 = 1000;
 
 const WAKER: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
@@ -110,8 +102,8 @@ pub(crate) struct Worker {
     poll: Poll,
     lines: Vec<Line>,
     scratch: Vec<u8>,
-    /// Where a datagram is put together.
-    datagram: Vec<u8>,
+    /// Where a datagram is put together, or a text taken apart.
+    workspace: Vec<u8>,
     recorder: Recorder,
     schedule: Option<Schedule>,
     /// Rings when the next message of an open loop is due: epoll alone counts in milliseconds.
@@ -123,7 +115,7 @@ pub(crate) struct Worker {
     window: Option<Window>,
     /// Connections that are not open yet.
     opening: usize,
-    /// Connections with input that an edge-triggered wait will not report again.
+    /// Tokens of connections with input that an edge-triggered wait will not report again.
     unread: Vec<usize>,
     /// The connections that talk.
     talkers: Vec<usize>,
@@ -166,7 +158,11 @@ impl Worker {
             poll,
             lines: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
-            datagram: vec![0; if shared.target.mechanism.is_datagram() { payload_bytes } else { 0 }],
+            workspace: match shared.target.mechanism {
+                mechanism if mechanism.is_datagram() => vec![0; payload_bytes],
+                mechanism if mechanism.is_text() => text::workspace(payload_bytes),
+                _ => Vec::new(),
+            },
             recorder: Recorder::new(),
             schedule: None,
             alarm,
@@ -193,7 +189,7 @@ impl Worker {
     pub(crate) fn run(mut self) -> io::Result<Recorder> {
         let mut events = Events::with_capacity(1024);
         self.connect(&mut events)?;
-        let is_open = |line: &&Line| line.stage == Stage::Open;
+        let is_open = |line: &&Line| line.stage == Stage::Open && !line.is_publisher;
         let open = self.lines.iter().filter(is_open).count();
         let slow = self.lines.iter().filter(is_open).filter(|line| self.shared.plan.is_slow(line.id)).count();
         self.recorder.connected = open as u64;
@@ -240,122 +236,13 @@ impl Worker {
         Ok(self.recorder)
     }
 
+    /// Nobody can publish, or nobody is left.
+    fn abandon(&self) {
+        self.shared.is_abandoned.store(true, Ordering::Relaxed);
+    }
+
     fn is_abandoned(&self) -> bool {
         self.shared.is_abandoned.load(Ordering::Relaxed)
-    }
-
-    /// Opens this worker's share of the connections.
-    fn connect(&mut self, events: &mut Events) -> io::Result<()> {
-        let plan = &self.shared.plan;
-        let (threads, total) = (plan.threads, plan.connections);
-        if plan.churn {
-            // They are opened when the load begins.
-            for id in (self.index..total).step_by(threads) {
-                self.vacant.push(self.lines.len());
-                self.lines.push(Line::new(id as u32, Transport::None, Stage::Gone));
-            }
-            return Ok(());
-        }
-        let rate = plan.connect_rate_per_s.map(|rate| rate / threads as f64);
-        let mut pace = rate.map(|rate| Schedule::new(self.shared.now_ns(), rate));
-        let mut wanted = (self.index..total).step_by(threads).peekable();
-        while wanted.peek().is_some() || self.opening > 0 {
-            while self.opening < OPENING
-                && wanted.peek().is_some()
-                && pace.as_mut().is_none_or(|pace| pace.take(self.shared.now_ns()).is_some())
-            {
-                let id = wanted.next().expect("there is one more") as u32;
-                self.open(id);
-            }
-            let is_paced = pace.is_some() && wanted.peek().is_some();
-            let is_idle = self.opening == 0 && !is_paced;
-            let wait = if is_idle { Duration::ZERO } else { Duration::from_millis(1) };
-            self.turn(events, wait)?;
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, id: u32) {
-        let index = self.lines.len();
-        self.lines.push(Line::new(id, Transport::None, Stage::Gone));
-        self.open_at(index);
-    }
-
-    /// Opens a connection in a place that is free.
-    fn open_at(&mut self, index: usize) {
-        let now = self.shared.now_ns();
-        let Shared { plan, target, .. } = &*self.shared;
-        let id = self.lines[index].id;
-        let source = if plan.churn { self.attempts % connect::SOURCES } else { connect::source_of(id) };
-        self.attempts = self.attempts.wrapping_add(1);
-        let receive_bytes = plan.is_slow(id).then_some(SLOW_RECEIVE_BYTES);
-        let opened = match target.mechanism {
-            Mechanism::Echo | Mechanism::Broadcast | Mechanism::Socketio => {
-                connect::tcp(target, source, receive_bytes).map(|stream| {
-                    let plan = ClientPlan {
-                        host: target.host.clone(),
-                        path: target.path.clone(),
-                        max_message_bytes: plan.payload_bytes.max(1 << 20),
-                        dialect: match target.mechanism {
-                            Mechanism::Socketio => Dialect::SocketIo,
-                            _ => Dialect::Plain,
-                        },
-                    };
-                    let client = Box::new(Client::new(&plan, fastrand::u64(..)));
-                    (Transport::WebSocket { stream, client }, Stage::Connecting(now))
-                })
-            }
-            Mechanism::TcpEcho | Mechanism::TcpBroadcast => {
-                connect::tcp(target, source, None).map(|stream| {
-                    let transport =
-                        Transport::Tcp { stream, output: Output::retaining(), partial: Vec::new() };
-                    (transport, Stage::Connecting(now))
-                })
-            }
-            Mechanism::UdpEcho | Mechanism::UdpBroadcast => {
-                connect::udp(target, id).map(|socket| (Transport::Udp(socket), Stage::Open))
-            }
-        };
-        let line = &mut self.lines[index];
-        line.since_ns = now;
-        let registered = opened.and_then(|(transport, stage)| {
-            line.transport = transport;
-            line.register(self.poll.registry(), Token(index)).map(|()| stage)
-        });
-        match registered {
-            Ok(stage) => {
-                line.stage = stage;
-                self.opening += usize::from(matches!(stage, Stage::Connecting(_)));
-            }
-            Err(error) => {
-                let kind = connect::kind(&error);
-                self.failed(index, kind);
-            }
-        }
-    }
-
-    /// A connection could not even be begun.
-    fn failed(&mut self, index: usize, kind: String) {
-        self.recorder.error(kind);
-        self.lines[index].failures += 1;
-        self.vacate(index);
-    }
-
-    /// Leaves a place to the next connection, if there is to be one.
-    fn vacate(&mut self, index: usize) {
-        if self.shared.plan.churn && self.lines[index].failures < MOST_FAILURES {
-            self.vacant.push(index);
-        }
-    }
-
-    /// Opens the next connections in the places that have become free.
-    fn fill_vacant(&mut self) {
-        if !self.has_begun || !self.is_sending() {
-            return;
-        }
-        for index in std::mem::take(&mut self.vacant) {
-            self.open_at(index);
-        }
     }
 
     /// Waits for at most `wait` and handles what is ready.
@@ -368,8 +255,9 @@ impl Worker {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        for index in std::mem::take(&mut self.unread) {
-            self.read(index);
+        for token in std::mem::take(&mut self.unread) {
+            let (index, side) = open::side_of(token);
+            self.read(index, side);
         }
         for event in events.iter() {
             match event.token() {
@@ -378,7 +266,7 @@ impl Worker {
                     self.now = self.shared.now_ns();
                     self.publish_more();
                 }
-                Token(index) => self.ready(index, event),
+                Token(token) => self.ready(token, event),
             }
         }
         let now = self.shared.now_ns();
@@ -391,37 +279,5 @@ impl Worker {
         self.shared.progress.fetch_add(self.recorder.seen - self.shown, Ordering::Relaxed);
         self.shown = self.recorder.seen;
         Ok(())
-    }
-
-    fn ready(&mut self, index: usize, event: &Event) {
-        let line = &mut self.lines[index];
-        if let Stage::Connecting(since) = line.stage {
-            match line.is_connected() {
-                Ok(false) => return,
-                Ok(true) => {
-                    let now = self.shared.now_ns();
-                    self.now = now;
-                    let is_websocket = matches!(line.transport, Transport::WebSocket { .. });
-                    line.stage = if is_websocket { Stage::Upgrading(now) } else { Stage::Open };
-                    self.opening -= usize::from(!is_websocket);
-                    if !self.shared.plan.churn || self.is_measured() {
-                        self.recorder.connect.record(now - since);
-                    }
-                    if !is_websocket {
-                        self.say_something(index);
-                    }
-                }
-                Err(error) => return self.gone(index, connect::kind(&error)),
-            }
-        }
-        if self.lines[index].stage == Stage::Gone {
-            return;
-        }
-        if event.is_writable() {
-            self.flush(index);
-        }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(index);
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! In its steady state the load generator allocates nothing per message.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -38,6 +38,17 @@ static ALLOCATOR: Counting = Counting;
 
 /// A plain TCP echo that allocates nothing itself.
 fn echo() -> SocketAddr {
+    serve(|stream, bytes| stream.write_all(bytes))
+}
+
+/// A server that answers whatever it reads with the same.
+fn web() -> SocketAddr {
+    const NEWS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 38\r\n\r\n\
+        {\"topic\":\"t\",\"newest\":7,  \"events\":[]}";
+    serve(|stream, _| stream.write_all(NEWS))
+}
+
+fn serve(answer: fn(&mut TcpStream, &[u8]) -> io::Result<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -45,7 +56,7 @@ fn echo() -> SocketAddr {
             thread::spawn(move || {
                 let mut buffer = [0; 4096];
                 while let Ok(n @ 1..) = stream.read(&mut buffer) {
-                    if stream.write_all(&buffer[..n]).is_err() {
+                    if answer(&mut stream, &buffer[..n]).is_err() {
                         return;
                     }
                 }
@@ -57,16 +68,19 @@ fn echo() -> SocketAddr {
 
 #[test]
 fn more_messages_do_not_mean_more_allocations() {
-    no_more_allocations(echo(), None);
+    no_more_allocations("tcp", echo(), None);
     // An open loop sends by the clock and remembers when.
-    no_more_allocations(echo(), Some(20_000.0));
+    no_more_allocations("tcp", echo(), Some(20_000.0));
+    // Requests remember when they were made, too, and answers are taken apart.
+    no_more_allocations("http", web(), None);
+    no_more_allocations("poll+http", web(), Some(20_000.0));
 }
 
-fn no_more_allocations(address: SocketAddr, rate_per_s: Option<f64>) {
+fn no_more_allocations(scheme: &str, address: SocketAddr, rate_per_s: Option<f64>) {
     let allocations = |duration: Duration| {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         let plan = LoadPlan {
-            url: format!("tcp://{address}"),
+            url: format!("{scheme}://{address}"),
             connections: 4,
             duration,
             warmup: Duration::ZERO,

@@ -34,7 +34,8 @@ struct Socket {
     is_receiving: bool,
     /// The receive is to end.
     is_cancelled: bool,
-    sending: Option<Lent>,
+    /// What is being sent, in a box of its own, since a silent connection has nothing.
+    sending: Option<Box<Lent>>,
     /// What is being sent is told only with what is done next, whatever that is.
     is_silent: bool,
     /// Nothing more can be done for this peer.
@@ -289,7 +290,7 @@ impl Loop {
         let Some(member) = self.roster.get(key) else { return Ok(()) };
         let (socket, session) = (&mut member.socket, &mut member.session);
         if socket.sending.is_none() && !socket.is_broken {
-            socket.sending = session.output().lend();
+            socket.sending = session.output().lend().map(Box::new);
             if let Some(lent) = &socket.sending {
                 let is_all = lent.as_slice().len() == session.output().len() && session.only_listens();
                 socket.is_silent = is_all;

@@ -1,3 +1,9 @@
+//! A server as its clients see it: over a WebSocket, and over HTTP.
+
+pub(crate) mod event_stream;
+pub(crate) mod polling;
+pub(crate) mod response;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;

@@ -95,9 +95,8 @@ impl Request {
         match self {
             Request::Since { .. } | Request::Publish { .. } | Request::Unsubscribe { .. } => true,
             Request::Subscribe { .. } => false,
-            Request::Engine(request) => {
-                matches!(request, engine::Request::Post { .. } | engine::Request::Gone)
-            }
+            // Even a POST may have to wait for another request that it has overtaken.
+            Request::Engine(request) => *request == engine::Request::Gone,
         }
     }
 
@@ -136,6 +135,8 @@ pub struct Exchange {
     /// When the ticker publishes next.
     tick: Option<Instant>,
     effects: VecDeque<Effect>,
+    /// The time of what is being done.
+    now: Instant,
 }
 
 impl Exchange {
@@ -147,11 +148,13 @@ impl Exchange {
             engines: Engines::new(&app.engine),
             tick: app.tick.and_then(|period| now.checked_add(period)),
             effects: VecDeque::new(),
+            now,
         }
     }
 
-    /// Takes what a connection asks.
+    /// Takes what a connection asks. Its effects are to be taken before anything else is done.
     pub fn handle(&mut self, port: Port, request: Request, now: Instant) {
+        self.now = now;
         match request {
             Request::Since { topic, since } => {
                 self.tell_since(port, &topic, since, self.app.max_unsent_bytes);
@@ -161,23 +164,37 @@ impl Exchange {
                 self.tell_since(port, &topic, since, max_bytes);
             }
             Request::Publish { topic, event, kind, data, is_answered } => {
-                let published = self.publish(&topic, event.as_deref(), kind, data, now);
+                let published = self.publish(&topic, event.as_deref(), kind, data);
                 if is_answered || published.is_err() {
                     self.effects.push_back(Effect::Reply(port, Reply::Published(published)));
                 }
             }
             // Who gets what is published is for those to know who have the connections.
             Request::Unsubscribe { .. } => {}
-            Request::Engine(request) => {
-                self.engines.handle(port, request, now);
-                self.settle(now);
-            }
+            Request::Engine(request) => self.engines.handle(port, request, now),
         }
     }
 
-    /// The next thing to be done, in order.
+    /// The next thing to be done, in order. What one request leads to may be much, and is worked out as it is taken.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        loop {
+            if let Some(effect) = self.effects.pop_front() {
+                return Some(effect);
+            }
+            match self.engines.poll_effect()? {
+                engine::Effect::Reply(port, reply) => return Some(Effect::Reply(port, Reply::Engine(reply))),
+                engine::Effect::Publish(publish) => {
+                    let engine::Publish { topic, event, kind, data, receipt } = *publish;
+                    match self.topics.publish(&topic, event.as_deref(), kind, data) {
+                        Ok(message) => {
+                            self.engines.published(published(&message), Some(receipt), self.now);
+                            self.effects.push_back(Effect::Publish(message));
+                        }
+                        Err(error) => self.engines.not_published(receipt, &error.to_string(), self.now),
+                    }
+                }
+            }
+        }
     }
 
     /// When [`handle_timeout`](Exchange::handle_timeout) should be called.
@@ -190,6 +207,7 @@ impl Exchange {
 
     /// Does what is due at `now`. Harmless when nothing is.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         if let (Some(due), Some(period)) = (self.tick, self.app.tick)
             && due <= now
         {
@@ -198,10 +216,9 @@ impl Exchange {
             self.tick = next;
             let data = format!("{}", self.app.unix_time_ms(now));
             // One topic too many is the publishers' business; the ticker goes without.
-            let _ = self.publish(TICK_TOPIC, None, Kind::Text, data.into(), now);
+            let _ = self.publish(TICK_TOPIC, None, Kind::Text, data.into());
         }
         self.engines.handle_timeout(now);
-        self.settle(now);
     }
 
     fn tell_since(&mut self, port: Port, topic: &str, since: Option<u64>, max_bytes: usize) {
@@ -215,35 +232,12 @@ impl Exchange {
         event: Option<&str>,
         kind: Kind,
         data: Bytes,
-        now: Instant,
     ) -> Result<u64, PublishError> {
         let message = self.topics.publish(topic, event, kind, data)?;
-        self.engines.published(published(&message), None, now);
+        self.engines.published(published(&message), None, self.now);
         let id = message.id();
         self.effects.push_back(Effect::Publish(message));
-        self.settle(now);
         Ok(id)
-    }
-
-    /// Takes over what Engine.IO's sessions want done.
-    fn settle(&mut self, now: Instant) {
-        while let Some(effect) = self.engines.poll_effect() {
-            match effect {
-                engine::Effect::Reply(port, reply) => {
-                    self.effects.push_back(Effect::Reply(port, Reply::Engine(reply)));
-                }
-                engine::Effect::Publish(publish) => {
-                    let engine::Publish { topic, event, kind, data, receipt } = *publish;
-                    match self.topics.publish(&topic, event.as_deref(), kind, data) {
-                        Ok(message) => {
-                            self.engines.published(published(&message), Some(receipt), now);
-                            self.effects.push_back(Effect::Publish(message));
-                        }
-                        Err(error) => self.engines.not_published(receipt, &error.to_string(), now),
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! on every concurrency model, and its timers are tested in virtual time. What a reader wants first:
 //!
 //! - [`Session`]: one connection as a server sees it, whatever it comes to speak.
-//! - [`Client`]: one connection as the load generator sees it.
+//! - [`Client`]: one WebSocket as the load generator sees it.
+//! - [`Responses`], [`EventStream`], [`PollingClient`]: what a client hears over HTTP: answers, server-sent events, Socket.IO by long-polling.
 //! - [`Output`]: the bytes that a session wants written, small ones together, shared ones by reference.
 //! - [`websocket`]: the assembler that turns frames into messages (RFC 6455).
 //! - [`Exchange`]: what outlives a connection or belongs to several: topics, their history, sessions of Engine.IO.
@@ -32,6 +33,9 @@ pub mod websocket;
 mod work;
 
 pub use app::{App, PlainApp};
+pub use client::event_stream::{EventStream, EventTooLong, ServerEvent};
+pub use client::polling::{Heard as PollingHeard, PollingClient, PollingError, Side};
+pub use client::response::{Content, Head, Part, Response, ResponseError, Responses};
 pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejection};
 pub use cors::{AllowOrigin, CorsOrigins, NotAnOrigin};
 pub use exchange::{Effect, Exchange, Reply, Request};

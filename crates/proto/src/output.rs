@@ -102,6 +102,7 @@ impl Output {
     }
 
     /// The buffer that small writes are appended to.
+    #[inline]
     pub fn tail(&mut self) -> &mut Vec<u8> {
         if self.tail.capacity() == 0 {
             self.tail = take_spare();
@@ -110,6 +111,7 @@ impl Output {
     }
 
     /// Appends a copy of `bytes`.
+    #[inline]
     pub fn copy(&mut self, bytes: &[u8]) {
         self.tail().extend_from_slice(bytes);
     }

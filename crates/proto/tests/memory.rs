@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use switchboard_proto::engine::{self, Endpoint, EngineSettings, Engines, Query};
 use switchboard_proto::{
-    App, Client, ClientEvent, ClientPlan, Dialect, Kind, Outgoing, Reply, Request, Session, Since,
+    App, Client, ClientEvent, ClientPlan, Dialect, Kind, Outgoing, Port, Reply, Request, Session, Since,
 };
 
 /// The system's allocator, which also knows how many bytes each thread holds and how often it asked for some:
@@ -182,6 +183,30 @@ fn a_request_carries_the_message_out() {
     session.receive(&mut b"\x82\x85\0\0\0\0hello".to_owned(), now);
     let Some(Request::Publish { data, .. }) = session.poll_event() else { panic!("no request") };
     assert_eq!(&data[..], b"hello");
+}
+
+#[test]
+fn an_idle_socketio_session_takes_two_hundred_bytes() {
+    let settings = EngineSettings::default();
+    let now = Instant::now();
+    // The tables double where they grow. What they reserve then without having touched it counts here, but takes no memory.
+    for sessions in [14_000, 15_000, 28_000, 50_000, 57_000] {
+        let before = HELD_BYTES.get();
+        let mut engines = Engines::new(&settings);
+        for port in (1..=sessions).map(Port) {
+            let query = Query {
+                endpoint: Endpoint::SocketIo,
+                sid: None,
+                transport: "websocket".into(),
+                eio: "4".into(),
+            };
+            engines.handle(port, engine::Request::Upgrade(query), now + Duration::from_millis(port.0));
+            engines.handle(port, engine::Request::Message { kind: Kind::Text, data: "40".into() }, now);
+            while engines.poll_effect().is_some() {}
+        }
+        let each = (HELD_BYTES.get() - before) / sessions as isize;
+        assert!(each <= 200, "{each} bytes each with {sessions} sessions");
+    }
 }
 
 #[test]

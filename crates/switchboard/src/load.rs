@@ -7,9 +7,33 @@ use crate::{Failure, args};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// ws://HOST:PORT/echo, ws://HOST:PORT/broadcast, ws://HOST:PORT/socket.io/ (another's: events `message` with binary data that come
-    /// back), udp://HOST:PORT, udp://HOST:PORT/broadcast, tcp://HOST:PORT or tcp://HOST:PORT/broadcast
+    /// ws://HOST:PORT/echo or /broadcast, sse+http://…, longpoll+http://…, poll+http://…, socketio+http://…, http://…, udp://… or tcp://…; --help
+    /// says what each does
+    ///
+    /// ws://HOST:PORT/echo: WebSockets that return every message; any path but the next
+    ///
+    /// ws://HOST:PORT/broadcast: what one of the WebSockets sends, all receive
+    ///
+    /// socketio+http://HOST:PORT/socket.io/?transport=polling (or websocket, as if nothing is said): Socket.IO; events `message` with binary data
+    /// that come back in an event of any name. By polling each client has two connections, one for GETs and one for POSTs
+    ///
+    /// sse+http://HOST:PORT/events?topic=T: server-sent events; what is published goes to all who listen (see --publish)
+    ///
+    /// longpoll+http://HOST:PORT/longpoll?topic=T: the same by long polls with since=ID, the first ID learned from /poll beside it
+    ///
+    /// poll+http://HOST:PORT/poll?topic=T: short polls; each is answered at once with JSON that has `topic`, `newest` and `events`
+    ///
+    /// http://HOST:PORT/PATH: GETs that are answered with 200 and a whole body, whatever it says; connections are kept alive
+    ///
+    /// udp://HOST:PORT, tcp://HOST:PORT, with or without /broadcast: messages without any framing
     url: String,
+    /// Who publishes for sse+http:// and longpoll+http://: http://HOST:PORT/publish?topic=T (a POST for each message) or
+    /// ws://HOST:PORT/broadcast?topic=T [default: the former, on the same server and topic]
+    #[arg(long, value_name = "URL")]
+    publish: Option<String>,
+    /// Ask only for what has changed (If-None-Match), over http:// and poll+http://: 304 is a right answer
+    #[arg(long)]
+    etag: bool,
     /// Connections to open
     #[arg(long, default_value_t = 64, value_name = "N")]
     connections: usize,
@@ -65,6 +89,8 @@ pub(crate) struct Args {
 pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
     let plan = LoadPlan {
         url: args.url.clone(),
+        publish: args.publish.clone(),
+        revalidate: args.etag,
         connections: args.connections,
         active: args.active,
         churn: args.churn,

@@ -98,6 +98,9 @@ struct Delivery {
     /// Close a session of Socket.IO that has not joined a namespace after so long
     #[arg(long, default_value = "45s", value_name = "TIME", value_parser = args::some_time)]
     connect_timeout: Duration,
+    /// Answer 503 to who begins one such session more than these
+    #[arg(long, default_value_t = 200_000, value_name = "N")]
+    max_sessions: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -153,7 +156,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
             max_payload_bytes: delivery.max_payload,
             connect_timeout: delivery.connect_timeout,
             max_unsent_bytes: args.max_unsent_bytes,
-            max_sessions: None,
+            max_sessions: Some(delivery.max_sessions),
         },
         started: SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)

@@ -34,6 +34,23 @@ fn servers(dir: &Path, servers: &[(&str, &str, &str)]) {
 const QUICK: [&str; 6] = ["connections", "--quick", "--rounds", "1", "--servers", "servers.toml"];
 
 #[test]
+fn a_server_has_a_line_for_each_mechanism_where_that_is_the_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let mine = format!("'{SWITCHBOARD}' serve poll --listen 127.0.0.1:{{port}}");
+    servers(dir, &[("mine", &mine, "speaks = [\"sse\", \"longpoll\"]")]);
+    let more = ["--models", "epoll:broadcast,epoll:sse,mine", "--connections", "4", "--out", "fanout"];
+    let output = run(&[&["fanout"], &QUICK[1..], &more].concat(), dir);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    for line in ["epoll:broadcast", "epoll:sse", "mine:sse", "mine:longpoll"] {
+        let point = point(&dir.join("fanout"), line);
+        assert!(matches!(point["status"].as_str(), Some("ok" | "doubtful")), "{point}");
+        assert_eq!((&point["connected"], &point["lost"]), (&4.into(), &0.into()), "{point}");
+        assert!(point["messages_per_s"].as_f64() > Some(0.0), "{point}");
+    }
+}
+
+#[test]
 fn a_server_of_ones_own_stands_beside_the_models() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();

@@ -4,6 +4,8 @@ use plotters::style::RGBColor;
 use serde::Serialize;
 use switchboard_models::{Family, MODELS};
 
+use crate::mechanism::server_of;
+
 /// The shape of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -58,11 +60,16 @@ const MARKERS: [Marker; 7] = [
 const LIGHTER: f64 = 0.13;
 
 /// The style of a model: its family's colour, and a shape and a shade of its own. Ceilings are dashed, and so are models that speak in datagrams. One that
-/// is not in the registry gets a colour and a shape that follow from its name.
-pub(super) fn style(model: &str) -> Style {
+/// is not in the registry gets a colour and a shape that follow from its name. Lines of one model over several mechanisms have its colour, and a shape that
+/// follows from the mechanism.
+pub(super) fn style(line: &str) -> Style {
+    let model = server_of(line);
+    if model.len() < line.len() && switchboard_models::find(model).is_some() {
+        return Style { marker: MARKERS[hash(&line[model.len()..]) % MARKERS.len()], ..style(model) };
+    }
+    let model = line;
     let Some(found) = switchboard_models::find(model) else {
-        let sum =
-            model.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(5).wrapping_add(byte.into())) as usize;
+        let sum = hash(model);
         let (red, green, blue) = OTHERS[sum % OTHERS.len()];
         let (colour, marker) = (RGBColor(red, green, blue), MARKERS[sum % MARKERS.len()]);
         return Style { colour, marker, is_dashed: false };
@@ -79,6 +86,10 @@ pub(super) fn style(model: &str) -> Style {
         marker: MARKERS[place % MARKERS.len()],
         is_dashed: found.hidden || found.family == Family::Datagram,
     }
+}
+
+fn hash(name: &str) -> usize {
+    name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(5).wrapping_add(byte.into())) as usize
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 use super::{LOOK_UP, Shared, Window, Worker};
 use crate::connect;
 use crate::line::Stage;
-use crate::plan::Mechanism;
 use crate::schedule::Schedule;
+use crate::target::Mechanism;
 
 /// How long before a message is due the loop stays awake: setting the alarm and waking up takes about that.
 const AWAKE: Duration = Duration::from_micros(20);
@@ -227,6 +227,7 @@ impl Worker {
             self.recorder.lost += match self.shared.target.mechanism.is_broadcast() {
                 // Who has left was promised nothing more; that it left is counted by itself. Who does not read has not lost
                 // anything either.
+                _ if line.is_publisher => 0,
                 true if line.stage == Stage::Gone || self.shared.plan.is_slow(line.id) => 0,
                 true => line.sequence.lost(published),
                 false => line.sequence.lost(line.sent),
@@ -253,15 +254,19 @@ impl Worker {
         self.has_begun && self.window.is_none_or(|window| self.now < window.close_ns)
     }
 
-    /// Sends a message that counts from `sent_ns`. Of datagrams it is remembered when they were sent.
+    /// Sends a message that counts from `sent_ns`. Of datagrams and requests it is remembered when they were sent.
     fn send(&mut self, index: usize, sent_ns: u64) {
         let payload_bytes = self.shared.plan.payload_bytes;
         let mechanism = self.shared.target.mechanism;
+        if mechanism.is_request() {
+            let line = &mut self.lines[index];
+            line.under_way.push_back((line.sent, sent_ns));
+        }
         if mechanism == Mechanism::UdpEcho {
             let line = &mut self.lines[index];
             line.under_way.push_back((line.sent, self.now));
         }
-        match self.lines[index].send(payload_bytes, sent_ns, &mut self.datagram) {
+        match self.lines[index].send(payload_bytes, sent_ns, &mut self.workspace) {
             // What goes over a connection is counted when it is written.
             Ok(()) if mechanism.is_datagram() && self.is_measured() => {
                 self.recorder.bytes_sent += payload_bytes as u64;

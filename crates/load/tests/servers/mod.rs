@@ -1,5 +1,7 @@
 //! Small servers that answer as they are told. Each ends with the test process.
 
+pub(crate) mod web;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
@@ -155,7 +157,9 @@ fn serve(talk: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
 fn next(socket: &mut WebSocket<TcpStream>) -> Option<Vec<u8>> {
     loop {
         match socket.read() {
-            Ok(message) if message.is_binary() => return Some(message.into_data().to_vec()),
+            Ok(message) if message.is_binary() || message.is_text() => {
+                return Some(message.into_data().to_vec());
+            }
             Ok(_) => {}
             Err(_) => return None,
         }

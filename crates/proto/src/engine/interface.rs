@@ -47,13 +47,13 @@ pub enum Request {
     /// A POST whose body is still on its way. Answered only if it is refused; the body does not matter then. To leave this out
     /// costs no more than that a second POST at the same time goes unnoticed.
     PostBegun(Query),
-    /// A POST with its body.
+    /// A POST with its body. Answered at once, but for one that closes: that may take 25 ms, in which a GET that was overtaken may come.
     Post {
         /// Its path and query.
         query: Query,
         /// The field `Content-Type` as it was sent.
         content_type: Option<String>,
-        /// The body, at most as long as [`EngineSettings::max_payload_bytes`], or it is answered 413.
+        /// The body. One longer than [`EngineSettings::max_payload_bytes`] is answered 413, and may be cut off one byte behind that.
         body: Bytes,
     },
     /// A request with any other method: never right.

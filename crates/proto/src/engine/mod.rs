@@ -1,50 +1,239 @@
-//! Engine.IO v4 as a server speaks it.
+//! Engine.IO v4 as a server speaks it (<https://socket.io/docs/v4/engine-io-protocol/>): every session of one server.
+//!
+//! A session outlives its connections. While it polls, each GET and each POST may come over a connection of its own, and then a
+//! WebSocket takes over. So sessions are not in a [`crate::Session`], which is one connection, but here, where all connections of a server
+//! are only names ([`Port`]). Requests come in by [`Engines::handle`]; what is to be done about them is asked for by
+//! [`Engines::poll_effect`]. Both are plain data: a connection may well live in another process.
+//!
+//! ```text
+//!                GET (handshake)                    WebSocket (handshake)
+//!                      ▼                                     ▼
+//!     POST ──►      Polling  ── 2probe, 3probe, 5 ──►    WebSocket  ◄──► messages
+//!     GET  ◄──         │                                     │
+//!                      └──► ended: packet 1, a bad packet, a connection lost, no pong, too much unsent
+//! ```
+//!
+//! In reading order: `interface`, what goes in and out; this file, the doors; `http` and `websocket`, the two transports; `table`, what all of
+//! them change; `session`, `packet` and `sid`, what it is made of. What is spoken on top is in `socketio_server`.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+mod http;
 mod interface;
+mod packet;
+mod session;
+mod sid;
+mod table;
+mod websocket;
 
 pub use interface::{
     ContentType, Effect, Endpoint, EngineSettings, Publish, Published, Query, Receipt, Reply, Request,
 };
+pub(crate) use sid::random;
+pub(crate) use table::Table;
 
-use crate::Port;
+use crate::socketio_server::{Malformed, Server};
+use crate::{Kind, Port};
+use packet::Incoming;
+use session::Session;
+use table::By;
 
-/// Every Engine.IO session of one server.
+/// How long a WebSocket may take from its handshake to the packet that makes it the transport: as in the reference server.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a packet on one connection may take longer than a request on another that was sent after it: they are read by different
+/// processes or threads, perhaps. Where the order matters, so long is waited for it.
+const OVERTAKING: Duration = Duration::from_millis(25);
+
+/// Every Engine.IO session of one server, and the Socket.IO server on top of them.
+///
+/// After each call take the effects until there are none.
 #[derive(Debug)]
 pub struct Engines {
-    effects: VecDeque<Effect>,
+    table: Table,
+    socketio: Server,
+    /// Bodies that are read on once what they have led to so far is taken.
+    backlog: VecDeque<http::Posted>,
 }
 
 impl Engines {
     /// A server without sessions.
-    pub fn new(_settings: &EngineSettings) -> Engines {
-        Engines { effects: VecDeque::new() }
+    pub fn new(settings: &EngineSettings) -> Engines {
+        Engines { table: Table::new(settings), socketio: Server::new(), backlog: VecDeque::new() }
     }
 
-    /// Takes what a connection asks.
-    pub fn handle(&mut self, _port: Port, _request: Request, _now: Instant) {}
+    /// Takes what a connection asks for. A port that has ended must be told by [`Request::Gone`] before its number is used again.
+    pub fn handle(&mut self, port: Port, request: Request, now: Instant) {
+        match request {
+            Request::Message { kind, data } => self.message(port, kind, data, now),
+            Request::Get(query) => self.get(port, &query, now),
+            Request::Post { query, content_type, body } => {
+                self.post(port, &query, content_type.as_deref(), body, now);
+            }
+            Request::PostBegun(query) => self.post_begun(port, &query),
+            Request::OtherMethod(query) => self.other_method(port, &query),
+            Request::Upgrade(query) => self.upgrade(port, &query, now),
+            Request::Gone => self.gone(port),
+        }
+        self.settle();
+    }
 
-    /// Delivers what was published to the sockets in the room of that name. `receipt`: of the [`Effect::Publish`] that it came from.
-    pub fn published(&mut self, _message: Published<'_>, _receipt: Option<Receipt>, _now: Instant) {}
+    /// Delivers what was published, by whichever mechanism, to the Socket.IO clients that are to have it: the sockets in the room of the
+    /// topic's name, and for `chat` all of `/`. `receipt` comes from the [`Effect::Publish`] that led to it, if one did; so who published is
+    /// told the number, and nobody gets a message twice.
+    pub fn published(&mut self, message: Published<'_>, receipt: Option<Receipt>, _now: Instant) {
+        self.socketio.published(&mut self.table, message, receipt);
+        self.settle();
+    }
 
-    /// Tells who wanted to publish that it was refused.
-    pub fn not_published(&mut self, _receipt: Receipt, _reason: &str, _now: Instant) {}
+    /// Tells who wanted to publish by [`Effect::Publish`] that it was refused, and why.
+    pub fn not_published(&mut self, receipt: Receipt, reason: &str, _now: Instant) {
+        self.socketio.not_published(&mut self.table, receipt, reason);
+        self.settle();
+    }
 
     /// The next thing to be done, in order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        while self.table.effects.is_empty()
+            && let Some(posted) = self.backlog.pop_front()
+        {
+            self.read_on(posted);
+            self.settle();
+        }
+        self.table.effects.pop_front()
     }
 
-    /// When [`handle_timeout`](Engines::handle_timeout) should be called.
+    /// When [`handle_timeout`](Engines::handle_timeout) should be called, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.table.next_deadline()
     }
 
-    /// Does what is due at `now`.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    /// Does what is due at `now`. Harmless when nothing is.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(index) = self.table.due(now) {
+            self.expire(index, now);
+        }
+        self.settle();
+    }
 
-    /// Ends all sessions, because the server ends: sockets are disconnected, polls are answered.
-    pub fn close_all(&mut self, _now: Instant) {}
+    /// Ends all sessions, because the server ends: sockets are disconnected, GETs that wait are answered.
+    pub fn close_all(&mut self, _now: Instant) {
+        for index in self.table.indices() {
+            self.socketio.disconnect_all(&mut self.table, index);
+            self.table.close(index, By::Server);
+        }
+        self.settle();
+    }
+
+    /// Sessions that are open.
+    pub fn sessions(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Effects that are not taken yet: about a thousand, and what one packet leads to, at the most.
+    pub fn effects_waiting(&self) -> usize {
+        self.table.effects.len()
+    }
+
+    /// The heartbeat and whatever else a session waits for. What is not due is left alone.
+    fn expire(&mut self, index: u32, now: Instant) {
+        let patience = self.table.settings.ping_timeout;
+        let Some(session) = self.table.get_mut(index) else { return };
+        if session.sockets.connect_by().is_some_and(|connect_by| connect_by <= now) {
+            return self.table.close(index, By::Server);
+        }
+        if let Some(polling) = session.polling() {
+            if polling.closing.as_ref().is_some_and(|closing| closing.until <= now) {
+                return self.table.close(index, By::Client);
+            }
+            let upgrade = polling.upgrade.as_ref();
+            if upgrade.is_some_and(|upgrade| upgrade.finish_by <= now) {
+                return self.abandon_upgrade(index, false);
+            }
+            if upgrade.is_some_and(|upgrade| upgrade.release_at.is_some_and(|due| due <= now)) {
+                return self.release(index);
+            }
+        }
+        let due = session.heartbeat;
+        if due > now {
+            return;
+        }
+        if !session.pinged {
+            // Patience counts from when the ping was due, unless it is this server that was late.
+            let from = if now - due > patience / 2 { now } else { due };
+            self.table.change(index, |session| {
+                (session.pinged, session.heard, session.heartbeat) = (true, false, later(from, patience));
+            });
+            self.table.send(index, Kind::Text, packet::PING);
+        } else if session.heard {
+            self.table.change(index, |session| {
+                (session.heard, session.heartbeat) = (false, later(now, patience));
+            });
+        } else {
+            self.table.close(index, By::Server);
+        }
+    }
+
+    /// Takes a packet of a session from either transport. `false`: the session has ended by it.
+    fn receive(&mut self, index: u32, packet: Option<Incoming>, now: Instant) -> bool {
+        let Some(session) = self.table.get_mut(index) else { return false };
+        session.heard = true;
+        let is_bare = session.endpoint == Endpoint::Bare;
+        let result = match packet {
+            Some(Incoming::Text(data)) if is_bare => {
+                self.table.send(index, Kind::Text, data);
+                Ok(())
+            }
+            Some(Incoming::Binary(data)) if is_bare => {
+                self.table.send(index, Kind::Binary, data);
+                Ok(())
+            }
+            Some(Incoming::Text(data)) => self.socketio.receive_text(&mut self.table, index, &data),
+            Some(Incoming::Binary(data)) => self.socketio.receive_binary(&mut self.table, index, data),
+            Some(Incoming::Pong) => {
+                if session.pinged {
+                    let next = later(now, self.table.settings.ping_interval);
+                    self.table.change(index, |session| {
+                        (session.pinged, session.heartbeat) = (false, next);
+                    });
+                }
+                Ok(())
+            }
+            Some(Incoming::Close) => {
+                self.table.close(index, By::Client);
+                Ok(())
+            }
+            Some(Incoming::Ignored) => Ok(()),
+            None => Err(Malformed),
+        };
+        if result == Err(Malformed) {
+            self.table.close(index, By::Server);
+        }
+        self.table.get(index).is_some()
+    }
+
+    fn gone(&mut self, port: Port) {
+        let Some(index) = self.table.session_of(port) else { return };
+        let upgrade =
+            self.table.get_mut(index).and_then(Session::polling).and_then(|polling| polling.upgrade.as_ref());
+        if upgrade.is_some_and(|upgrade| upgrade.port == port) {
+            self.abandon_upgrade(index, true);
+        } else {
+            self.table.close(index, By::Loss(port));
+        }
+    }
+
+    fn settle(&mut self) {
+        self.table.answer_ready();
+        for (index, sockets) in self.table.take_departed() {
+            self.socketio.forget(index, &sockets);
+        }
+    }
+}
+
+/// `from` and a period later, or, if a clock cannot say so, never: a hundred years.
+fn later(from: Instant, period: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    from.checked_add(period).unwrap_or_else(|| from + NEVER)
 }

@@ -47,9 +47,12 @@ impl Reader {
         self.partial.is_none()
     }
 
-    /// Whether a head has arrived and its body has not ended.
-    pub fn is_in_body(&self) -> bool {
-        matches!(self.partial.as_deref(), Some(Partial::Body(..)))
+    /// The request whose head has arrived and whose body has not ended.
+    pub fn begun(&self) -> Option<&Request> {
+        match self.partial.as_deref() {
+            Some(Partial::Body(request, _)) => Some(request),
+            _ => None,
+        }
     }
 
     /// Takes bytes from the start of `input` until a request is whole.

@@ -159,6 +159,7 @@ impl Session {
         match (&mut self.stage, reply) {
             (Stage::Waiting(_), reply) => self.answer_waiting(reply, now),
             (Stage::WebSocket(_), Reply::Engine(reply)) => self.engine_says(reply, now),
+            (Stage::Http { .. }, Reply::Engine(reply)) => self.refuse_body(reply, now),
             (Stage::WebSocket(_), Reply::Published(Err(error))) => self.not_published(error, now),
             // It came too late.
             _ => {}

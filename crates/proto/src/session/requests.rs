@@ -90,7 +90,7 @@ impl Session {
         let app = self.app.clone();
         let rules = Rules { origins: &app.cors, max_body: &|request| route::max_body_bytes(&app, request) };
         while let Stage::Http { reader, is_used, .. } = &mut self.stage {
-            let was_idle = reader.is_idle();
+            let (was_idle, was_in_body) = (reader.is_idle(), reader.begun().is_some());
             let mut interim = Vec::new();
             let next = reader.next(input, &rules, &mut interim);
             if !interim.is_empty() {
@@ -99,11 +99,15 @@ impl Session {
             match next {
                 Next::Incomplete => {
                     // A request has its time from its first byte on; the first one of all from the accept on.
-                    if was_idle && *is_used && !reader.is_idle() {
+                    let has_begun = was_idle && *is_used && !reader.is_idle();
+                    // As long as something comes of a body it goes on.
+                    if has_begun || reader.begun().is_some() {
                         self.deadline = now.checked_add(app.handshake_timeout);
-                    } else if reader.is_in_body() {
-                        // As long as something comes it goes on.
-                        self.deadline = now.checked_add(app.handshake_timeout);
+                    }
+                    let begun = reader.begun().filter(|_| !was_in_body);
+                    if let Some(begun) = begun.and_then(|request| route::post_begun(&app, request)) {
+                        self.has_engine = true;
+                        self.ask(Request::Engine(begun));
                     }
                     return;
                 }
@@ -242,6 +246,22 @@ impl Session {
             // An answer to what was asked before, which nobody waits for any more.
             _ => {}
         }
+    }
+
+    /// Engine.IO does not want the body that is on its way.
+    pub(super) fn refuse_body(&mut self, reply: engine::Reply, now: Instant) {
+        let (Stage::Http { reader, .. }, engine::Reply::Answer { status, content_type, body }) =
+            (&self.stage, reply)
+        else {
+            return;
+        };
+        let reply_to = reader.begun().map(|request| ReplyTo::new(request, &self.app.cors));
+        self.has_engine = false;
+        self.last_answer(
+            &Answer::of(content_type.as_str(), status, body),
+            &reply_to.unwrap_or_default(),
+            now,
+        );
     }
 
     /// Something was published while a long poll waited for it.

@@ -143,14 +143,20 @@ fn endpoint(app: &App, path: &str) -> Option<Endpoint> {
     }
 }
 
+/// What Engine.IO has to know of a request whose body has not come: it wants no other at the same time.
+pub(super) fn post_begun(app: &App, request: &Request) -> Option<engine::Request> {
+    let endpoint = endpoint(app, &request.path).filter(|_| request.method == Method::Post)?;
+    engine_query(endpoint, &request.query).ok().map(engine::Request::PostBegun)
+}
+
+fn engine_query(endpoint: Endpoint, query: &Query) -> Result<engine::Query, Answer> {
+    let text = |name| query.only(name).map(|value| value.unwrap_or_default().to_owned());
+    let sid = query.only("sid")?.map(str::to_owned);
+    Ok(engine::Query { endpoint, sid, transport: text("transport")?, eio: text("EIO")? })
+}
+
 fn engine(app: &App, endpoint: Endpoint, request: Request) -> Result<Wanted, Answer> {
-    let text = |name| request.query.only(name).map(|value| value.unwrap_or_default().to_owned());
-    let query = engine::Query {
-        endpoint,
-        sid: request.query.only("sid")?.map(str::to_owned),
-        transport: text("transport")?,
-        eio: text("EIO")?,
-    };
+    let query = engine_query(endpoint, &request.query)?;
     Ok(Wanted::Engine(match (&request.method, &request.upgrade) {
         (_, Upgrade::WebSocket { .. } | Upgrade::Refused(_)) => {
             let accept = handshake(app, &request)?;

@@ -209,13 +209,17 @@ impl Session {
 /// Queues a message for the one who sent it. `behind` bytes of input are still to be answered: the room for
 /// their answers is made with the first.
 fn echo(output: &mut Output, kind: Kind, payload: Payload<'_>, behind: usize) {
-    if output.tail().is_empty() {
-        let copied = if payload.len() < SHARE_BYTES { payload.len() } else { 0 };
-        output.reserve(MAX_HEADER_BYTES + copied + behind);
-    }
-    encode_header(output.tail(), kind.into(), payload.len(), None);
     match payload {
-        Payload::Owned(bytes) if bytes.len() >= SHARE_BYTES => output.push(bytes),
-        payload => output.copy(&payload),
+        Payload::Owned(assembled) if assembled.len() >= SHARE_BYTES => {
+            output.push(assembled.into_frame(kind.into()));
+        }
+        payload => {
+            let (tail, payload) = (output.tail(), &*payload);
+            if tail.capacity() - tail.len() < MAX_HEADER_BYTES + payload.len() {
+                tail.reserve(MAX_HEADER_BYTES + payload.len() + behind);
+            }
+            encode_header(tail, kind.into(), payload.len(), None);
+            tail.extend_from_slice(payload);
+        }
     }
 }

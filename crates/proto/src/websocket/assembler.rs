@@ -1,13 +1,12 @@
-use bytes::Bytes;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Violation;
 use super::frame::{MAX_HEADER_BYTES, Opcode, mask, parse_header, parse_usual};
+use super::payload::{Assembled, Payload};
 use super::utf8::Utf8;
 use crate::Kind;
 
-/// Room made for an incomplete message on the word of its header alone. The rest is made as it arrives,
-/// so that a peer has to send what it wants us to hold.
+/// Room made for an incomplete message on the word of its header alone. The rest is made as it arrives.
 const TRUSTED_BYTES: usize = 256 << 10;
 
 /// Which side of the connection this assembler reads for: it decides who must mask (section 5.1).
@@ -32,44 +31,6 @@ pub enum Incoming<'b> {
     Close(Option<u16>),
 }
 
-/// A payload: in the read buffer where it arrived in one piece, else by itself.
-#[derive(Debug)]
-pub enum Payload<'b> {
-    /// A part of the read buffer.
-    Borrowed(&'b [u8]),
-    /// Assembled from several reads or fragments.
-    Owned(Bytes),
-}
-
-impl Payload<'_> {
-    /// The payload as shared bytes; copies what stands in the read buffer.
-    pub fn into_bytes(self) -> Bytes {
-        match self {
-            Payload::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
-            Payload::Owned(bytes) => bytes,
-        }
-    }
-}
-
-impl std::ops::Deref for Payload<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Payload::Borrowed(bytes) => bytes,
-            Payload::Owned(bytes) => bytes,
-        }
-    }
-}
-
-impl PartialEq for Payload<'_> {
-    fn eq(&self, other: &Payload<'_>) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for Payload<'_> {}
-
 /// Turns the bytes of one direction of a WebSocket into messages and control frames.
 ///
 /// Unmasks in place. What arrived whole is handed out as a slice of the input; only what is incomplete
@@ -82,8 +43,8 @@ pub struct Assembler {
     header_len: u8,
     frame: Option<Frame>,
     message: Option<Box<Partial>>,
-    /// The start of a control frame's payload. Control frames may stand between fragments.
-    control: Vec<u8>,
+    /// The start of a control frame's payload. Control frames may stand between fragments. Hardly any ever comes in pieces.
+    control: Option<Box<Assembled>>,
     max_message_bytes: usize,
 }
 
@@ -102,7 +63,7 @@ struct Frame {
 struct Partial {
     kind: Kind,
     utf8: Utf8,
-    data: Vec<u8>,
+    data: Assembled,
 }
 
 impl Assembler {
@@ -114,7 +75,7 @@ impl Assembler {
             header_len: 0,
             frame: None,
             message: None,
-            control: Vec::new(),
+            control: None,
             max_message_bytes,
         }
     }
@@ -123,10 +84,15 @@ impl Assembler {
     ///
     /// # Errors
     /// What the peer did against the protocol. The connection cannot go on: what follows has no meaning.
+    #[inline]
     pub fn next<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Incoming<'b>>, Violation> {
-        if let Some((opcode, payload)) = self.usual(input) {
-            return self.data_frame(opcode, true, payload);
+        match self.usual(input) {
+            Some((opcode, payload)) => whole(opcode, payload).map(Some),
+            None => self.next_of_any_kind(input),
         }
+    }
+
+    fn next_of_any_kind<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Incoming<'b>>, Violation> {
         loop {
             if self.frame.is_none() && (input.is_empty() || !self.read_header(input)?) {
                 return Ok(None);
@@ -155,6 +121,7 @@ impl Assembler {
     }
 
     /// The usual case: a short message in one frame that is all there, with nothing begun before it.
+    #[inline]
     fn usual<'b>(&self, input: &mut &'b mut [u8]) -> Option<(Opcode, &'b [u8])> {
         if self.frame.is_some() || self.header_len > 0 || self.message.is_some() {
             return None;
@@ -219,7 +186,8 @@ impl Assembler {
     /// Keeps a part of a frame's payload; the rest has not arrived.
     fn keep(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Violation> {
         if opcode.is_control() {
-            self.control.extend_from_slice(payload);
+            let begun = self.control.get_or_insert_with(|| Box::new(Assembled::with_capacity(0)));
+            begun.append(payload, 0, 0);
             return Ok(());
         }
         let remaining = self.frame.as_ref().map_or(0, |frame| frame.remaining);
@@ -230,7 +198,7 @@ impl Assembler {
     fn partial(&mut self, opcode: Opcode) -> &mut Partial {
         self.message.get_or_insert_with(|| {
             let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-            Box::new(Partial { kind, utf8: Utf8::default(), data: Vec::new() })
+            Box::new(Partial { kind, utf8: Utf8::default(), data: Assembled::with_capacity(0) })
         })
     }
 
@@ -241,12 +209,7 @@ impl Assembler {
         payload: &'b [u8],
     ) -> Result<Option<Incoming<'b>>, Violation> {
         if is_final && self.message.is_none() {
-            // The usual case: a message in one frame in one read. Nothing is kept or copied.
-            let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-            if kind == Kind::Text {
-                std::str::from_utf8(payload).map_err(|_| Violation::Utf8)?;
-            }
-            return Ok(Some(Incoming::Message(kind, Payload::Borrowed(payload))));
+            return whole(opcode, payload).map(Some);
         }
         self.partial(opcode).append(payload, 0)?;
         if !is_final {
@@ -254,15 +217,16 @@ impl Assembler {
         }
         let message = self.message.take().expect("just appended to");
         message.utf8.finish()?;
-        Ok(Some(Incoming::Message(message.kind, Payload::Owned(message.data.into()))))
+        Ok(Some(Incoming::Message(message.kind, Payload::Owned(message.data))))
     }
 
     fn control_frame<'b>(&mut self, opcode: Opcode, payload: &'b [u8]) -> Result<Incoming<'b>, Violation> {
-        let payload = if self.control.is_empty() {
-            Payload::Borrowed(payload)
-        } else {
-            self.control.extend_from_slice(payload);
-            Payload::Owned(std::mem::take(&mut self.control).into())
+        let payload = match self.control.take() {
+            None => Payload::Borrowed(payload),
+            Some(mut begun) => {
+                begun.append(payload, 0, 0);
+                Payload::Owned(*begun)
+            }
         };
         match opcode {
             Opcode::Ping => Ok(Incoming::Ping(payload)),
@@ -277,12 +241,19 @@ impl Partial {
         if self.kind == Kind::Text {
             self.utf8.check(payload)?;
         }
-        if self.data.is_empty() {
-            self.data.reserve_exact(payload.len() + remaining.min(TRUSTED_BYTES));
-        }
-        self.data.extend_from_slice(payload);
+        self.data.append(payload, remaining, TRUSTED_BYTES);
         Ok(())
     }
+}
+
+/// A message in one frame in one read: nothing is kept or copied.
+#[inline]
+fn whole(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
+    if opcode != Opcode::Text {
+        return Ok(Incoming::Message(Kind::Binary, Payload::Borrowed(payload)));
+    }
+    std::str::from_utf8(payload).map_err(|_| Violation::Utf8)?;
+    Ok(Incoming::Message(Kind::Text, Payload::Borrowed(payload)))
 }
 
 fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
@@ -290,10 +261,10 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
         return if payload.is_empty() { Ok(None) } else { Err(Violation::Close) };
     };
     let code = u16::from_be_bytes(*code);
+    std::str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
     // 1014 was registered after the list that tungstenite knows.
     if !CloseCode::from(code).is_allowed() && code != 1014 {
         return Err(Violation::Close);
     }
-    std::str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
     Ok(Some(code))
 }

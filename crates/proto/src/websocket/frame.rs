@@ -130,19 +130,20 @@ pub(super) fn parse_usual(input: &[u8]) -> Option<Header> {
 }
 
 /// Appends the header of a final frame with `payload_bytes` to follow.
+#[inline]
 pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, payload_bytes: usize, mask: Option<[u8; 4]>) {
-    let usual = match opcode {
-        Opcode::Text => Some(TEXT),
-        Opcode::Binary => Some(BINARY),
-        _ => None,
-    };
-    if let Some(first) = usual.filter(|_| payload_bytes <= SHORT_BYTES) {
-        let second = payload_bytes as u8;
-        return match mask {
-            None => out.extend_from_slice(&[first, second]),
-            Some([a, b, c, d]) => out.extend_from_slice(&[first, second | MASKED, a, b, c, d]),
-        };
+    let first = if opcode == Opcode::Text { TEXT } else { BINARY };
+    if !matches!(opcode, Opcode::Text | Opcode::Binary) || payload_bytes > SHORT_BYTES {
+        return encode_any_header(out, opcode, payload_bytes, mask);
     }
+    let second = payload_bytes as u8;
+    match mask {
+        None => out.extend_from_slice(&[first, second]),
+        Some([a, b, c, d]) => out.extend_from_slice(&[first, second | MASKED, a, b, c, d]),
+    }
+}
+
+fn encode_any_header(out: &mut Vec<u8>, opcode: Opcode, payload_bytes: usize, mask: Option<[u8; 4]>) {
     let header = FrameHeader { is_final: true, opcode: opcode.wire(), mask, ..FrameHeader::default() };
     header.format(payload_bytes as u64, out).expect("writing to a Vec does not fail");
 }
@@ -163,13 +164,22 @@ pub fn encode_close(out: &mut Vec<u8>, code: Option<u16>, reason: &str, mask_key
 }
 
 /// Masks or unmasks `payload` in place (RFC 6455, section 5.3): the two are the same operation.
+#[inline]
 pub fn mask(payload: &mut [u8], key: [u8; 4]) {
-    let wide = u64::from_ne_bytes([key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3]]);
-    let (words, rest) = payload.as_chunks_mut::<8>();
+    let wide = u64::from(u32::from_ne_bytes(key)) * 0x1_0000_0001;
+    // Blocks whose length is known become a few wide instructions; one loop over words pays more for finding out how many it can take at once
+    // than for a short payload.
+    let (blocks, rest) = payload.as_chunks_mut::<32>();
+    for block in blocks {
+        for word in block.as_chunks_mut::<8>().0 {
+            *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+        }
+    }
+    let (words, rest) = rest.as_chunks_mut::<8>();
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
+    for (byte, key) in rest.iter_mut().zip(wide.to_ne_bytes()) {
         *byte ^= key;
     }
 }

@@ -6,10 +6,12 @@
 
 mod assembler;
 mod frame;
+mod payload;
 mod utf8;
 
-pub use assembler::{Assembler, Incoming, Payload, Role};
+pub use assembler::{Assembler, Incoming, Role};
 pub use frame::{MAX_HEADER_BYTES, Opcode, encode_close, encode_header, mask};
+pub use payload::{Assembled, Payload};
 pub use tungstenite::handshake::derive_accept_key as accept_key;
 
 use thiserror::Error;

@@ -1,0 +1,120 @@
+//! Long polls: the server holds each request until there is something new, and the answer says where to go on.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use switchboard_proto::{Content, Output, Responses};
+
+use super::{Done, Heard, get_request, is_endless, updates};
+use crate::target::{Target, parameter};
+
+/// One subscriber.
+///
+/// It learns the newest id by a short poll, so that nothing that is published from then on can be missed, and asks for what follows.
+pub(crate) struct Longpoll {
+    output: Output,
+    responses: Responses,
+    /// A request up to the id.
+    before_id: Vec<u8>,
+    /// What stands behind that.
+    behind_id: Vec<u8>,
+    topic: String,
+    /// The newest id that is known; `None` before the first answer.
+    newest: Option<u64>,
+    decoded: Vec<u8>,
+}
+
+impl Longpoll {
+    pub(super) fn new(target: &Target, most_bytes: usize) -> Longpoll {
+        let Target { path, host, .. } = target;
+        let (file, query) = path.split_once('?').unwrap_or((path, ""));
+        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let short =
+            if query.is_empty() { format!("{folder}/poll") } else { format!("{folder}/poll?{query}") };
+        let separator = if query.is_empty() { '?' } else { '&' };
+        let mut output = Output::retaining();
+        output.copy(&get_request(&short, host));
+        Longpoll {
+            output,
+            responses: Responses::new(most_bytes),
+            before_id: format!("GET {path}{separator}since=").into_bytes(),
+            behind_id: format!(" HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes(),
+            topic: parameter(query, "topic").unwrap_or_default().to_owned(),
+            newest: None,
+            decoded: Vec::new(),
+        }
+    }
+
+    pub(super) fn receive(&mut self, mut input: &[u8], hear: &mut dyn FnMut(Heard<'_>)) -> Done {
+        while let Some(response) = self.responses.next(&mut input)? {
+            let head = response.head;
+            if head.status == 204 && self.newest.is_some() {
+                hear(Heard::Nothing);
+                self.ask();
+                continue;
+            }
+            let decoded = &mut self.decoded;
+            let (mut is_empty, mut last) = (true, 0);
+            let is_open = self.newest.is_some();
+            let newest = match head {
+                _ if head.status != 200 => Err(String::new()),
+                _ if head.content != Content::Json => Err(" where application/json was expected".to_owned()),
+                _ => updates::read(response.body, &self.topic, |event| {
+                    is_empty = false;
+                    last = event.id.max(last);
+                    match event.data() {
+                        _ if !is_open => {}
+                        updates::Data::Text(text) => hear(Heard::Message(text.as_bytes())),
+                        updates::Data::Base64(text) => {
+                            decoded.clear();
+                            // What cannot be decoded is no message that anybody sent.
+                            let _ = STANDARD.decode_vec(text, decoded);
+                            hear(Heard::Message(decoded));
+                        }
+                        updates::Data::None => hear(Heard::Message(b"")),
+                    }
+                })
+                .map_err(|reason| format!(" that is no news: {reason}")),
+            };
+            match newest {
+                Err(wrong) => {
+                    let answer = self.responses.described() + &wrong;
+                    hear(match is_open {
+                        true => Heard::Failed(format!("answered with {answer}")),
+                        false => Heard::Refused(answer),
+                    });
+                    return Ok(());
+                }
+                Ok(newest) => {
+                    self.newest = Some(newest.max(last));
+                    if !is_open {
+                        hear(Heard::Open);
+                    } else if is_empty {
+                        hear(Heard::Nothing);
+                    }
+                    self.ask();
+                }
+            }
+        }
+        if is_endless(&self.responses) {
+            hear(Heard::Refused(self.responses.described() + " which does not end"));
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self) {
+        use std::io::Write;
+        let tail = self.output.tail();
+        tail.extend_from_slice(&self.before_id);
+        // Writing to a vector does not fail.
+        let _ = write!(tail, "{}", self.newest.unwrap_or_default());
+        tail.extend_from_slice(&self.behind_id);
+    }
+
+    pub(super) fn answers(&self) -> u64 {
+        self.responses.answers()
+    }
+
+    pub(super) fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+}

@@ -1,0 +1,130 @@
+//! What is asked and heard over HTTP, on one connection: requests and their answers, short and long polls, server-sent events, and the POSTs
+//! that publish what others hear. (Socket.IO needs two connections, and is [`switchboard_proto::PollingClient`].)
+
+mod events;
+mod get;
+mod longpoll;
+mod post;
+mod updates;
+
+use switchboard_proto::{Content, Output, ResponseError, Responses};
+
+use crate::plan::LoadPlan;
+use crate::stamp::Stamp;
+use crate::target::{Mechanism, Publisher, Target};
+
+use events::Events;
+use get::Get;
+use longpoll::Longpoll;
+use post::Post;
+
+/// An answer that is longer than this, and than a hundred messages, is not waited for.
+const MOST_BODY_BYTES: usize = 16 << 20;
+
+/// What has come on a connection.
+pub(crate) enum Heard<'a> {
+    /// It is what was asked for: messages may be sent, or are heard from now on.
+    Open,
+    /// A message.
+    Message(&'a [u8]),
+    /// The answer to the oldest request; whether it is right.
+    Answer { is_right: bool },
+    /// An answer that brings nothing.
+    Nothing,
+    /// The server no longer had what came before.
+    Gap,
+    /// The server does not let us in, or speaks something else: what came instead.
+    Refused(String),
+    /// It cannot go on.
+    Failed(String),
+}
+
+/// One HTTP connection.
+pub(crate) enum Web {
+    Get(Get),
+    Longpoll(Longpoll),
+    Events(Events),
+    Post(Post),
+}
+
+impl Web {
+    /// A connection that was just opened to hear something; `None` if the mechanism is another.
+    pub(crate) fn new(plan: &LoadPlan, target: &Target) -> Option<Web> {
+        let most_bytes = plan.payload_bytes.saturating_mul(100).max(MOST_BODY_BYTES);
+        Some(match target.mechanism {
+            Mechanism::Get | Mechanism::Poll => Web::Get(Get::new(target, plan.revalidate, most_bytes)),
+            Mechanism::Longpoll => Web::Longpoll(Longpoll::new(target, most_bytes)),
+            Mechanism::Sse => Web::Events(Events::new(target, most_bytes)),
+            _ => return None,
+        })
+    }
+
+    /// A connection that was just opened to publish.
+    pub(crate) fn publishing(publisher: &Publisher, payload_bytes: usize) -> Web {
+        Web::Post(Post::new(publisher, payload_bytes))
+    }
+
+    /// Takes what has come.
+    pub(crate) fn receive(&mut self, input: &[u8], hear: &mut dyn FnMut(Heard<'_>)) {
+        let done = match self {
+            Web::Get(get) => get.receive(input, hear),
+            Web::Longpoll(longpoll) => longpoll.receive(input, hear),
+            Web::Events(events) => events.receive(input, hear),
+            Web::Post(post) => post.receive(input, hear),
+        };
+        if let Err(error) = done {
+            hear(Heard::Failed(error.to_string()));
+        }
+    }
+
+    /// Queues the next message: a request, or a POST that carries a stamp.
+    pub(crate) fn send(&mut self, stamp: Stamp, workspace: &mut [u8]) {
+        match self {
+            Web::Get(get) => get.ask(),
+            Web::Post(post) => post.publish(stamp, workspace),
+            // They only listen.
+            Web::Longpoll(_) | Web::Events(_) => {}
+        }
+    }
+
+    /// What to call the end of the connection by the server.
+    pub(crate) fn ended(&self) -> String {
+        match self {
+            // It is what the head of a stream says or does not say that ends it, and not a number of requests.
+            Web::Events(_) => "closed".into(),
+            _ => format!("closed by the server after {} answers", self.answers()),
+        }
+    }
+
+    /// Requests that were answered so far.
+    pub(crate) fn answers(&self) -> u64 {
+        match self {
+            Web::Get(get) => get.answers(),
+            Web::Longpoll(longpoll) => longpoll.answers(),
+            Web::Events(_) => 0,
+            Web::Post(post) => post.answers(),
+        }
+    }
+
+    /// The bytes to write.
+    pub(crate) fn output(&mut self) -> &mut Output {
+        match self {
+            Web::Get(get) => get.output(),
+            Web::Longpoll(longpoll) => longpoll.output(),
+            Web::Events(events) => events.output(),
+            Web::Post(post) => post.output(),
+        }
+    }
+}
+
+/// A GET without anything that is not needed.
+fn get_request(path: &str, host: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
+}
+
+/// Whether an answer has begun that will not end.
+fn is_endless(responses: &Responses) -> bool {
+    responses.under_way().is_some_and(|head| head.content == Content::EventStream)
+}
+
+type Done = Result<(), ResponseError>;

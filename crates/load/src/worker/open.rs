@@ -1,0 +1,223 @@
+//! How connections come to be open: begun in so many at a time, and ready when the server has said so.
+
+use std::io;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Token};
+use switchboard_proto::{Client, ClientPlan, Dialect, Output, PollingClient, Side};
+
+use super::{Shared, Worker};
+use crate::connect;
+use crate::line::{Line, POST_SIDE, Stage, Transport};
+use crate::plan::LoadPlan;
+use crate::schedule::Schedule;
+use crate::target::{Mechanism, Publisher, Publishing, Target};
+use crate::web::Web;
+
+/// Connections that one worker opens at the same time, so that the server's accept queue is not overrun.
+const OPENING: usize = 128;
+
+/// The receive buffer of a receiver that does not read, so that it fills up soon.
+const SLOW_RECEIVE_BYTES: usize = 4096;
+
+/// A place in which so many connections failed in a row is given up.
+const MOST_FAILURES: u32 = 1000;
+
+impl Worker {
+    /// Opens this worker's share of the connections.
+    pub(super) fn connect(&mut self, events: &mut Events) -> io::Result<()> {
+        let plan = &self.shared.plan;
+        let (threads, total) = (plan.threads, plan.connections);
+        if plan.churn {
+            // They are opened when the load begins.
+            for id in (self.index..total).step_by(threads) {
+                self.vacant.push(self.lines.len());
+                self.lines.push(Line::new(id as u32, Transport::None, Stage::Gone));
+            }
+            return Ok(());
+        }
+        let has_publisher = self.index == 0 && self.shared.target.publisher.is_some();
+        let rate = plan.connect_rate_per_s.map(|rate| rate / threads as f64);
+        let mut pace = rate.map(|rate| Schedule::new(self.shared.now_ns(), rate));
+        if has_publisher {
+            // In the place of connection 0, which publishes where those who receive can.
+            self.lines.push(Line { is_publisher: true, ..Line::new(0, Transport::None, Stage::Gone) });
+            self.open_at(0);
+        }
+        let mut wanted = (self.index..total).step_by(threads).peekable();
+        while wanted.peek().is_some() || self.opening > 0 {
+            while self.opening < OPENING
+                && wanted.peek().is_some()
+                && pace.as_mut().is_none_or(|pace| pace.take(self.shared.now_ns()).is_some())
+            {
+                let id = wanted.next().expect("there is one more") as u32;
+                self.open(id);
+            }
+            let is_paced = pace.is_some() && wanted.peek().is_some();
+            let is_idle = self.opening == 0 && !is_paced;
+            let wait = if is_idle { Duration::ZERO } else { Duration::from_millis(1) };
+            self.turn(events, wait)?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, id: u32) {
+        let index = self.lines.len();
+        self.lines.push(Line::new(id, Transport::None, Stage::Gone));
+        self.open_at(index);
+    }
+
+    /// Opens a connection in a place that is free.
+    fn open_at(&mut self, index: usize) {
+        let now = self.shared.now_ns();
+        let Shared { plan, target, .. } = &*self.shared;
+        let id = self.lines[index].id;
+        let source = if plan.churn { self.attempts % connect::SOURCES } else { connect::source_of(id) };
+        self.attempts = self.attempts.wrapping_add(1);
+        let is_publisher = self.lines[index].is_publisher;
+        let opened = match &target.publisher {
+            Some(publisher) if is_publisher => publishing(plan, publisher),
+            _ => transport(plan, target, id, source),
+        };
+        let stage = if target.mechanism.is_datagram() { Stage::Open } else { Stage::Connecting(now) };
+        let line = &mut self.lines[index];
+        line.since_ns = now;
+        let registered = opened.and_then(|transport| {
+            line.transport = transport;
+            line.register(self.poll.registry(), Token(index))
+        });
+        match registered {
+            Ok(()) => {
+                line.stage = stage;
+                self.opening += usize::from(matches!(stage, Stage::Connecting(_)));
+            }
+            Err(error) => {
+                let kind = connect::kind(&error);
+                self.failed(index, kind);
+            }
+        }
+    }
+
+    /// A connection could not even be begun.
+    fn failed(&mut self, index: usize, kind: String) {
+        if self.lines[index].is_publisher {
+            self.recorder.error(format!("publishing: {kind}"));
+            return self.abandon();
+        }
+        self.recorder.error(kind);
+        self.lines[index].failures += 1;
+        self.vacate(index);
+    }
+
+    /// Leaves a place to the next connection, if there is to be one.
+    pub(super) fn vacate(&mut self, index: usize) {
+        if self.shared.plan.churn && self.lines[index].failures < MOST_FAILURES {
+            self.vacant.push(index);
+        }
+    }
+
+    /// Opens the next connections in the places that have become free.
+    pub(super) fn fill_vacant(&mut self) {
+        if !self.has_begun || !self.is_sending() {
+            return;
+        }
+        for index in std::mem::take(&mut self.vacant) {
+            self.open_at(index);
+        }
+    }
+
+    /// Something has happened on a connection, or on one of its two.
+    pub(super) fn ready(&mut self, token: usize, event: &Event) {
+        let (index, side) = side_of(token);
+        let line = &mut self.lines[index];
+        if let Stage::Connecting(since) = line.stage {
+            match line.is_connected() {
+                Ok(false) => return,
+                Ok(true) => {
+                    let now = self.shared.now_ns();
+                    self.now = now;
+                    let waits = line.transport.is_opened_by_an_answer();
+                    line.stage = if waits { Stage::Upgrading(now) } else { Stage::Open };
+                    self.opening -= usize::from(!waits);
+                    let is_counted = !line.is_publisher && (!self.shared.plan.churn || self.is_measured());
+                    if is_counted {
+                        self.recorder.connect.record(now - since);
+                    }
+                    if !waits {
+                        self.say_something(index);
+                    }
+                }
+                Err(error) => return self.gone(index, connect::kind(&error)),
+            }
+        }
+        if self.lines[index].stage == Stage::Gone {
+            return;
+        }
+        if event.is_writable() {
+            self.flush(index);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(index, side);
+        }
+    }
+}
+
+/// The place of a connection, and which of its two, if it has two.
+pub(super) fn side_of(token: usize) -> (usize, Side) {
+    (token & !POST_SIDE, if token & POST_SIDE == 0 { Side::Get } else { Side::Post })
+}
+
+/// Begins to open connection `id`.
+fn transport(plan: &LoadPlan, target: &Target, id: u32, source: u32) -> io::Result<Transport> {
+    let receive_bytes = plan.is_slow(id).then_some(SLOW_RECEIVE_BYTES);
+    let tcp = || connect::tcp(target.address, source, receive_bytes);
+    if let Some(client) = Web::new(plan, target) {
+        return Ok(Transport::Web { stream: tcp()?, client: Box::new(client) });
+    }
+    let dialect = match target.mechanism {
+        Mechanism::Socketio | Mechanism::SocketioPolling => Dialect::SocketIo,
+        _ => Dialect::Plain,
+    };
+    let client_plan = || ClientPlan {
+        host: target.host.clone(),
+        path: target.path.clone(),
+        max_message_bytes: plan.payload_bytes.max(1 << 20),
+        dialect,
+    };
+    Ok(match target.mechanism {
+        Mechanism::UdpEcho | Mechanism::UdpBroadcast => Transport::Udp(connect::udp(target, id)?),
+        Mechanism::TcpEcho | Mechanism::TcpBroadcast => {
+            Transport::Tcp { stream: tcp()?, output: Output::retaining(), partial: Vec::new() }
+        }
+        Mechanism::SocketioPolling => {
+            let client = Box::new(PollingClient::new(&client_plan()));
+            Transport::Polling { streams: Box::new([tcp()?, tcp()?]), client }
+        }
+        _ => {
+            let client = Box::new(Client::new(&client_plan(), fastrand::u64(..)));
+            Transport::WebSocket { stream: tcp()?, client }
+        }
+    })
+}
+
+/// Begins to open the connection of the one who publishes for those who only listen.
+fn publishing(plan: &LoadPlan, publisher: &Publisher) -> io::Result<Transport> {
+    let stream = connect::tcp(publisher.address, 0, None)?;
+    Ok(match publisher.by {
+        Publishing::Post => {
+            let client = Box::new(Web::publishing(publisher, plan.payload_bytes));
+            Transport::Web { stream, client }
+        }
+        Publishing::WebSocket => {
+            let plan = ClientPlan {
+                host: publisher.host.clone(),
+                path: publisher.path.clone(),
+                max_message_bytes: plan.payload_bytes.max(1 << 20),
+                dialect: Dialect::Plain,
+            };
+            let client = Box::new(Client::new(&plan, fastrand::u64(..)));
+            Transport::WebSocket { stream, client }
+        }
+    })
+}

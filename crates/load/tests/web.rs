@@ -1,0 +1,289 @@
+//! Loads over HTTP: polls, events, Socket.IO by polling, against servers that are honest and servers that lie.
+
+#[expect(dead_code, reason = "the other tests need more of them")]
+mod servers;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use servers::web::{http_server, hub_server, ok, socketio_polling_server};
+use servers::{broadcast_server, web_server};
+use switchboard_load::{LoadPlan, LoadReport, Mechanism, run};
+
+fn plan(scheme: &str, address: SocketAddr, path: &str) -> LoadPlan {
+    LoadPlan {
+        url: format!("{scheme}://{address}{path}"),
+        connections: 3,
+        duration: Duration::from_millis(200),
+        warmup: Duration::ZERO,
+        depth: 2,
+        patience: Duration::from_millis(500),
+        ..LoadPlan::default()
+    }
+}
+
+/// Lost, duplicated, reordered, corrupted.
+fn figures(report: &LoadReport) -> [u64; 4] {
+    [report.lost, report.duplicated, report.reordered, report.corrupted]
+}
+
+const NEWS: &str = r#"{"topic":"t","newest":7,"events":[]}"#;
+
+#[test]
+fn requests_are_messages_whoever_answers_them() {
+    let page = || http_server(|_, _| Some(ok("text/html", "<h1>It works!</h1>")));
+    let news = http_server(|_, _| Some(ok("application/json", NEWS)));
+    for (plan, mechanism) in [
+        (plan("http", page(), "/index.html"), Mechanism::Get),
+        (plan("poll+http", news, "/poll?topic=t"), Mechanism::Poll),
+    ] {
+        let report = run(&plan).unwrap();
+        assert_eq!(figures(&report), [0; 4], "{report}");
+        assert_eq!((report.mechanism, report.connections_open, report.exit_status()), (mechanism, 3, 0));
+        assert!(report.messages > 0 && report.requests == Some(report.messages), "{report}");
+        assert!(report.latency_ns.unwrap().p50 > 0 && report.errors.is_empty(), "{report}");
+        let in_flight = report.in_flight_ns as f64 / report.window_ns as f64;
+        assert!((in_flight / 6.0 - 1.0).abs() < 0.1, "{in_flight} of 6 under way");
+        assert!(report.to_string().contains("\nrequests     "), "{report}");
+    }
+    let open_loop = LoadPlan { rate_per_s: Some(1000.0), ..plan("http", page(), "/") };
+    let report = run(&open_loop).unwrap();
+    assert_eq!((report.due, figures(&report)), (Some(200), [0; 4]), "{report}");
+}
+
+#[test]
+fn what_has_not_changed_need_not_be_sent_again() {
+    let address = http_server(|_, request| {
+        Some(match request.etag.as_deref() {
+            Some("\"7\"") => "HTTP/1.1 304 Not Modified\r\nETag: \"7\"\r\n\r\n".to_owned(),
+            None => ok("application/json", NEWS).replace("OK\r\n", "OK\r\nETag: \"7\"\r\n"),
+            Some(_) => return None,
+        })
+    });
+    let report = run(&LoadPlan { revalidate: true, ..plan("poll+http", address, "/poll?topic=t") }).unwrap();
+    assert!(report.messages > 0 && figures(&report) == [0; 4] && report.exit_status() == 0, "{report}");
+    // 304 to who has not asked for it is no answer.
+    let rude = http_server(|_, _| Some("HTTP/1.1 304 Not Modified\r\n\r\n".to_owned()));
+    let report = run(&plan("http", rude, "/")).unwrap();
+    assert_eq!(report.refused.get("304 Not Modified"), Some(&3), "{report}");
+}
+
+#[test]
+fn an_answer_that_is_cut_or_wrong_later_on_is_found() {
+    let wrong = http_server(|number, _| {
+        Some(match number {
+            5 => ok("application/json", "{\"topic\":\"t\"}"),
+            _ => ok("application/json", NEWS),
+        })
+    });
+    let report = run(&plan("poll+http", wrong, "/poll?topic=t")).unwrap();
+    assert_eq!((figures(&report), report.exit_status()), ([0, 0, 0, 3], 1), "{report}");
+
+    let cut = http_server(|number, _| match number {
+        5 => Some(ok("text/plain", "cut").replace("3\r\n", "9\r\n")),
+        6 => None,
+        _ => Some(ok("text/plain", "whole")),
+    });
+    let report = run(&LoadPlan { depth: 1, ..plan("http", cut, "/") }).unwrap();
+    assert_eq!(report.lost, 3, "{report}");
+    assert_eq!(report.exit_status(), 1);
+
+    let failing = http_server(|number, _| match number {
+        0..5 => Some(ok("text/plain", "fine")),
+        _ => Some("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n".to_owned()),
+    });
+    let report = run(&plan("http", failing, "/")).unwrap();
+    assert_eq!(report.errors.get("answered with 500 Internal Server Error"), Some(&3), "{report}");
+
+    let closing = http_server(|number, _| (number < 5).then(|| ok("text/plain", "fine")));
+    let report = run(&LoadPlan { depth: 1, ..plan("http", closing, "/") }).unwrap();
+    assert_eq!(report.errors.get("closed by the server after 5 answers"), Some(&3), "{report}");
+    assert!(report.ended_early && report.exit_status() == 1, "{report}");
+}
+
+#[test]
+fn what_does_not_speak_the_mechanism_is_told_by_what_came_instead() {
+    let html = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>";
+    let missing = "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 0\r\n\r\n";
+    let upgrade = "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n";
+    let other =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\":true}";
+    let full =
+        "HTTP/1.1 503 Service Unavailable\r\nSwitchboard-Refused: FD_SETSIZE\r\nContent-Length: 0\r\n\r\n";
+    let endless = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    let polling = "/socket.io/?transport=polling";
+    for (scheme, path, answer, kind) in [
+        ("http", "/", missing, "404 Not Found"),
+        ("http", "/", full, "503 FD_SETSIZE"),
+        ("poll+http", "/poll", html, "200 OK (text/html) where application/json was expected"),
+        ("poll+http", "/poll", other, "200 OK (application/json) that is no news: missing field `topic`"),
+        ("longpoll+http", "/longpoll", html, "200 OK (text/html) where application/json was expected"),
+        ("longpoll+http", "/longpoll", missing, "404 Not Found"),
+        ("longpoll+http", "/events", endless, "200 OK (text/event-stream) which does not end"),
+        ("poll+http", "/events", endless, "200 OK (text/event-stream) which does not end"),
+        ("sse+http", "/events", upgrade, "426 Upgrade Required"),
+        ("sse+http", "/events", other, "200 OK (application/json) where text/event-stream was expected"),
+        ("socketio+http", polling, html, "200 OK (text/html): <html>"),
+        ("socketio+http", polling, missing, "404 Not Found: "),
+        ("socketio+http", "/socket.io/", missing, "404 Not Found"),
+    ] {
+        let report = run(&plan(scheme, http_server(|_, _| Some(answer.to_owned())), path)).unwrap();
+        let kinds: Vec<&String> = report.refused.keys().collect();
+        assert!(kinds.len() == 1 && kinds[0].starts_with(kind), "{scheme}: {report}");
+        assert_eq!((report.connections_open, report.exit_status()), (0, 1), "{report}");
+    }
+    let report = run(&plan("sse+http", web_server("+PONG\r\n\r\n"), "/events")).unwrap();
+    assert!(report.errors.keys().any(|kind| kind.contains("not HTTP")), "{report}");
+}
+
+const LISTENING: [(&str, &str); 2] =
+    [("sse+http", "/events?topic=t"), ("longpoll+http", "/longpoll?topic=t")];
+
+#[test]
+fn what_is_published_reaches_all_who_listen_once() {
+    for (scheme, path) in LISTENING {
+        for threads in [1, 2] {
+            let address = hub_server(true, |_, _, data| vec![data]);
+            let report = run(&LoadPlan { threads, ..plan(scheme, address, path) }).unwrap();
+            assert_eq!((figures(&report), report.exit_status()), ([0; 4], 0), "{scheme}: {report}");
+            let published = report.published.unwrap();
+            assert!(published > 0 && report.messages.abs_diff(3 * published) <= 12, "{scheme}: {report}");
+            assert!(report.connections_open == 3 && report.errors.is_empty(), "{report}");
+            assert!(report.last_receiver_ns.is_some() && report.fairness.is_some(), "{report}");
+            assert_eq!(report.requests.is_some(), scheme == "longpoll+http");
+        }
+        let open_loop = LoadPlan {
+            rate_per_s: Some(500.0),
+            payload_bytes: 1000,
+            ..plan(scheme, hub_server(true, |_, _, data| vec![data]), path)
+        };
+        let report = run(&open_loop).unwrap();
+        assert_eq!((report.due, figures(&report)), (Some(100), [0; 4]), "{scheme}: {report}");
+    }
+}
+
+#[test]
+fn an_empty_long_poll_is_asked_again_and_counted() {
+    let address = hub_server(false, |_, _, data| vec![data]);
+    let seldom = LoadPlan { rate_per_s: Some(50.0), ..plan("longpoll+http", address, "/longpoll?topic=t") };
+    let report = run(&seldom).unwrap();
+    assert_eq!((figures(&report), report.published), ([0; 4], Some(10)), "{report}");
+    assert!(report.empty_answers.unwrap() > 0 && report.requests > report.empty_answers, "{report}");
+    assert!(report.to_string().contains("of them for nothing"), "{report}");
+}
+
+#[test]
+fn an_event_that_is_lost_doubled_swapped_or_changed_is_found() {
+    for (scheme, path) in LISTENING {
+        let load = |copies: fn(usize, u64, String) -> Vec<String>| {
+            let report = run(&plan(scheme, hub_server(true, copies), path)).unwrap();
+            assert_eq!(report.exit_status(), 1, "{scheme}: {report}");
+            figures(&report)
+        };
+        let lost = load(|receiver, number, data| match (receiver, number) {
+            (1, 6) => vec![],
+            _ => vec![data],
+        });
+        assert_eq!(lost, [1, 0, 0, 0], "{scheme}");
+        let doubled = load(|receiver, number, data| match (receiver, number) {
+            (1, 6) => vec![data.clone(), data],
+            _ => vec![data],
+        });
+        assert_eq!(doubled, [0, 1, 0, 0], "{scheme}");
+        let changed = load(|receiver, number, data| match (receiver, number) {
+            (1, 6) => vec![data.replacen(&data[20..21], if &data[20..21] == "A" { "B" } else { "A" }, 1)],
+            _ => vec![data],
+        });
+        assert_eq!(changed, [0, 0, 0, 1], "{scheme}");
+        let strange = load(|receiver, number, data| match (receiver, number) {
+            (1, 6) => vec!["hello".to_owned(), data],
+            _ => vec![data],
+        });
+        assert_eq!(strange[3], 1, "{scheme}");
+    }
+}
+
+#[test]
+fn events_that_change_places_are_reordered() {
+    for (scheme, path) in LISTENING {
+        let kept = Mutex::new(None);
+        let address = hub_server(true, move |receiver, number, data| match (receiver, number) {
+            (1, 6) => {
+                *kept.lock().unwrap() = Some(data);
+                vec![]
+            }
+            (1, 7) => std::iter::once(data).chain(kept.lock().unwrap().take()).collect(),
+            _ => vec![data],
+        });
+        assert_eq!(figures(&run(&plan(scheme, address, path)).unwrap()), [0, 0, 1, 0], "{scheme}");
+    }
+}
+
+#[test]
+fn a_websocket_may_publish_for_those_who_listen_to_something_else() {
+    // Nobody hears what goes over this WebSocket but the one who publishes, so it is lost; but it was published, as text.
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&heard);
+    let websocket = broadcast_server(move |_, _, message| {
+        seen.lock().unwrap().push(String::from_utf8(message.clone()).unwrap());
+        vec![message]
+    });
+    let address = hub_server(true, |_, _, data| vec![data]);
+    let plan = LoadPlan {
+        publish: Some(format!("ws://{websocket}/broadcast?topic=t")),
+        depth: 1,
+        ..plan("sse+http", address, "/events?topic=t")
+    };
+    let report = run(&plan).unwrap();
+    assert_eq!((report.connections_open, figures(&report)), (3, [3, 0, 0, 0]), "{report}");
+    assert_eq!(heard.lock().unwrap().iter().map(String::len).collect::<Vec<_>>(), [64]);
+}
+
+#[test]
+fn without_a_publisher_there_is_nothing_to_measure() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (publish, kind) in [
+        (format!("http://{closed}/publish"), "publishing: connection refused"),
+        (format!("http://{}/publish", web_server("")), ""),
+    ] {
+        let address = hub_server(true, |_, _, data| vec![data]);
+        let plan = LoadPlan { publish: Some(publish), ..plan("sse+http", address, "/events?topic=t") };
+        let report = run(&plan).unwrap();
+        assert_eq!(report.exit_status(), 1, "{report}");
+        assert!(kind.is_empty() || report.errors.contains_key(kind) && report.ended_early, "{report}");
+    }
+    let address = hub_server(true, |_, _, data| vec![data]);
+    let lost = format!("http://{address}/nowhere?topic=t");
+    let patient = LoadPlan {
+        duration: Duration::from_secs(3600),
+        publish: Some(lost),
+        ..plan("sse+http", address, "/events?topic=t")
+    };
+    let report = run(&patient).unwrap();
+    assert_eq!(report.refused.get("publishing: 404 Not Found"), Some(&1), "{report}");
+    assert!(report.ended_early && report.exit_status() == 1, "{report}");
+}
+
+#[test]
+fn socketio_by_polling_returns_what_it_is_sent() {
+    let path = "/socket.io/?transport=polling";
+    let address = socketio_polling_server(|_, attachment| vec![attachment]);
+    let report = run(&plan("socketio+http", address, path)).unwrap();
+    assert_eq!((figures(&report), report.exit_status()), ([0; 4], 0), "{report}");
+    assert_eq!((report.mechanism, report.connections_open), (Mechanism::SocketioPolling, 3));
+    assert!(report.messages > 0 && report.requests.unwrap() > 0, "{report}");
+
+    let address = socketio_polling_server(|number, attachment| match number {
+        5 => vec![],
+        7 => vec![attachment.clone(), attachment],
+        9 => vec![attachment.replacen(
+            &attachment[20..21],
+            if &attachment[20..21] == "A" { "B" } else { "A" },
+            1,
+        )],
+        _ => vec![attachment],
+    });
+    let report = run(&plan("socketio+http", address, path)).unwrap();
+    assert_eq!((figures(&report), report.exit_status()), ([3, 3, 0, 3], 1), "{report}");
+}

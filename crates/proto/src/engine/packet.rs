@@ -1,0 +1,92 @@
+//! Packets and payloads (protocol section "Packet encoding").
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+
+use crate::Kind;
+
+/// Stands between the packets of a payload.
+pub(super) const SEPARATOR: u8 = 0x1e;
+
+pub(super) const CLOSE: Bytes = Bytes::from_static(b"1");
+pub(super) const PING: Bytes = Bytes::from_static(b"2");
+pub(super) const PROBE: &[u8] = b"2probe";
+pub(super) const PROBE_ANSWER: Bytes = Bytes::from_static(b"3probe");
+pub(super) const UPGRADE: &[u8] = b"5";
+pub(super) const NOOP: Bytes = Bytes::from_static(b"6");
+
+/// Not a packet, but the answer to a POST.
+pub(super) const OK: Bytes = Bytes::from_static(b"ok");
+
+/// A packet as it comes from a client.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// `4`: a text, with the packet's type still before it: so an echo need not put it back.
+    Text(Bytes),
+    /// Bytes.
+    Binary(Bytes),
+    /// `3`
+    Pong,
+    /// `1`
+    Close,
+    /// `0`, `5`, `6`: they say nothing here, and do no harm.
+    Ignored,
+}
+
+/// Reads a packet. `None`: it is none, or one that only servers send.
+pub(super) fn decode(kind: Kind, packet: Bytes) -> Option<Incoming> {
+    if kind == Kind::Binary {
+        return Some(Incoming::Binary(packet));
+    }
+    match packet.first()? {
+        b'4' => Some(Incoming::Text(packet)),
+        // On a WebSocket as well: this is what a client sends that was told to do without binary frames.
+        b'b' => BASE64_STANDARD.decode(&packet[1..]).ok().map(|bytes| Incoming::Binary(bytes.into())),
+        b'3' => Some(Incoming::Pong),
+        b'1' => Some(Incoming::Close),
+        b'0' | b'5' | b'6' => Some(Incoming::Ignored),
+        _ => None,
+    }
+}
+
+/// A packet on its way to a client, as a WebSocket message would hold it.
+#[derive(Debug, Clone)]
+pub(super) struct Outgoing {
+    pub(super) kind: Kind,
+    pub(super) data: Bytes,
+}
+
+impl Outgoing {
+    pub(super) fn text(data: Bytes) -> Outgoing {
+        Outgoing { kind: Kind::Text, data }
+    }
+
+    /// Bytes that it takes while it waits: itself and its place.
+    pub(super) fn cost_bytes(&self) -> usize {
+        self.data.len() + size_of::<Outgoing>()
+    }
+}
+
+/// Writes packets as the body of an answer.
+pub(super) fn encode_payload(packets: &[Outgoing]) -> Bytes {
+    if let [Outgoing { kind: Kind::Text, data }] = packets {
+        return data.clone();
+    }
+    // A byte each for separator and prefix, and four characters for three bytes.
+    let length = packets.iter().map(|packet| packet.data.len().div_ceil(3) * 4 + 2).sum();
+    let mut payload = String::with_capacity(length);
+    for (i, packet) in packets.iter().enumerate() {
+        if i > 0 {
+            payload.push(char::from(SEPARATOR));
+        }
+        match packet.kind {
+            Kind::Text => payload.push_str(&String::from_utf8_lossy(&packet.data)),
+            Kind::Binary => {
+                payload.push('b');
+                BASE64_STANDARD.encode_string(&packet.data, &mut payload);
+            }
+        }
+    }
+    payload.into()
+}

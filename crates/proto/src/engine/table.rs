@@ -1,0 +1,242 @@
+//! The sessions, where they are reached, when they are due, and what is to be done.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Instant;
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::interface::{ContentType, Effect, Endpoint, EngineSettings, Reply};
+use super::packet::{self, Outgoing};
+use super::session::{Closing, Poll, Session, Transport};
+use super::sid;
+use crate::socketio_server::Sockets;
+use crate::{Kind, Port};
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) settings: EngineSettings,
+    sessions: Slab<Session>,
+    /// Which session a connection belongs to, as long as that waits for something from it or has something for it.
+    ports: HashMap<Port, u32, BuildHasherDefault<PortHasher>>,
+    /// The deadline of each session, once.
+    timers: BTreeSet<(Instant, u32)>,
+    pub(crate) effects: VecDeque<Effect>,
+    /// Sessions with a GET that waits and something to answer it with. It is answered when all is done, so that it takes all.
+    ready: Vec<u32>,
+    /// What Socket.IO has to clean up behind sessions that ended.
+    departed: Vec<(u32, Sockets)>,
+}
+
+/// Who ends a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Server,
+    Client,
+    /// This connection, by its end: it is told nothing.
+    Loss(Port),
+}
+
+impl Table {
+    pub(super) fn new(settings: &EngineSettings) -> Table {
+        Table {
+            settings: settings.clone(),
+            sessions: Slab::new(),
+            ports: HashMap::default(),
+            timers: BTreeSet::new(),
+            effects: VecDeque::new(),
+            ready: Vec::new(),
+            departed: Vec::new(),
+        }
+    }
+
+    /// Opens a session and returns where it is.
+    pub(super) fn open(&mut self, session: Session) -> u32 {
+        let deadline = session.deadline();
+        let index = u32::try_from(self.sessions.insert(session)).expect("fewer sessions than connections");
+        self.timers.insert((deadline, index));
+        index
+    }
+
+    /// Ends a session at once. Whoever still waits for it is told.
+    pub(super) fn close(&mut self, index: u32, by: By) {
+        let Some(mut session) = self.sessions.try_remove(index as usize) else { return };
+        self.timers.remove(&(session.deadline(), index));
+        match &mut session.transport {
+            Transport::WebSocket(port) => self.close_websocket(*port, by),
+            Transport::Polling(polling) => {
+                if let Some(Poll { port, .. }) = polling.poll.take() {
+                    self.ports.remove(&port);
+                    let last = if by == By::Client { packet::NOOP } else { packet::CLOSE };
+                    polling.unsent.push(Outgoing::text(last));
+                    if by != By::Loss(port) {
+                        self.answer(port, 200, ContentType::Text, packet::encode_payload(&polling.unsent));
+                    }
+                }
+                if let Some(port) = polling.post {
+                    self.ports.remove(&port);
+                }
+                if let Some(Closing { port, .. }) = polling.closing {
+                    self.ports.remove(&port);
+                    if by != By::Loss(port) {
+                        self.answer(port, 200, ContentType::Text, packet::OK);
+                    }
+                }
+                if let Some(upgrade) = &polling.upgrade {
+                    self.close_websocket(upgrade.port, by);
+                }
+            }
+        }
+        self.depart(index, session.sockets);
+    }
+
+    /// Keeps what Socket.IO has to clean up behind a session.
+    pub(super) fn depart(&mut self, index: u32, sockets: Sockets) {
+        if sockets.has_rooms() {
+            self.departed.push((index, sockets));
+        }
+    }
+
+    fn close_websocket(&mut self, port: Port, by: By) {
+        self.ports.remove(&port);
+        if by != By::Loss(port) {
+            self.reply(port, Reply::Close);
+        }
+    }
+
+    /// Sends a packet. A client that leaves too much behind is closed: what it would miss cannot be made good.
+    pub(crate) fn send(&mut self, index: u32, kind: Kind, data: Bytes) {
+        let Some(session) = self.sessions.get_mut(index as usize) else { return };
+        match &mut session.transport {
+            Transport::WebSocket(port) => {
+                let port = *port;
+                self.reply(port, Reply::Send { kind, data });
+            }
+            Transport::Polling(polling) => {
+                let packet = Outgoing { kind, data };
+                let bytes = polling.unsent_bytes + packet.cost_bytes();
+                // A single packet may be longer than the limit: who polls is never closed for it.
+                if bytes > self.settings.max_unsent_bytes && !polling.unsent.is_empty() {
+                    return self.close(index, By::Server);
+                }
+                if polling.unsent.is_empty() && polling.poll.is_some() {
+                    self.ready.push(index);
+                }
+                polling.unsent.push(packet);
+                polling.unsent_bytes = bytes;
+            }
+        }
+    }
+
+    /// Answers the GETs that have waited for what was sent.
+    pub(super) fn answer_ready(&mut self) {
+        while let Some(index) = self.ready.pop() {
+            self.answer_poll(index);
+        }
+    }
+
+    /// Answers the GET of a session, if there is one and something to say.
+    pub(super) fn answer_poll(&mut self, index: u32) {
+        let Some(polling) = self.get_mut(index).and_then(Session::polling) else { return };
+        if let Some(Poll { port, .. }) = polling.poll
+            && let Some(payload) = polling.take_payload()
+        {
+            polling.poll = None;
+            self.ports.remove(&port);
+            self.answer(port, 200, ContentType::Text, payload);
+        }
+    }
+
+    /// Changes what a deadline may follow from.
+    pub(crate) fn change<R>(&mut self, index: u32, change: impl FnOnce(&mut Session) -> R) -> Option<R> {
+        let session = self.sessions.get_mut(index as usize)?;
+        let before = session.deadline();
+        let result = change(session);
+        let after = session.deadline();
+        if before != after {
+            self.timers.remove(&(before, index));
+            self.timers.insert((after, index));
+        }
+        Some(result)
+    }
+
+    /// A session whose time has come.
+    pub(super) fn due(&self, now: Instant) -> Option<u32> {
+        self.timers.first().filter(|(deadline, _)| *deadline <= now).map(|(_, index)| *index)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The session that a `sid` names on this path, if its secret is right.
+    pub(super) fn find(&self, sid: &str, endpoint: Endpoint) -> Option<u32> {
+        let (index, secret) = sid::decode(sid)?;
+        let session = self.sessions.get(index as usize)?;
+        (sid::is_same(&session.secret, &secret) && session.endpoint == endpoint).then_some(index)
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&Session> {
+        self.sessions.get(index as usize)
+    }
+
+    /// For changes that no deadline follows from.
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Session> {
+        self.sessions.get_mut(index as usize)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// All places where a session may be.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = u32> + use<> {
+        0..self.sessions.capacity() as u32
+    }
+
+    pub(super) fn session_of(&self, port: Port) -> Option<u32> {
+        self.ports.get(&port).copied()
+    }
+
+    pub(super) fn attach(&mut self, port: Port, index: u32) {
+        self.ports.insert(port, index);
+    }
+
+    pub(super) fn detach(&mut self, port: Port) {
+        self.ports.remove(&port);
+    }
+
+    pub(super) fn take_departed(&mut self) -> Vec<(u32, Sockets)> {
+        std::mem::take(&mut self.departed)
+    }
+
+    pub(super) fn reply(&mut self, port: Port, reply: Reply) {
+        self.effects.push_back(Effect::Reply(port, reply));
+    }
+
+    pub(super) fn answer(&mut self, port: Port, status: u16, content_type: ContentType, body: Bytes) {
+        self.reply(port, Reply::Answer { status, content_type, body });
+    }
+}
+
+/// Ports are numbers that the server gave, not clients: they need to be spread, not to be safe (multiplicative hashing, Knuth, The Art of
+/// Computer Programming, volume 3, section 6.4).
+#[derive(Debug, Default)]
+struct PortHasher(u64);
+
+impl Hasher for PortHasher {
+    fn write_u64(&mut self, number: u64) {
+        let product = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The low bits of a product know nothing of the high bits of the number.
+        self.0 = product ^ (product >> 32);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

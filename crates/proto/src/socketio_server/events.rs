@@ -1,0 +1,208 @@
+//! The application: what each event of a client does. An event that is not here does nothing, and asking for its acknowledgement is in vain.
+
+use bytes::Bytes;
+
+use super::packet::{Type, encode};
+use super::payload::{self, Array};
+use super::{Emission, Namespace, Sender, Server, is_connected};
+use crate::Kind;
+use crate::engine::{Effect, Publish, Receipt, Table};
+
+/// Rooms that a socket may be in, and bytes of a room's name.
+const MAX_ROOMS: usize = 64;
+const MAX_ROOM_BYTES: usize = 256;
+
+/// The topic that all of the namespace `/` takes part in, and the event that it is told by.
+pub(super) const CHAT_TOPIC: &str = "chat";
+pub(super) const CHAT_EVENT: &str = "chat message - server";
+
+impl Server {
+    /// Does what an event asks for; `array` begins with its name.
+    pub(super) fn event(
+        &mut self,
+        table: &mut Table,
+        sender: Sender,
+        name: &str,
+        ack: Option<u64>,
+        array: Array<'_>,
+        attachments: &[Bytes],
+    ) {
+        let Sender { session, namespace } = sender;
+        let again = || Emission::new(namespace, array.first.unwrap_or_default(), array.tail(), attachments);
+        match name {
+            "message" => {
+                Emission::new(namespace, r#""message-back""#, array.tail(), attachments).send(table, session)
+            }
+            "message-with-ack" => {
+                if let Some(id) = ack {
+                    Emission::ack(namespace, id, array.tail(), attachments).send(table, session);
+                }
+            }
+            // The three ways to send: socket.emit, socket.broadcast.emit, io.emit.
+            "to-me" => again().send(table, session),
+            "to-others" => again().send_all(table, namespace, Some(session)),
+            "to-all" => again().send_all(table, namespace, None),
+            "chat message - client" => self.chat(table, sender, ack, array, attachments),
+            "join" | "leave" => {
+                let room = array.arguments().first().and_then(|room| payload::string(room.get()));
+                let done = match room.as_deref() {
+                    None | Some("") => Err(format!("{name} takes the name of a room")),
+                    Some(room) if name == "join" => self.join(table, sender, room),
+                    Some(room) => {
+                        self.leave(table, sender, room);
+                        Ok(())
+                    }
+                };
+                acknowledge(table, sender, ack, done.map(|()| String::new()));
+            }
+            "publish" => self.publish(table, sender, ack, array, attachments),
+            "clients" => {
+                if let Some(id) = ack {
+                    let ids = self.clients(table, namespace);
+                    Emission::ack(namespace, id, &ids, &[]).send(table, session);
+                }
+            }
+            "ask-me" => {
+                let socket = table.get_mut(session).and_then(|session| session.sockets.get_mut(namespace));
+                if let Some(id) = socket.and_then(|socket| socket.new_question()) {
+                    let pieces = [r#""question""#, array.tail()];
+                    Emission::with_id(Type::Event, namespace, Some(id), pieces, attachments)
+                        .send(table, session);
+                }
+            }
+            "disconnect-me" => {
+                table.send(session, Kind::Text, encode(Type::Disconnect, namespace, 0, None, []));
+                self.disconnect(table, sender);
+            }
+            _ => {}
+        }
+    }
+
+    fn chat(
+        &mut self,
+        table: &mut Table,
+        sender: Sender,
+        ack: Option<u64>,
+        array: Array<'_>,
+        attachments: &[Bytes],
+    ) {
+        let name = payload::quoted(CHAT_EVENT);
+        Emission::new(sender.namespace, &name, array.tail(), attachments).send_all(
+            table,
+            sender.namespace,
+            None,
+        );
+        let arguments = array.arguments();
+        let plain = match &*arguments {
+            [only] => plain(only.get(), attachments),
+            _ => None,
+        };
+        let (kind, data) = plain.unwrap_or_else(|| (Kind::Text, format!("[{}]", array.tail()).into()));
+        let event = Some(CHAT_EVENT.to_owned());
+        emit_publish(table, sender, ack, true, (CHAT_TOPIC.to_owned(), event, kind, data));
+    }
+
+    fn publish(
+        &mut self,
+        table: &mut Table,
+        sender: Sender,
+        ack: Option<u64>,
+        array: Array<'_>,
+        attachments: &[Bytes],
+    ) {
+        let arguments = array.arguments();
+        let parsed = match &*arguments {
+            [topic, event, data] => payload::string(topic.get())
+                .zip(match event.get() {
+                    "null" => Some(None),
+                    event => payload::string(event).map(Some),
+                })
+                .map(|(topic, event)| (topic, event, data)),
+            _ => None,
+        };
+        let Some((topic, event, data)) = parsed else {
+            let usage = "publish takes a topic, the event's name or null, and the data".to_owned();
+            return acknowledge(table, sender, ack, Err(usage));
+        };
+        let plain = plain(data.get(), attachments);
+        let (kind, data) = plain.unwrap_or_else(|| (Kind::Text, data.get().to_owned().into()));
+        let event = event.map(|event| event.into_owned());
+        emit_publish(table, sender, ack, false, (topic.into_owned(), event, kind, data));
+    }
+
+    /// The ids of a namespace's sockets, as a JSON array.
+    fn clients(&self, table: &Table, namespace: Namespace) -> String {
+        let mut ids = String::from("[");
+        for session in table.indices().filter_map(|index| table.get(index)) {
+            let Some(socket) = session.sockets.get(namespace) else { continue };
+            if ids.len() > 1 {
+                ids.push(',');
+            }
+            ids.push('"');
+            ids.push_str(&self.socket_id(socket.number));
+            ids.push('"');
+        }
+        ids.push(']');
+        ids
+    }
+
+    fn join(&mut self, table: &mut Table, sender: Sender, room: &str) -> Result<(), String> {
+        let socket =
+            table.get_mut(sender.session).and_then(|session| session.sockets.get_mut(sender.namespace));
+        let Some(socket) = socket else { return Ok(()) };
+        if room.len() > MAX_ROOM_BYTES {
+            return Err(format!("the name of a room has {MAX_ROOM_BYTES} bytes at the most"));
+        }
+        if socket.rooms().len() >= MAX_ROOMS && !socket.is_in(room) {
+            return Err(format!("a socket is in {MAX_ROOMS} rooms at the most: leave one first"));
+        }
+        if socket.join(room) {
+            self.enter(room, sender);
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, table: &mut Table, sender: Sender, room: &str) {
+        let socket =
+            table.get_mut(sender.session).and_then(|session| session.sockets.get_mut(sender.namespace));
+        if socket.is_some_and(|socket| socket.leave(room)) {
+            self.exit(room, sender);
+        }
+    }
+}
+
+/// An argument that can be published as it is, an attachment or a string. All else has to go as JSON.
+fn plain(argument: &str, attachments: &[Bytes]) -> Option<(Kind, Bytes)> {
+    if let Some(text) = payload::string(argument) {
+        return Some((Kind::Text, text.into_owned().into()));
+    }
+    let attachment = attachments.get(payload::placeholder(argument)?)?;
+    Some((Kind::Binary, attachment.clone()))
+}
+
+fn emit_publish(
+    table: &mut Table,
+    sender: Sender,
+    ack: Option<u64>,
+    is_chat: bool,
+    (topic, event, kind, data): (String, Option<String>, Kind, Bytes),
+) {
+    let session = table.get(sender.session);
+    // A chat's sender may be gone by now, for not having polled what it got itself.
+    let Some(socket) = session.and_then(|session| session.sockets.get(sender.namespace)) else { return };
+    let receipt =
+        Receipt { session: sender.session, socket: socket.number, namespace: sender.namespace, ack, is_chat };
+    table.effects.push_back(Effect::Publish(Box::new(Publish { topic, event, kind, data, receipt })));
+}
+
+/// Acknowledges, if that was asked for: with the text of the arguments, or with what was wrong.
+pub(super) fn acknowledge(
+    table: &mut Table,
+    sender: Sender,
+    ack: Option<u64>,
+    result: Result<String, String>,
+) {
+    let Some(id) = ack.filter(|_| is_connected(table, sender.session, sender.namespace)) else { return };
+    let arguments = result.unwrap_or_else(|error| format!(r#"{{"error":{}}}"#, payload::quoted(&error)));
+    Emission::ack(sender.namespace, id, &arguments, &[]).send(table, sender.session);
+}

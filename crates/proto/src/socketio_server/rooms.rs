@@ -1,0 +1,91 @@
+//! Rooms, and what is published on the topics of the same names.
+
+use std::collections::BTreeSet;
+
+use super::events::{CHAT_EVENT, CHAT_TOPIC, acknowledge};
+use super::sockets::Socket;
+use super::{Emission, Namespace, Sender, Server, Sockets, is_connected, payload};
+use crate::Kind;
+use crate::engine::{Published, Receipt, Table};
+
+/// The sockets in a room, as sessions and namespaces.
+pub(super) type Members = BTreeSet<(u32, Namespace)>;
+
+impl Server {
+    pub(super) fn enter(&mut self, room: &str, sender: Sender) {
+        let member = (sender.session, sender.namespace);
+        match self.rooms.get_mut(room) {
+            Some(members) => members.insert(member),
+            None => self.rooms.entry(room.into()).or_default().insert(member),
+        };
+    }
+
+    pub(super) fn exit(&mut self, room: &str, sender: Sender) {
+        let Some(members) = self.rooms.get_mut(room) else { return };
+        members.remove(&(sender.session, sender.namespace));
+        if members.is_empty() {
+            self.rooms.remove(room);
+        }
+    }
+
+    pub(super) fn leave_all(&mut self, sender: Sender, socket: &Socket) {
+        for room in socket.rooms() {
+            self.exit(room, sender);
+        }
+    }
+
+    /// Takes the sockets of a session that has ended out of their rooms.
+    pub(crate) fn forget(&mut self, session: u32, sockets: &Sockets) {
+        for namespace in Namespace::ALL {
+            if let Some(socket) = sockets.get(namespace) {
+                self.leave_all(Sender { session, namespace }, socket);
+            }
+        }
+    }
+
+    /// Delivers what was published, by whomever.
+    pub(crate) fn published(&mut self, table: &mut Table, message: Published<'_>, receipt: Option<Receipt>) {
+        if let Some(receipt) = receipt.filter(|receipt| is_there(table, receipt)) {
+            let sender = Sender { session: receipt.session, namespace: receipt.namespace };
+            acknowledge(table, sender, receipt.ack, Ok(message.id.to_string()));
+        }
+        // The sockets of the namespace where it was said have heard it.
+        let told = receipt.filter(|receipt| receipt.is_chat).map(|receipt| receipt.namespace);
+        let (data, attachments) = match message.kind {
+            Kind::Text => (payload::quoted(&String::from_utf8_lossy(message.data)), [].as_slice()),
+            Kind::Binary => {
+                (r#"{"_placeholder":true,"num":0}"#.to_owned(), std::slice::from_ref(message.data))
+            }
+        };
+        if message.topic == CHAT_TOPIC && told != Some(Namespace::Main) {
+            let name = payload::quoted(CHAT_EVENT);
+            Emission::new(Namespace::Main, &name, &data, attachments).send_all(table, Namespace::Main, None);
+        }
+        let Some(members) = self.rooms.get(message.topic) else { return };
+        let name = payload::quoted(message.event);
+        let arguments =
+            format!(r#"{data},{{"topic":{},"id":{}}}"#, payload::quoted(message.topic), message.id);
+        for namespace in Namespace::ALL.into_iter().filter(|namespace| told != Some(*namespace)) {
+            let emission = Emission::new(namespace, &name, &arguments, attachments);
+            for (session, _) in members.iter().filter(|(_, member)| *member == namespace) {
+                emission.send(table, *session);
+            }
+        }
+    }
+
+    /// Tells who wanted to publish that it could not be.
+    pub(crate) fn not_published(&mut self, table: &mut Table, receipt: Receipt, reason: &str) {
+        if is_there(table, &receipt) {
+            let sender = Sender { session: receipt.session, namespace: receipt.namespace };
+            acknowledge(table, sender, receipt.ack, Err(reason.to_owned()));
+        }
+    }
+}
+
+/// Whether the socket of a receipt is still the one that it was written for.
+fn is_there(table: &Table, receipt: &Receipt) -> bool {
+    let session =
+        table.get(receipt.session).filter(|_| is_connected(table, receipt.session, receipt.namespace));
+    let socket = session.and_then(|session| session.sockets.get(receipt.namespace));
+    socket.is_some_and(|socket| socket.number == receipt.socket)
+}

@@ -1,0 +1,23 @@
+// A cable to a server that can be cut: what breaks a connection without either side having wanted it.
+
+import { connect, createServer } from "node:net";
+
+/// `{ http, cut }`: the server's address through the cable, and what ends all connections through it.
+export async function cable(t, server) {
+  const ends = new Set();
+  const listener = createServer((near) => {
+    const far = connect(server.port, "127.0.0.1");
+    for (const [one, other] of [[near, far], [far, near]]) {
+      ends.add(one);
+      one.on("error", () => {}).on("close", () => ends.delete(one) && other.destroy());
+      one.pipe(other);
+    }
+  });
+  await new Promise((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const cut = () => ends.forEach((end) => end.destroy());
+  t.after(() => {
+    cut();
+    listener.close();
+  });
+  return { http: `http://127.0.0.1:${listener.address().port}`, cut };
+}

@@ -1,0 +1,43 @@
+// What the programs about Socket.IO have in common.
+
+import { Fetch } from "engine.io-client";
+import { io } from "socket.io-client";
+import { Inbox, once } from "./wait.mjs";
+
+/// The ways to be connected: each by itself, the upgrade from one to the other, and polling by `fetch` in place of XMLHttpRequest.
+export const TRANSPORTS = {
+  polling: ["polling"],
+  websocket: ["websocket"],
+  upgrade: ["polling", "websocket"],
+  fetch: [Fetch],
+};
+
+/// A client that is not connected yet, with a connection of its own. `inbox(event)` has the arguments of each such event.
+export function client(t, url, transports, options = {}) {
+  const socket = io(url, { transports, forceNew: true, reconnection: false, ...options });
+  t.after(() => socket.disconnect());
+  return withInboxes(socket);
+}
+
+export function withInboxes(socket) {
+  const inboxes = {};
+  socket.inbox = (event) => {
+    if (!inboxes[event]) {
+      inboxes[event] = new Inbox();
+      socket.on(event, (...args) => inboxes[event].push(args));
+    }
+    return inboxes[event];
+  };
+  return socket;
+}
+
+/// A client that is connected, by the transport that it is to end up with.
+export async function connect(t, url, transports, options) {
+  const socket = client(t, url, transports, options);
+  const refused = new Promise((_, reject) => socket.once("connect_error", reject));
+  refused.catch(() => {});
+  const upgraded = new Promise((resolve) => socket.io.once("open", () => socket.io.engine.once("upgrade", resolve)));
+  await Promise.race([once(socket, "connect", `a connection by ${transports}`), refused]);
+  if (transports.length > 1) await upgraded;
+  return socket;
+}

@@ -1,0 +1,140 @@
+// Cases, and what runs them. Every program here is a list of cases for one kind of client:
+//
+//     node ws.mjs [MODEL...]       runs those of `ws` against these models [default: epoll]
+//     node all.mjs [MODEL...]      runs those of every program
+//
+// The binary is ../../target/release/switchboard, or $SWITCHBOARD. What the models serve it says itself; a case runs where all that it
+// needs is served. Exit status 1 names each case that failed.
+
+import { execFileSync } from "node:child_process";
+import { pathToFileURL } from "node:url";
+import { BINARY, Server } from "./server.mjs";
+import { within } from "./wait.mjs";
+
+/// Cases of one model that run at the same time.
+const AT_ONCE = 24;
+
+/// How long a case may take altogether.
+const CASE_MS = 60_000;
+
+/// Settings of the servers that cases share. `usual` has short heartbeats and small limits, so that they are met; whatever a client
+/// could miss because the machine is slow is long. `tight` has what ends connections that do nothing.
+const SETTINGS = {
+  usual: [
+    "--history", "32", "--max-message-bytes", "2MiB", "--max-unsent-bytes", "4MiB", "--tick", "200ms", "--sse-heartbeat", "200ms",
+    "--ping-interval", "300ms", "--cors-origin", "https://page.example", "--grace", "2s",
+  ],
+  tight: [
+    "--max-topics", "2", "--max-sessions", "1", "--handshake-timeout", "1s", "--heartbeat", "1s", "--keep-alive", "1s", "--grace", "2s",
+  ],
+};
+
+export class Suite {
+  cases = [];
+
+  constructor(client) {
+    this.client = client;
+  }
+
+  /// A case, which needs these mechanisms to be served.
+  test(name, needs, run) {
+    this.cases.push({ name: `${this.client}: ${name}`, needs: needs.split(" "), run });
+  }
+}
+
+/// What a case has: servers, and somebody who tidies up.
+class Context {
+  #tidy = [];
+
+  constructor(model, shared) {
+    this.model = model;
+    this.shared = shared;
+    /// Names of topics and words that no other case uses.
+    this.unique = (name = "t") => `${name}-${Context.#number++}`;
+  }
+
+  static #number = 1;
+
+  /// The server of these settings that all cases share.
+  server(settings = "usual") {
+    return (this.shared[settings] ??= new Server(this.model, SETTINGS[settings]).start());
+  }
+
+  /// A server of one's own, to be stopped and started.
+  async own(...flags) {
+    const server = await new Server(this.model, [...SETTINGS.usual, ...flags]).start();
+    this.after(() => server.stop());
+    return server;
+  }
+
+  /// Does something at the end, whatever the end is; the last first.
+  after(what) {
+    this.#tidy.push(what);
+  }
+
+  async tidy() {
+    for (const what of this.#tidy.reverse()) await what();
+  }
+}
+
+async function runCase(one, model, shared) {
+  const context = new Context(model, shared);
+  const errors = [];
+  const note = (error) => errors.push(error);
+  await within(one.run(context), "its end", CASE_MS).catch(note);
+  await within(context.tidy(), "it to tidy up").catch(note);
+  return errors;
+}
+
+/// Runs the cases against a model; returns how many failed.
+async function runModel(model, cases) {
+  const begin = Date.now();
+  const shared = {};
+  const [queue, failed, slow] = [[...cases], [], []];
+  const work = async () => {
+    for (let one; (one = queue.shift()); ) {
+      const caseBegin = Date.now();
+      const errors = await runCase(one, model.name, shared);
+      slow.push([Date.now() - caseBegin, one.name]);
+      for (const error of errors) {
+        failed.push(one.name);
+        console.log(`FAILED ${model.name}: ${one.name}\n    ${(error.stack ?? String(error)).replaceAll("\n", "\n    ")}`);
+      }
+    }
+  };
+  // Who serves one connection at a time gets one at a time.
+  const workers = model.serves.includes("together") ? AT_ONCE : 1;
+  await Promise.all(Array.from({ length: workers }, work));
+  for (const server of await Promise.allSettled(Object.values(shared))) {
+    await server.value?.stop().catch((error) => {
+      failed.push("the end");
+      console.log(`FAILED ${model.name}: the end\n    ${error.message}`);
+    });
+  }
+  const [ms, name] = slow.sort(([a], [b]) => b - a)[0] ?? [0, ""];
+  const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
+  const result = failed.length ? `${failed.length} of ${cases.length} failed` : `${cases.length} passed`;
+  console.log(`${model.name}: ${result} in ${seconds(Date.now() - begin)}; the slowest took ${seconds(ms)}: ${name}`);
+  return failed.length;
+}
+
+/// Runs all cases of these suites against the models of the command line, and ends the process.
+export async function main(...suites) {
+  const known = JSON.parse(execFileSync(BINARY, ["models", "--all", "--json"], { encoding: "utf8" }));
+  let failures = 0;
+  for (const name of process.argv.length > 2 ? process.argv.slice(2) : ["epoll"]) {
+    const model = known.find((model) => model.name === name);
+    if (!model) {
+      console.log(`there is no model ${name}: switchboard models lists them`);
+      process.exit(1);
+    }
+    const serves = (one) => one.needs.every((mechanism) => model.serves.includes(mechanism));
+    failures += await runModel(model, suites.flatMap((suite) => suite.cases).filter(serves));
+  }
+  process.exit(failures ? 1 : 0);
+}
+
+/// The same, if `meta` is that of the program that was started.
+export async function mainIf(meta, suite) {
+  if (meta.url === pathToFileURL(process.argv[1]).href) await main(suite);
+}
