@@ -3,20 +3,19 @@
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use crossbeam::channel::bounded;
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
 use nix::unistd::{Pid, close};
-use switchboard_proto::{App, Effect, Exchange, Port, Request};
+use switchboard_proto::{App, Effect, Port, Request};
 
 use crate::limits::soft_limit;
-use crate::mailbox::Mailbox;
 use crate::places::Places;
-use crate::sync::Bell;
-use crate::{Listener, Shutdown, Tally, roster};
+use crate::post::{Post, PostOffice};
+use crate::{Listener, Shutdown, Tally};
 
 /// Descriptors that a worker takes for itself: a listener, what it waits with, what wakes it, and what that leaves open.
 const DESCRIPTORS_PER_WORKER: u64 = 4;
@@ -64,90 +63,6 @@ pub(crate) trait Elsewhere {
     fn handle_timeout(&mut self, _now: Instant) {}
 }
 
-/// Between threads: an exchange behind a lock, and a mailbox for each.
-struct Post {
-    /// `None`: look at the time, the exchange has something due earlier than it had.
-    boxes: Vec<Mailbox<Option<Effect>>>,
-    /// Locked while what follows goes into the boxes: all subscribers see one order.
-    exchange: Mutex<Exchange>,
-}
-
-/// One worker's access to the [`Post`].
-struct PostOffice {
-    post: Arc<Post>,
-    worker: usize,
-}
-
-/// The worker that looks after the exchange when it has something due.
-const TIMEKEEPER: usize = 0;
-
-impl Post {
-    fn new(app: &Arc<App>, workers: usize) -> io::Result<Arc<Post>> {
-        let boxes = (0..workers).map(|_| Ok(Mailbox::new(Bell::new()?))).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Post { boxes, exchange: Mutex::new(Exchange::new(app, Instant::now())) }))
-    }
-}
-
-impl PostOffice {
-    /// Lets the exchange do something, and puts what follows into the boxes of those whom it concerns.
-    fn with_exchange(&self, what: impl FnOnce(&mut Exchange)) {
-        let mut exchange = self.post.exchange.lock().expect("no worker panics while it has the exchange");
-        let before = exchange.poll_timeout();
-        what(&mut exchange);
-        while let Some(effect) = exchange.poll_effect() {
-            match &effect {
-                Effect::Publish(_) => {
-                    (0..self.post.boxes.len()).for_each(|worker| self.put(worker, Some(effect.clone())));
-                }
-                Effect::Reply(port, _) => self.put(roster::worker_of(*port), Some(effect)),
-            }
-        }
-        let is_earlier = exchange.poll_timeout().is_some_and(|due| before.is_none_or(|before| due < before));
-        if is_earlier && self.worker != TIMEKEEPER {
-            self.put(TIMEKEEPER, None);
-        }
-    }
-
-    fn put(&self, worker: usize, effect: Option<Effect>) {
-        let Some(mailbox) = self.post.boxes.get(worker) else { return };
-        match worker == self.worker {
-            true => mailbox.push_own(effect),
-            false => mailbox.push(effect),
-        }
-    }
-}
-
-impl Elsewhere for PostOffice {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.post.boxes[self.worker].bell().as_fd()
-    }
-
-    fn ask(&mut self, port: Port, request: Request, now: Instant) {
-        self.with_exchange(|exchange| exchange.handle(port, request, now));
-    }
-
-    fn receive(&mut self, is_called: bool, _now: Instant, take: &mut dyn FnMut(Effect)) {
-        let mailbox = &self.post.boxes[self.worker];
-        if is_called {
-            mailbox.silence();
-        }
-        while let Some(effect) = mailbox.pop() {
-            effect.into_iter().for_each(&mut *take);
-        }
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        if self.worker != TIMEKEEPER {
-            return None;
-        }
-        self.post.exchange.lock().expect("no worker panics while it has the exchange").poll_timeout()
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        self.with_exchange(|exchange| exchange.handle_timeout(now));
-    }
-}
-
 /// What each of several loops in one process has of the others.
 ///
 /// # Errors
@@ -170,8 +85,8 @@ impl Member {
     pub(crate) fn join(self) -> Crew {
         let Member { post, places, worker } = self;
         // A loop that is alone delivers by itself, at once.
-        let is_alone = post.boxes.len() == 1;
-        let office = || Box::new(PostOffice { post, worker }) as Box<dyn Elsewhere>;
+        let is_alone = post.workers() == 1;
+        let office = || Box::new(PostOffice::new(post, worker)) as Box<dyn Elsewhere>;
         Crew {
             elsewhere: (!is_alone).then(office),
             seat: places.map(|places| Seat { places, worker, shares_listener: false }),

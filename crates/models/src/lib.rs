@@ -19,10 +19,10 @@
 //! |---|---|
 //! | `listener`, `accept` | making the listening socket; taking connections from it, and refusing those that a limit forbids with an answer |
 //! | `readiness` | the loop of the models that ask or are told who is ready: all but the waiting |
-//! | `table`, `line` | the connections of one such loop, their timers and subscribers; reading and writing one |
+//! | `roster`, `table`, `line` | the connections of one loop, their timers and subscribers; those of a loop that asks who is ready; reading and writing one |
 //! | `blocking`, `hub` | one connection served by blocking calls; what the threads that do so share |
 //! | `parent`, `child`, `relay` | the two kinds of process of `fork`, and how a broadcast travels between processes |
-//! | `crew`, `places`, `mailbox`, `handoff` | several workers that are one server; the connections they may hold together; a queue that wakes a loop; work for a pool |
+//! | `crew`, `places`, `post`, `mailbox`, `handoff` | several workers that are one server; the connections they may hold together; the exchange that threads share; a queue that wakes a loop; work for a pool |
 //! | `tasks` | a connection as a task, for both runtimes of `tokio` |
 //! | `ring`, `completion` | a ring with its buffers; the loop over it |
 //! | `datagrams` | what is answered to a datagram |
@@ -51,6 +51,7 @@ mod mailbox;
 mod model;
 mod parent;
 mod places;
+mod post;
 mod readiness;
 mod relay;
 mod ring;

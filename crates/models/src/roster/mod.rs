@@ -178,10 +178,13 @@ impl<S> Roster<S> {
         }
     }
 
+    /// Takes all that follows from one question, before the next is asked.
     fn take_effects(&mut self, now: Instant) {
+        let was_asking = std::mem::replace(&mut self.is_asking, true);
         while let Some(effect) = self.exchange.as_mut().and_then(|exchange| exchange.poll_effect()) {
             self.take(effect, now);
         }
+        self.is_asking = was_asking;
     }
 
     /// Whether nothing is left to be done in this turn.
@@ -241,6 +244,7 @@ impl<S> Roster<S> {
             if exchange.poll_timeout().is_some_and(|due| due <= now) {
                 exchange.handle_timeout(now);
                 self.take_effects(now);
+                self.handle_asked(now);
             }
         } else if let Some(elsewhere) = &mut self.crew.elsewhere
             && elsewhere.poll_timeout().is_some_and(|due| due <= now)
@@ -325,9 +329,11 @@ impl<S> Roster<S> {
 
     /// Forgets a connection that has ended.
     pub(crate) fn remove(&mut self, key: Key) -> S {
-        if let Some(farewell) = self.members[key].session.poll_farewell() {
-            self.ask(key, farewell, Instant::now());
-        }
+        let told_at = self.members[key].session.poll_farewell().map(|farewell| {
+            let now = Instant::now();
+            self.ask(key, farewell, now);
+            now
+        });
         let member = self.members.remove(key);
         if let Some((topic, format)) = member.session.subscription() {
             self.subscribers.remove(topic, format, key);
@@ -337,6 +343,9 @@ impl<S> Roster<S> {
         }
         self.leave();
         self.tally.add(member.session.counts());
+        if let Some(now) = told_at {
+            self.handle_asked(now);
+        }
         member.socket
     }
 

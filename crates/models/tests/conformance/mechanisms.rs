@@ -37,8 +37,8 @@ fn what_one_mechanism_publishes_is_heard_by_all(server: &mut Server) {
         let event = Event::message(i, &data[..]);
         websocket.expect_text(&data);
         stream.expect([event.clone()]);
-        assert_eq!(events(&long_poll.response().json()), [event.clone()]);
-        assert_eq!(events(&poll.ask(&format!("/poll?topic=t&since={}", i - 1))), [event]);
+        let answers = [long_poll.response().json(), poll.ask(&format!("/poll?topic=t&since={}", i - 1))];
+        answers.iter().for_each(|answer| assert_eq!(events(answer), std::slice::from_ref(&event)));
     }
     websocket.send(frame(BINARY, b"\xff\x00"));
     websocket.expect(BINARY, b"\xff\x00");
