@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Where a server's time goes: a profile by perf, or its instructions in user space by callgrind.
 #
-#   scripts/profile.sh MODEL [--connections N] [--depth N] [--callgrind]
+#   scripts/profile.sh MODEL [--connections N] [--depth N] [--payload BYTES] [--callgrind]
 #
 # Needs `cargo build --release`, and perf or valgrind. Server and load generator get a core each where there are two. perf samples the
 # software clock, so it works without hardware counters; callgrind counts, so it says the same each time, and nothing of the kernel.
@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 switchboard=target/release/switchboard
-model=${1:-} connections=64 depth=1 tool=perf
+model=${1:-} connections=64 depth=1 payload=64 tool=perf
 usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 case $model in '' | -*) usage ;; esac
 shift
@@ -18,6 +18,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --connections) connections=${2:?} && shift 2 ;;
     --depth) depth=${2:?} && shift 2 ;;
+    --payload) payload=${2:?} && shift 2 ;;
     --callgrind) tool=valgrind && shift ;;
     *) usage ;;
   esac
@@ -49,12 +50,12 @@ serve() {
 
 # load SECONDS: prints what the load generator reports.
 load() {
-  "${load_core[@]}" $switchboard load "$url://$address/echo" --connections "$connections" --depth "$depth" --warmup 1s --duration "$1s" --json
+  "${load_core[@]}" $switchboard load "$url://$address/echo" --connections "$connections" --depth "$depth" --payload "$payload" --warmup 1s --duration "$1s" --json
 }
 
 stop() { kill "$server" && wait "$server" || true; server=; }
 
-echo "$model, $connections connections, $depth in flight on each; $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), kernel $(uname -r), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+echo "$model, $connections connections, $depth in flight on each, $payload bytes; $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), kernel $(uname -r), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 case $tool in
   perf)
     serve
@@ -77,7 +78,7 @@ case $tool in
       stop
       instructions=$(sed -n 's/.*Collected : \([0-9]*\).*/\1/p' "$work/err")
       bytes=$(sed -n 's/.* messages, \([0-9]*\) bytes.*/\1/p' "$work/err")
-      counts="${counts:-} $instructions $((bytes / 64))"
+      counts="${counts:-} $instructions $((bytes / payload))"
     done
     set -- $counts
     echo "$((($3 - $1) / ($4 - $2))) instructions in user space per message"
