@@ -42,12 +42,8 @@ impl Buffers {
         let used = vec![0; count.into()];
         let mut buffers = Buffers { queue, layout, mask: count - 1, tail: 0, memory, stride, bytes, used };
         let address = queue.as_ptr() as u64;
-        let register = |flags| {
-            // SAFETY: queue and memory live as long as the ring, which `Ring` drops first.
-            unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, flags) }
-        };
-        // A kernel that does not know the flags gives each receive a buffer to itself.
-        register(flags).or_else(|error| if flags == 0 { Err(error) } else { register(0) })?;
+        // SAFETY: queue and memory live as long as the ring, which `Ring` drops first.
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, flags)? };
         (0..count).for_each(|buffer| buffers.give_back(buffer));
         Ok(buffers)
     }

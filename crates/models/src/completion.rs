@@ -24,9 +24,10 @@ use crate::ring::{Done, Patience, Ring};
 use crate::roster::{Piece, Roster};
 use crate::{Shutdown, Tally};
 
-/// Receive buffers of a ring. Small messages share one, as far as the kernel can do that.
-const BUFFERS: u16 = 32;
-const BUFFER_BYTES: usize = 32 << 10;
+/// Receive buffers of a ring. Small messages share one, as far as the kernel can do that; what is longer than what is left of one comes in pieces, so
+/// that few large ones cut fewer messages.
+const BUFFERS: u16 = 8;
+const BUFFER_BYTES: usize = 128 << 10;
 
 /// A connection's socket, and what was begun on it and is not done yet.
 struct Socket {

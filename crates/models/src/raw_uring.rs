@@ -17,7 +17,7 @@ use switchboard_proto::App;
 
 use crate::buffers::GROUP;
 use crate::ring::{self, Done, Patience, Ring};
-use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
+use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers, completion};
 
 /// The registry's entry.
 pub const MODEL: Model = Model {
@@ -70,7 +70,7 @@ struct Server {
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
     let listener = listener.into_tcp()?;
-    let mut server = Server { ring: Ring::new(32, 32 << 10)?, lines: Slab::new(), touched: Vec::new() };
+    let mut server = Server { ring: completion::ring()?, lines: Slab::new(), touched: Vec::new() };
     let stop = opcode::PollAdd::new(Fd(shutdown.as_fd().as_raw_fd()), libc::POLLIN as u32).build();
     server.push(stop, SHUTDOWN)?;
     let accept = || opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();

@@ -30,6 +30,9 @@ const GETEVENTS: u32 = 1;
 /// IOU_PBUF_RING_INC: what is received goes behind what was received before, as long as a buffer has room (Linux 6.12).
 const INCREMENTAL: u16 = 2;
 
+/// So many times more buffers, and smaller ones, are there where receives cannot share one.
+const WITHOUT_FLAGS: u16 = 8;
+
 /// Why this kernel cannot serve with a ring, if it cannot.
 pub(crate) fn obstacle() -> Option<String> {
     // In a thread of its own: a ring that is given up leaves something to do to the thread that made it, which interrupts whatever that waits for next.
@@ -105,7 +108,11 @@ impl Ring {
             .setup_coop_taskrun()
             .setup_defer_taskrun()
             .build(SUBMISSIONS)?;
-        let buffers = Buffers::new(&ring, count, bytes, flags)?;
+        // A kernel that does not know the flags gives each receive a buffer to itself: then there have to be more of them.
+        let buffers = Buffers::new(&ring, count, bytes, flags).or_else(|error| match flags {
+            0 => Err(error),
+            _ => Buffers::new(&ring, count * WITHOUT_FLAGS, bytes / usize::from(WITHOUT_FLAGS), 0),
+        })?;
         Ok(Ring { ring, buffers, at_once: Vec::new() })
     }
 
@@ -262,5 +269,18 @@ fn ignore_passing(entered: io::Result<usize>) -> io::Result<()> {
     match entered.map_err(|error| (Errno::from_raw(error.raw_os_error().unwrap_or(0)), error)) {
         Ok(_) | Err((Errno::ETIME | Errno::EINTR | Errno::EBUSY | Errno::EAGAIN, _)) => Ok(()),
         Err((_, error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_does_not_know_shared_buffers_serves_as_well() {
+        if obstacle().is_none() {
+            // No kernel knows this flag.
+            Ring::with(8, 64 << 10, 1 << 15).unwrap();
+        }
     }
 }

@@ -3,14 +3,15 @@
 //! Its life is in this file and nothing else changes the stage; what it does in two of its stages has a file each: `requests` while it is HTTP,
 //! `websocket` once it is that.
 
+mod questions;
 mod requests;
 mod route;
 mod websocket;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::questions::Questions;
 use self::requests::Waiting;
 use self::websocket::WebSocket;
 use crate::engine;
@@ -38,9 +39,7 @@ pub struct Session {
     app: Arc<App>,
     stage: Stage,
     output: Output,
-    /// In a box of its own, since hardly anybody ever has one.
-    #[expect(clippy::box_collection, reason = "8 bytes of every idle connection in place of 32")]
-    events: Option<Box<VecDeque<Request>>>,
+    questions: Questions,
     subscription: Option<Box<Subscription>>,
     /// When `handle_timeout` has something to do. What that is depends on the stage.
     deadline: Option<Instant>,
@@ -116,7 +115,7 @@ impl Session {
             app: app.clone(),
             stage: Stage::Http { reader: Reader::default(), is_used: false, written: 0 },
             output: Output::default(),
-            events: None,
+            questions: Questions::default(),
             subscription: None,
             deadline: now.checked_add(app.handshake_timeout),
             counts: Counts::default(),
@@ -279,9 +278,7 @@ impl Session {
 
     /// The next thing that the exchange must know, in order.
     pub fn poll_event(&mut self) -> Option<Request> {
-        let event = self.events.as_mut()?.pop_front();
-        self.events.take_if(|events| events.is_empty());
-        event
+        self.questions.pop()
     }
 
     /// What the exchange must know when the connection is gone, for whatever reason. To be asked once, at the end.
@@ -350,7 +347,7 @@ impl Session {
     }
 
     fn ask(&mut self, request: Request) {
-        self.events.get_or_insert_default().push_back(request);
+        self.questions.push(request);
     }
 
     fn subscribe(&mut self, topic: &str, format: Format, since: Option<u64>) {

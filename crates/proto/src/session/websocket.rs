@@ -105,7 +105,7 @@ impl Session {
                             Request::Engine(engine::Request::Message { kind, data: payload.into_bytes() })
                         }
                     };
-                    self.events.get_or_insert_default().push_back(request);
+                    self.questions.push(request);
                 }
                 Ok(Some(Incoming::Ping(payload))) => {
                     encode_header(self.output.tail(), Opcode::Pong, payload.len(), None);

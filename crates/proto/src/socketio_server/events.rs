@@ -25,10 +25,12 @@ impl Server {
         name: &str,
         ack: Option<u64>,
         array: Array<'_>,
-        attachments: &[Bytes],
+        attachments: Vec<Bytes>,
     ) {
         let Sender { session, namespace } = sender;
-        let again = || Emission::new(namespace, array.first.unwrap_or_default(), array.tail(), attachments);
+        let again = |attachments| {
+            Emission::new(namespace, array.first.unwrap_or_default(), array.tail(), attachments)
+        };
         match name {
             "message" => {
                 Emission::new(namespace, r#""message-back""#, array.tail(), attachments).send(table, session)
@@ -39,10 +41,10 @@ impl Server {
                 }
             }
             // The three ways to send: socket.emit, socket.broadcast.emit, io.emit.
-            "to-me" => again().send(table, session),
-            "to-others" => again().send_all(table, namespace, Some(session)),
-            "to-all" => again().send_all(table, namespace, None),
-            "chat message - client" => self.chat(table, sender, ack, array, attachments),
+            "to-me" => again(attachments).send(table, session),
+            "to-others" => again(attachments).send_all(table, namespace, Some(session)),
+            "to-all" => again(attachments).send_all(table, namespace, None),
+            "chat message - client" => self.chat(table, sender, ack, array, &attachments),
             "join" | "leave" => {
                 let room = array.arguments().first().and_then(|room| payload::string(room.get()));
                 let done = match room.as_deref() {
@@ -55,11 +57,11 @@ impl Server {
                 };
                 acknowledge(table, sender, ack, done.map(|()| String::new()));
             }
-            "publish" => self.publish(table, sender, ack, array, attachments),
+            "publish" => self.publish(table, sender, ack, array, &attachments),
             "clients" => {
                 if let Some(id) = ack {
                     let ids = self.clients(table, namespace);
-                    Emission::ack(namespace, id, &ids, &[]).send(table, session);
+                    Emission::ack(namespace, id, &ids, Vec::new()).send(table, session);
                 }
             }
             "ask-me" => {
@@ -87,7 +89,7 @@ impl Server {
         attachments: &[Bytes],
     ) {
         let name = payload::quoted(CHAT_EVENT);
-        Emission::new(sender.namespace, &name, array.tail(), attachments).send_all(
+        Emission::new(sender.namespace, &name, array.tail(), attachments.to_vec()).send_all(
             table,
             sender.namespace,
             None,
@@ -204,5 +206,5 @@ pub(super) fn acknowledge(
 ) {
     let Some(id) = ack.filter(|_| is_connected(table, sender.session, sender.namespace)) else { return };
     let arguments = result.unwrap_or_else(|error| format!(r#"{{"error":{}}}"#, payload::quoted(&error)));
-    Emission::ack(sender.namespace, id, &arguments, &[]).send(table, sender.session);
+    Emission::ack(sender.namespace, id, &arguments, Vec::new()).send(table, sender.session);
 }

@@ -93,11 +93,12 @@ impl Server {
         }
         let packet = read(message)?;
         if packet.attachments == 0 {
-            return self.act(table, session, &packet, &[]);
+            let array = Array::parse(packet.payload, 0);
+            return self.act(table, session, &packet, array, Vec::new());
         }
         // What can be known to be wrong is not waited for.
-        sockets.check(&packet)?;
-        sockets.assemble(Assembling::new(message.clone(), packet.attachments));
+        let place = sockets.check(&packet)?;
+        sockets.assemble(Assembling::new(message.clone(), place, packet.attachments));
         Ok(())
     }
 
@@ -110,19 +111,22 @@ impl Server {
     ) -> Result<(), Malformed> {
         let limit_bytes = table.settings.max_unsent_bytes.max(table.settings.max_payload_bytes);
         let sockets = &mut table.get_mut(session).ok_or(Malformed)?.sockets;
-        if let Some((message, attachments)) = sockets.attach(data, limit_bytes)? {
-            self.act(table, session, &read(&message)?, &attachments)?;
+        if let Some(Assembling { message, place, attachments, .. }) = sockets.attach(data, limit_bytes)? {
+            let packet = read(&message)?;
+            let array = Array::again(packet.payload, &place);
+            self.act(table, session, &packet, Some(array), attachments)?;
         }
         Ok(())
     }
 
-    /// Does what a packet says, when all of it is there.
+    /// Does what a packet says, when all of it is there. `array`: its payload, if that is one.
     fn act(
         &mut self,
         table: &mut Table,
         session: u32,
         packet: &Packet<'_>,
-        attachments: &[Bytes],
+        array: Option<Array<'_>>,
+        attachments: Vec<Bytes>,
     ) -> Result<(), Malformed> {
         if packet.packet_type == Type::Connect {
             return self.connect(table, session, packet);
@@ -138,14 +142,14 @@ impl Server {
                 Ok(())
             }
             Type::Event => {
-                let array = Array::parse(packet.payload, 0).ok_or(Malformed)?;
+                let array = array.ok_or(Malformed)?;
                 if let Some(name) = array.event_name().ok_or(Malformed)? {
                     self.event(table, sender, &name, packet.id, array, attachments);
                 }
                 Ok(())
             }
             Type::Ack => {
-                let array = Array::parse(packet.payload, 0).ok_or(Malformed)?;
+                let array = array.ok_or(Malformed)?;
                 if packet.id.is_some_and(|id| socket.take_question(id)) {
                     let answer = Emission::new(namespace, r#""answered""#, array.inner(), attachments);
                     answer.send(table, session);
@@ -174,7 +178,7 @@ impl Server {
         let sid = self.socket_id(number);
         let welcome = encode(Type::Connect, namespace, 0, None, [r#"{"sid":""#, &sid, r#""}"#]);
         table.send(session, Kind::Text, welcome);
-        Emission::new(namespace, r#""auth""#, auth, &[]).send(table, session);
+        Emission::new(namespace, r#""auth""#, auth, Vec::new()).send(table, session);
         Ok(())
     }
 
@@ -224,7 +228,7 @@ struct Emission {
 
 impl Emission {
     /// An event: `name` is JSON, `arguments` what follows it between the brackets, which may be nothing.
-    fn new(namespace: Namespace, name: &str, arguments: &str, attachments: &[Bytes]) -> Emission {
+    fn new(namespace: Namespace, name: &str, arguments: &str, attachments: Vec<Bytes>) -> Emission {
         Emission::with_id(Type::Event, namespace, None, [name, arguments], attachments)
     }
 
@@ -233,18 +237,26 @@ impl Emission {
         namespace: Namespace,
         id: Option<u64>,
         [name, arguments]: [&str; 2],
-        attachments: &[Bytes],
+        attachments: Vec<Bytes>,
     ) -> Emission {
         let comma = if name.is_empty() || arguments.is_empty() { "" } else { "," };
         let head = encode(packet_type, namespace, attachments.len(), id, ["[", name, comma, arguments, "]"]);
-        Emission { head, attachments: attachments.to_vec() }
+        Emission { head, attachments }
     }
 
-    fn ack(namespace: Namespace, id: u64, arguments: &str, attachments: &[Bytes]) -> Emission {
+    fn ack(namespace: Namespace, id: u64, arguments: &str, attachments: Vec<Bytes>) -> Emission {
         Emission::with_id(Type::Ack, namespace, Some(id), ["", arguments], attachments)
     }
 
-    fn send(&self, table: &mut Table, session: u32) {
+    fn send(self, table: &mut Table, session: u32) {
+        table.send(session, Kind::Text, self.head);
+        for attachment in self.attachments {
+            table.send(session, Kind::Binary, attachment);
+        }
+    }
+
+    /// Sends to one of several.
+    fn send_copy(&self, table: &mut Table, session: u32) {
         table.send(session, Kind::Text, self.head.clone());
         for attachment in &self.attachments {
             table.send(session, Kind::Binary, attachment.clone());
@@ -255,7 +267,7 @@ impl Emission {
     fn send_all(&self, table: &mut Table, namespace: Namespace, except: Option<u32>) {
         for session in table.indices() {
             if Some(session) != except && is_connected(table, session, namespace) {
-                self.send(table, session);
+                self.send_copy(table, session);
             }
         }
     }

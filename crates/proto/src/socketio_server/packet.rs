@@ -69,10 +69,15 @@ pub(super) fn encode<const N: usize>(
     id: Option<u64>,
     pieces: [&str; N],
 ) -> Bytes {
-    // Type, count of attachments and id take 25 bytes at the most.
-    let length = 32 + namespace.prefix().len() + pieces.iter().map(|piece| piece.len()).sum::<usize>();
-    let mut text = String::with_capacity(length);
     let is_binary = attachments > 0;
+    let (mut count, mut number) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let count = if is_binary { count.format(attachments) } else { "" };
+    let id = id.map_or("", |id| number.format(id));
+    let payload_bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+    // Not a byte more than it takes: `Bytes` of a buffer that is full needs nothing else.
+    let length =
+        2 + count.len() + usize::from(is_binary) + namespace.prefix().len() + id.len() + payload_bytes;
+    let mut text = String::with_capacity(length);
     text.push_str(match packet_type {
         Type::Connect => "40",
         Type::Disconnect => "41",
@@ -83,20 +88,13 @@ pub(super) fn encode<const N: usize>(
         Type::ConnectError => "44",
     });
     if is_binary {
-        push_number(&mut text, attachments as u64);
+        text.push_str(count);
         text.push('-');
     }
     text.push_str(namespace.prefix());
-    if let Some(id) = id {
-        push_number(&mut text, id);
-    }
+    text.push_str(id);
     pieces.iter().for_each(|piece| text.push_str(piece));
     text.into()
-}
-
-fn push_number(text: &mut String, number: u64) {
-    use std::fmt::Write as _;
-    let _ = write!(text, "{number}");
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Payloads. Arguments stay the text that they came as: it is checked to be JSON, but no tree is built of it.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, de};
@@ -19,15 +20,34 @@ pub(super) struct Array<'a> {
     pub(super) first: Option<&'a str>,
 }
 
+/// Where an array's first element stands, if it has one.
+pub(super) type Place = Option<Range<usize>>;
+
 impl<'a> Array<'a> {
     /// `None`: this is no array, or one whose placeholders stand for attachments that do not exist.
     pub(super) fn parse(payload: &'a str, attachments: usize) -> Option<Array<'a>> {
-        let Elements(first) = serde_json::from_str(payload).ok()?;
-        if attachments > 0 {
-            let mut json = serde_json::Deserializer::from_str(payload);
-            de::DeserializeSeed::deserialize(Placeholders { attachments }, &mut json).ok()?;
-        }
-        Some(Array { text: payload.trim(), first: first.map(RawValue::get) })
+        let first = match attachments {
+            0 => serde_json::from_str(payload).map(|Elements(first)| first),
+            attachments => {
+                let mut json = serde_json::Deserializer::from_str(payload);
+                let first = (&mut json).deserialize_seq(FirstAndPlaces(Placeholders { attachments }));
+                first.and_then(|first| json.end().map(|()| first))
+            }
+        };
+        Some(Array { text: payload.trim(), first: first.ok()?.map(RawValue::get) })
+    }
+
+    /// Where the first element stands in `payload`, of which this is the array: all that is needed to see it [again](Array::again).
+    pub(super) fn place(&self, payload: &str) -> Place {
+        self.first.map(|first| {
+            let start = first.as_ptr() as usize - payload.as_ptr() as usize;
+            start..start + first.len()
+        })
+    }
+
+    /// An array that was parsed before.
+    pub(super) fn again(payload: &'a str, place: &Place) -> Array<'a> {
+        Array { text: payload.trim(), first: place.as_ref().and_then(|place| payload.get(place.clone())) }
     }
 
     /// The arguments as text, without the brackets; of an event without its name.
@@ -116,6 +136,28 @@ impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
         }
 
         deserializer.deserialize_seq(First).map(Elements)
+    }
+}
+
+/// An array's first element, and a look at all for places of attachments.
+struct FirstAndPlaces(Placeholders);
+
+impl<'de> Visitor<'de> for FirstAndPlaces {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let first: Option<&RawValue> = array.next_element()?;
+        // As a rule it is the name of an event. In an acknowledgement it may be anything.
+        if let Some(first) = first.filter(|first| first.get().starts_with(['{', '['])) {
+            let mut json = serde_json::Deserializer::from_str(first.get());
+            de::DeserializeSeed::deserialize(self.0, &mut json).map_err(A::Error::custom)?;
+        }
+        while array.next_element_seed(self.0)?.is_some() {}
+        Ok(first)
     }
 }
 

@@ -51,24 +51,32 @@ impl Server {
         }
         // The sockets of the namespace where it was said have heard it.
         let told = receipt.filter(|receipt| receipt.is_chat).map(|receipt| receipt.namespace);
-        let (data, attachments) = match message.kind {
-            Kind::Text => (payload::quoted(&String::from_utf8_lossy(message.data)), [].as_slice()),
-            Kind::Binary => {
-                (r#"{"_placeholder":true,"num":0}"#.to_owned(), std::slice::from_ref(message.data))
-            }
-        };
-        if message.topic == CHAT_TOPIC && told != Some(Namespace::Main) {
-            let name = payload::quoted(CHAT_EVENT);
-            Emission::new(Namespace::Main, &name, &data, attachments).send_all(table, Namespace::Main, None);
+        let is_chat = message.topic == CHAT_TOPIC && told != Some(Namespace::Main);
+        let members = self.rooms.get(message.topic);
+        // Most of what is published is for nobody here.
+        if members.is_none() && !is_chat {
+            return;
         }
-        let Some(members) = self.rooms.get(message.topic) else { return };
+        let (data, attachments) = match message.kind {
+            Kind::Text => (payload::quoted(&String::from_utf8_lossy(message.data)), Vec::new()),
+            Kind::Binary => (r#"{"_placeholder":true,"num":0}"#.to_owned(), vec![message.data.clone()]),
+        };
+        if is_chat {
+            let name = payload::quoted(CHAT_EVENT);
+            Emission::new(Namespace::Main, &name, &data, attachments.clone()).send_all(
+                table,
+                Namespace::Main,
+                None,
+            );
+        }
+        let Some(members) = members else { return };
         let name = payload::quoted(message.event);
         let arguments =
             format!(r#"{data},{{"topic":{},"id":{}}}"#, payload::quoted(message.topic), message.id);
         for namespace in Namespace::ALL.into_iter().filter(|namespace| told != Some(*namespace)) {
-            let emission = Emission::new(namespace, &name, &arguments, attachments);
+            let emission = Emission::new(namespace, &name, &arguments, attachments.clone());
             for (session, _) in members.iter().filter(|(_, member)| *member == namespace) {
-                emission.send(table, *session);
+                emission.send_copy(table, *session);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::packet::{Packet, Type};
-use super::payload::Array;
+use super::payload::{Array, Place};
 use super::{Malformed, Namespace};
 
 /// Questions that may wait for a socket's acknowledgement.
@@ -43,8 +43,10 @@ struct More {
 /// A packet that waits for its attachments.
 #[derive(Debug)]
 pub(super) struct Assembling {
-    message: Bytes,
-    attachments: Vec<Bytes>,
+    pub(super) message: Bytes,
+    /// Its payload has been parsed: where its first element stands.
+    pub(super) place: Place,
+    pub(super) attachments: Vec<Bytes>,
     wanted: usize,
     bytes: usize,
 }
@@ -98,14 +100,14 @@ impl Sockets {
     }
 
     /// Whether a packet whose attachments are still to come may be waited for.
-    pub(super) fn check(&self, packet: &Packet<'_>) -> Result<(), Malformed> {
+    pub(super) fn check(&self, packet: &Packet<'_>) -> Result<Place, Malformed> {
         let namespace = Namespace::named(packet.namespace).ok_or(Malformed)?;
         self.get(namespace).ok_or(Malformed)?;
         let array = Array::parse(packet.payload, packet.attachments).ok_or(Malformed)?;
         if packet.packet_type == Type::Event {
             array.event_name().ok_or(Malformed)?;
         }
-        Ok(())
+        Ok(array.place(packet.payload))
     }
 
     pub(super) fn is_assembling(&self) -> bool {
@@ -116,12 +118,12 @@ impl Sockets {
         self.rare.get_or_insert_default().assembling = Some(assembling);
     }
 
-    /// Takes an attachment; returns the packet and all its attachments if it was the last.
+    /// Takes an attachment; returns the packet with all its attachments if it was the last.
     pub(super) fn attach(
         &mut self,
         data: Bytes,
         limit_bytes: usize,
-    ) -> Result<Option<(Bytes, Vec<Bytes>)>, Malformed> {
+    ) -> Result<Option<Assembling>, Malformed> {
         let slot = &mut self.rare.as_mut().ok_or(Malformed)?.assembling;
         let assembling = slot.as_mut().ok_or(Malformed)?;
         assembling.bytes += data.len();
@@ -132,7 +134,7 @@ impl Sockets {
         if assembling.attachments.len() < assembling.wanted {
             return Ok(None);
         }
-        let complete = slot.take().map(|assembling| (assembling.message, assembling.attachments));
+        let complete = slot.take();
         self.tidy();
         Ok(complete)
     }
@@ -201,7 +203,7 @@ impl Socket {
 }
 
 impl Assembling {
-    pub(super) fn new(message: Bytes, wanted: usize) -> Assembling {
-        Assembling { bytes: message.len(), message, attachments: Vec::new(), wanted }
+    pub(super) fn new(message: Bytes, place: Place, wanted: usize) -> Assembling {
+        Assembling { bytes: message.len(), message, place, attachments: Vec::new(), wanted }
     }
 }
