@@ -7,7 +7,8 @@
 use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown as Direction, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver;
@@ -29,6 +30,9 @@ pub(crate) struct Line {
     session: Mutex<Session>,
     /// Held while what the session asks is passed on, so that two threads do not change the order.
     asking: Mutex<()>,
+    /// Whether the reader waits for another thread to bring what it has asked for, before it reads on.
+    is_waiting: AtomicBool,
+    has_changed: Condvar,
 }
 
 /// A line's way to the exchange.
@@ -47,7 +51,8 @@ impl Line {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(WRITE_SLICE))?;
         let session = Mutex::new(Session::server(app, Instant::now()));
-        Ok(Line { stream, session, asking: Mutex::new(()) })
+        let (is_waiting, has_changed) = (AtomicBool::new(false), Condvar::new());
+        Ok(Line { stream, session, asking: Mutex::new(()), is_waiting, has_changed })
     }
 
     /// Gives the socket back, for an answer by somebody else.
@@ -65,11 +70,18 @@ impl Line {
         let mut scratch = vec![0; SCRATCH_BYTES];
         let mut read_timeout = None;
         while self.flush(|| way.is_stopping().then_some(CloseReason::GoingAway)).is_ok() {
-            let (wants, deadline) = {
+            let (deadline, reads) = {
                 let session = self.session();
-                (session.wants(), session.poll_timeout())
+                if session.is_over() {
+                    break;
+                }
+                (session.poll_timeout(), session.wants().read)
             };
-            if !wants.read || self.set_read_timeout(deadline, &mut read_timeout).is_err() {
+            if !reads {
+                self.wait_for_change();
+                continue;
+            }
+            if self.set_read_timeout(deadline, &mut read_timeout).is_err() {
                 break;
             }
             let read = (&self.stream).read(&mut scratch);
@@ -102,13 +114,35 @@ impl Line {
         }
     }
 
+    /// Waits while there is nothing to be read: what the session has asked for is on its way. Not for ever, since a signal interrupts no such wait.
+    fn wait_for_change(&self) {
+        let session = self.session();
+        let wants = session.wants();
+        // What is to be written is written first, whoever has brought it.
+        if !wants.read && !wants.write && !session.is_over() {
+            self.is_waiting.store(true, Ordering::Relaxed);
+            let waited = self.has_changed.wait_timeout(session, WRITE_SLICE);
+            drop(waited.expect("no thread panics while it holds a session"));
+            self.is_waiting.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// To be called with the session that was changed by another thread than the reader.
+    fn note_change(&self, _session: &Session) {
+        if self.is_waiting.load(Ordering::Relaxed) {
+            self.has_changed.notify_one();
+        }
+    }
+
     /// Takes what the exchange has for this line.
     pub(crate) fn take(&self, effect: Effect) {
         let now = Instant::now();
+        let mut session = self.session();
         match effect {
-            Effect::Publish(message) => self.session().deliver(&message, now),
-            Effect::Reply(_, reply) => self.session().reply(reply, now),
+            Effect::Publish(message) => session.deliver(&message, now),
+            Effect::Reply(_, reply) => session.reply(reply, now),
         }
+        self.note_change(&session);
     }
 
     /// When [`expire`](Line::expire) has something to do.
@@ -180,10 +214,10 @@ impl Line {
     }
 
     fn end_session_if_over(&self, session: &Session) {
-        let wants = session.wants();
-        if !wants.read && !wants.write {
+        if session.is_over() {
             self.hang_up();
         }
+        self.note_change(session);
     }
 
     /// Closes because the peer is too slow, and gives it a while to take that in. `ended` is disconnected when

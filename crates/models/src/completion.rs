@@ -311,7 +311,7 @@ impl Loop {
             let _ = socket.stream.shutdown(Direction::Write);
         }
         let wants = session.wants();
-        let has_ended = socket.is_broken || !(wants.read || wants.write);
+        let has_ended = socket.is_broken || session.is_over();
         let (is_receiving, is_cancelled) = (socket.is_receiving, socket.is_cancelled);
         if has_ended && !is_receiving && socket.sending.is_none() {
             drop(self.roster.remove(key));

@@ -115,7 +115,7 @@ impl Table {
         line.write(session);
         let wants = session.wants();
         let interest = Interest { read: wants.read, write: wants.write };
-        if line.is_broken || !(wants.read || wants.write) {
+        if line.is_broken || session.is_over() {
             let line = self.roster.remove(key);
             return match line.watched {
                 Some(_) => poller.unwatch(key, line.stream.as_fd()),

@@ -185,10 +185,10 @@ async fn talk(stream: &mut TcpStream, session: &mut Session, ways: &mut Ways, hu
     loop {
         handle_events(session, ways, hub).await;
         write(stream, session)?;
-        let wants = session.wants();
-        if !wants.read && !wants.write {
+        if session.is_over() {
             return Ok(());
         }
+        let wants = session.wants();
         let due = session.poll_timeout();
         select! {
             done = poll_fn(|context| poll(context, stream, session, wants)) => done?,

@@ -67,6 +67,7 @@ impl Settings {
             milliseconds(app.busy_poll),
             milliseconds(app.keep_alive),
             app.history_events.to_string(),
+            app.history_bytes.to_string(),
             app.max_topics.to_string(),
             milliseconds(app.sse_heartbeat),
             app.tick.map_or("none".to_owned(), milliseconds),
@@ -104,6 +105,7 @@ impl Settings {
         app.busy_poll = milliseconds(word()).expect("a time");
         app.keep_alive = milliseconds(word()).expect("a time");
         app.history_events = size(word());
+        app.history_bytes = size(word());
         app.max_topics = size(word());
         app.sse_heartbeat = milliseconds(word()).expect("a time");
         app.tick = milliseconds(word());

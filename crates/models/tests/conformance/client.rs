@@ -177,9 +177,11 @@ impl Client {
     /// Reads an answer of HTTP as far as its head says that it goes; if the connection is to end with it, to that end.
     pub(crate) fn response(&mut self) -> Response {
         let head = self.response_head();
-        if head.status == 101 {
-            return head;
-        }
+        if head.status == 101 { head } else { self.body(head) }
+    }
+
+    /// Reads what follows the head of an answer.
+    pub(crate) fn body(&mut self, head: Response) -> Response {
         // RFC 9110, sections 6.4.1 and 8.6: these have no content, and say nothing of its length.
         let is_empty = head.status < 200 || [204, 304].contains(&head.status);
         let length = match (is_empty, head.header("Content-Length")) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::client::{Client, Response};
 use crate::http::get;
 use crate::server::Server;
 
@@ -92,6 +92,11 @@ impl EventStream {
     /// One that was asked for.
     pub(crate) fn begun(mut client: Client) -> EventStream {
         let head = client.response_head();
+        EventStream::after(client, &head)
+    }
+
+    /// One whose answer has begun.
+    pub(crate) fn after(client: Client, head: &Response) -> EventStream {
         assert_eq!(head.status, 200, "{head:?}");
         assert_eq!(head.header("Content-Type"), Some("text/event-stream"));
         assert_eq!(head.header("Cache-Control"), Some("no-cache"));

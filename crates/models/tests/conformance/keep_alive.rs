@@ -1,7 +1,9 @@
 //! Several requests on one connection, and where each of them ends (RFC 9112, sections 6 and 9).
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use switchboard_models::Mechanism;
 
 use crate::client::{Client, Named, PATIENCE, at_each_pace};
 use crate::http::get;
@@ -24,7 +26,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A time that is to run out.
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_millis(200);
 
 fn a_connection_is_kept_unless_somebody_says_otherwise(server: &mut Server) {
     let request = |version: &str, connection: &str| {
@@ -200,41 +202,61 @@ fn every_path_says_which_methods_it_knows(server: &mut Server) {
     assert_eq!(client.response().status, 204);
 }
 
-fn a_connection_that_is_not_used_is_closed(server: &mut Server) {
+/// What a connection may have been used for before. A long poll gives it a second thread in some models.
+fn uses(server: &Server) -> &'static [&'static str] {
+    let has_long_polls = server.model.serves.contains(&Mechanism::LongPoll);
+    &["/", "/poll?topic=t", "/longpoll?topic=t&timeout=0"][..if has_long_polls { 3 } else { 2 }]
+}
+
+fn used(server: &Server, target: &str) -> Client {
     let mut client = Client::connect(server);
     for _ in 0..2 {
-        client.send(get("/"));
-        assert_eq!(client.response().status, 200);
+        client.send(get(target));
+        assert!([200, 204].contains(&client.response().status), "{target}");
     }
-    // Without a word, since nothing was asked.
-    client.expect_end();
+    client
+}
+
+/// How many connections may wait for their time side by side.
+fn at_once(server: &Server) -> usize {
+    if server.model.serves.contains(&Mechanism::Together) { usize::MAX } else { 1 }
+}
+
+fn a_connection_that_is_not_used_is_closed(server: &mut Server) {
+    for targets in uses(server).chunks(at_once(server)) {
+        let clients: Vec<Client> = targets.iter().map(|target| used(server, target)).collect();
+        // Without a word, since nothing was asked.
+        clients.into_iter().for_each(|mut client| client.expect_end());
+    }
 }
 
 fn a_later_head_that_is_not_finished_in_time_gets_408(server: &mut Server) {
-    for begun in
-        ["G", "GET / HTTP/1.1\r\nHo", "POST /publish HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell"]
-    {
-        let _on_failure = Named(begun.to_owned());
-        let mut client = Client::connect(server);
-        client.send(get("/"));
-        assert_eq!(client.response().status, 200);
-        client.send(begun);
-        let response = client.response();
-        assert_eq!((response.status, response.says_close()), (408, true));
+    let post = "POST /publish HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell";
+    let begun = ["G", "GET / HTTP/1.1\r\nHo", post];
+    let all: Vec<(&str, &str)> =
+        uses(server).iter().flat_map(|target| begun.map(|begun| (*target, begun))).collect();
+    for some in all.chunks(at_once(server)) {
+        let clients = some.iter().map(|(target, begun)| {
+            let mut client = used(server, target);
+            client.send(begun);
+            client
+        });
+        for (mut client, what) in clients.collect::<Vec<_>>().into_iter().zip(some) {
+            let _on_failure = Named(format!("{what:?}"));
+            let response = client.response();
+            assert_eq!((response.status, response.says_close()), (408, true));
+        }
     }
     // Between two requests there is more time than that.
-    let mut client = Client::connect(server);
-    client.send(get("/"));
-    assert_eq!(client.response().status, 200);
-    let start = Instant::now();
-    client.stream.set_read_timeout(Some(SHORT * 2)).unwrap();
-    let nothing = client.try_take(1);
-    assert!(
-        nothing.is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut),
-        "{:?}",
-        start.elapsed()
-    );
-    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    client.send(get("/"));
-    assert_eq!(client.response().status, 200);
+    for targets in uses(server).chunks(at_once(server)) {
+        let mut clients: Vec<Client> = targets.iter().map(|target| used(server, target)).collect();
+        clients[0].stream.set_read_timeout(Some(SHORT * 2)).unwrap();
+        let nothing = clients[0].try_take(1);
+        assert!(nothing.is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut));
+        clients[0].stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        for client in &mut clients {
+            client.send(get("/"));
+            assert_eq!(client.response().status, 200);
+        }
+    }
 }

@@ -8,7 +8,9 @@ use nix::unistd::geteuid;
 use switchboard_models::{Family, Workers};
 
 use crate::client::{Client, Response, eventually, upgrade_request};
+use crate::events::{Event, EventStream};
 use crate::frames::text;
+use crate::http::get;
 use crate::server::Server;
 use crate::{Case, case};
 
@@ -27,6 +29,8 @@ pub(crate) const CASES: &[Case] = &[
         .together()
         .with(|settings| settings.processes = Some(16)),
     case!(Broadcast, at_the_process_limit_subscribers_are_refused)
+        .with(|settings| settings.processes = Some(16)),
+    case!(EventStream, at_the_process_limit_streams_and_long_polls_are_refused)
         .with(|settings| settings.processes = Some(16)),
 ];
 
@@ -186,9 +190,58 @@ fn at_the_process_limit_subscribers_are_refused(server: &mut Server) {
     at_the_process_limit(server, "/broadcast");
 }
 
-fn at_the_process_limit(server: &mut Server, path: &str) {
-    if !geteuid().is_root() {
+/// The same for those who wait without a WebSocket; what they had asked before is answered all the same.
+fn at_the_process_limit_streams_and_long_polls_are_refused(server: &mut Server) {
+    if !has_processes_of_its_own() {
+        return;
+    }
+    let mut publisher = Client::connect(server);
+    publisher.publish("t", "x");
+    let targets = ["/events?topic=t&since=0", "/longpoll?topic=t&since=0"];
+    let (mut served, mut answered, mut refused) = (Vec::new(), Vec::new(), 0);
+    for i in 0..40 {
+        let mut client = Client::connect(server);
+        client.send(get("/nothing") + &get(targets[i % 2]));
+        let mut response = client.response_head();
+        // Whoever is let in has its first answer.
+        if response.status == 404 {
+            client.body(response);
+            response = client.response_head();
+        }
+        match response.status {
+            200 if i % 2 == 0 => served.push(EventStream::after(client, &response)),
+            200 => {
+                client.body(response);
+                answered.push(client);
+            }
+            _ => {
+                let reason = response.header("Switchboard-Refused").unwrap_or_default().to_owned();
+                assert!(["processes", "threads"].contains(&&reason[..]), "{response:?}");
+                expect_refusal(&client.body(response), &reason, "ulimit -u");
+                refused += 1;
+            }
+        }
+    }
+    assert!(!served.is_empty());
+    publisher.publish("t", "y");
+    served.iter_mut().for_each(|stream| stream.expect([Event::message(1, "x"), Event::message(2, "y")]));
+    drop((served, answered));
+    let (mut client, refused_meanwhile) = open_eventually(server);
+    client.echo("hello");
+    assert_eq!(server.stop().refused, refused + refused_meanwhile);
+}
+
+/// Whether the limit can be set for the server alone.
+fn has_processes_of_its_own() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
         eprintln!("skipped: only root can start a server as a user whose processes are all its own");
+    }
+    is_root
+}
+
+fn at_the_process_limit(server: &mut Server, path: &str) {
+    if !has_processes_of_its_own() {
         return;
     }
     let mut served = Vec::new();

@@ -1,10 +1,13 @@
-//! Subscribers that do not read: they delay nobody, and are closed with 1013 when too much waits for them.
+//! Subscribers that do not read: they delay nobody, cost no more memory than is set, and are closed with 1013 when too much waits for them.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::backpressure::write_until_held;
 use crate::client::{Client, close_code};
+use crate::events::post;
 use crate::frames::{BINARY, CLOSE, TEXT, frame, pattern, text};
+use crate::http::get;
 use crate::server::Server;
 use crate::{Case, case};
 
@@ -13,6 +16,10 @@ pub(crate) const CASES: &[Case] = &[
         .with(|settings| settings.app.max_unsent_bytes = 256 << 10),
     case!(Broadcast, a_slow_reader_that_leaves_does_not_delay_the_others)
         .with(|settings| settings.app.max_unsent_bytes = 256 << 10),
+    case!(EventStream, a_publisher_that_is_faster_than_all_others_fills_no_memory).with(|settings| {
+        settings.app.max_unsent_bytes = 1 << 20;
+        settings.app.history_bytes = 8 << 20;
+    }),
     case!(Broadcast, a_reader_within_the_limit_misses_nothing),
     case!(Broadcast, a_sender_that_does_not_read_delays_nobody),
 ];
@@ -83,6 +90,44 @@ fn a_slow_reader_that_leaves_does_not_delay_the_others(server: &mut Server) {
     sender.leave();
 }
 
+/// What a server may take in addition when it is flooded: what it is allowed to hold, and what its allocator makes of that.
+const A_LITTLE: u64 = 48 << 20;
+
+fn a_publisher_that_is_faster_than_all_others_fills_no_memory(server: &mut Server) {
+    let targets = ["/events?topic=0", "/events?topic=1&since=0", "/longpoll?topic=2"];
+    let mut slow: Vec<Client> = targets
+        .iter()
+        .map(|target| {
+            let mut client = Client::connect_narrow(server);
+            client.send(get(target));
+            client
+        })
+        .collect();
+    slow.push(Client::connect_narrow(server).upgrade("/broadcast?topic=3"));
+    let mut publisher = Client::connect(server);
+    publisher.publish("0", "so that everything is there");
+    let before = server.resident_bytes();
+    // 150 MiB, one behind the other; and topics with one event each.
+    let long = "x".repeat(1 << 20);
+    let mut writer = publisher.stream.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for i in 0..150 {
+                writer.write_all(&post(&format!("topic={}", i % 5), "", long.as_bytes())).unwrap();
+            }
+            let many = (0..5000).flat_map(|i| post(&format!("topic=more-{i}"), "", b"x"));
+            writer.write_all(&many.collect::<Vec<u8>>()).unwrap();
+        });
+        (0..5150).for_each(|_| assert_eq!(publisher.response().status, 202));
+    });
+    let more = server.resident_bytes().saturating_sub(before);
+    assert!(more < A_LITTLE, "the server holds {} KiB more than before", more >> 10);
+    // What is not held any more is missed, and said to be.
+    let answer = publisher.ask("/poll?topic=4&since=0");
+    assert_eq!((answer["newest"].as_u64(), answer["missed"].as_u64().is_some()), (Some(30), true));
+    drop(slow);
+}
+
 fn a_reader_within_the_limit_misses_nothing(server: &mut Server) {
     let mut late = Client::open(server, "/broadcast");
     let mut sender = Client::open(server, "/broadcast");
@@ -116,7 +161,7 @@ fn a_sender_that_does_not_read_delays_nobody(server: &mut Server) {
     std::thread::scope(|scope| {
         let readers = [&mut one, &mut other].map(|client| scope.spawn(|| read_to_the_end(client)));
         write_until_held(&mut sender, |i| frame(BINARY, payload(i)));
-        std::io::Write::write_all(&mut voice, &text("the end")).unwrap();
+        voice.write_all(&text("the end")).unwrap();
         let heard = readers.map(|reader| reader.join().expect("it read to the end"));
         assert!(heard[0] > 0 && heard[1] > 0);
     });

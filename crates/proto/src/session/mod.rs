@@ -22,8 +22,7 @@ use crate::{App, Format, Outgoing, Output, Reply, Request, sse};
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
 const HIGH_WATER_BYTES: usize = 64 << 10;
 
-/// What may come behind a request that is held until something is published; behind one whose answer is about to come also as much as a body may
-/// be long.
+/// What may come behind a request that is held until something is published: it must be read, or its peer's end would not be noticed.
 const MAX_PIPELINED_BYTES: usize = 1 << 20;
 
 /// How long a connection whose last answer is written goes on reading, and discarding, what its peer still
@@ -78,7 +77,7 @@ struct Subscription {
     replayed: u64,
 }
 
-/// What the session would do next with its socket. Neither: close it.
+/// What the session would do next with its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wants {
     /// Read, and hand over what comes.
@@ -130,12 +129,9 @@ impl Session {
             Stage::Http { .. } => self.receive_requests(bytes, now),
             Stage::Waiting(waiting) => {
                 waiting.input.extend_from_slice(bytes);
-                let (len, is_held) = (waiting.input.len(), waiting.what.is_held());
                 // Further requests may be sent before this one is answered, but not without end.
-                if is_held && len > MAX_PIPELINED_BYTES {
+                if waiting.what.is_held() && waiting.input.len() > MAX_PIPELINED_BYTES {
                     self.answer_instead(too_much_behind(), now);
-                } else if len > MAX_PIPELINED_BYTES + self.app.max_message_bytes {
-                    self.end();
                 }
             }
             Stage::WebSocket(_) => self.receive_frames(bytes, now),
@@ -312,7 +308,16 @@ impl Session {
         &mut self.output
     }
 
-    /// What to do next with the socket. Neither: close it.
+    /// Whether the socket is to be closed.
+    pub fn is_over(&self) -> bool {
+        match &self.stage {
+            Stage::Done => true,
+            Stage::Flush { .. } => self.output.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// What to do next with the socket. Neither: nothing, until somebody else has something for the session.
     pub fn wants(&self) -> Wants {
         let write = !self.output.is_empty();
         let keeps_up = self.output.len() <= HIGH_WATER_BYTES;
@@ -320,8 +325,12 @@ impl Session {
             Stage::Http { .. } | Stage::WebSocket(_) | Stage::Stream { .. } => {
                 Wants { read: keeps_up, write }
             }
-            // It waits for an answer, and reads to hear of its peer's end.
-            Stage::Waiting(_) | Stage::Drain { .. } => Wants { read: true, write },
+            // What is held is held until its peer ends, which only reading tells. Any other answer is about to come.
+            Stage::Waiting(waiting) => {
+                let read = waiting.what.is_held() || waiting.input.len() <= HIGH_WATER_BYTES;
+                Wants { read, write }
+            }
+            Stage::Drain { .. } => Wants { read: true, write },
             Stage::Flush { .. } => Wants { read: false, write },
             Stage::Done => Wants { read: false, write: false },
         }

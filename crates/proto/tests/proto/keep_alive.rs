@@ -200,3 +200,22 @@ fn a_server_that_goes_away_answers_who_has_asked_and_leaves_the_others() {
     assert_eq!(stream.take_text(), "id: 1\ndata: the last\n\n");
     assert!(stream.is_closed() && !stream.subscribed);
 }
+
+#[test]
+fn behind_a_request_that_is_about_to_be_answered_reading_stops() {
+    let mut wire = Wire::new(App::default());
+    let requests = post(&"x".repeat(1000)).repeat(100);
+    let mut pieces = requests.as_bytes().chunks(10_000);
+    let mut sent = 0;
+    // The exchange is elsewhere: nothing is answered yet.
+    while wire.session.wants().read {
+        let piece = pieces.next().expect("it stops before all is read");
+        wire.session.receive(&mut piece.to_vec(), wire.now);
+        sent += piece.len();
+    }
+    assert!(sent < 100_000 && !wire.is_closed());
+    wire.pass_on();
+    assert!(wire.session.wants().read);
+    pieces.for_each(|piece| wire.send(piece));
+    assert_eq!(statuses(&wire.take_text()), ["202"; 100]);
+}

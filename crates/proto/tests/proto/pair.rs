@@ -197,8 +197,7 @@ impl Wire {
 
     /// Whether the session wants its socket closed.
     pub(crate) fn is_closed(&self) -> bool {
-        let wants = self.session.wants();
-        !wants.read && !wants.write
+        self.session.is_over()
     }
 
     /// Whether the session does what a connection that ends in an answer does: says once that all is
