@@ -2,10 +2,12 @@
 
 import { connect, createServer } from "node:net";
 
-/// `{ http, cut }`: the server's address through the cable, and what ends all connections through it.
+/// `{ http, cut, mend }`: the server's address through the cable; what ends all connections through it and lets none be made; what ends that.
 export async function cable(t, server) {
   const ends = new Set();
+  let isCut = false;
   const listener = createServer((near) => {
+    if (isCut) return near.destroy();
     const far = connect(server.port, "127.0.0.1");
     for (const [one, other] of [[near, far], [far, near]]) {
       ends.add(one);
@@ -14,10 +16,14 @@ export async function cable(t, server) {
     }
   });
   await new Promise((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const cut = () => ends.forEach((end) => end.destroy());
+  const cut = () => {
+    isCut = true;
+    ends.forEach((end) => end.destroy());
+  };
+  const mend = () => (isCut = false);
   t.after(() => {
     cut();
     listener.close();
   });
-  return { http: `http://127.0.0.1:${listener.address().port}`, cut };
+  return { http: `http://127.0.0.1:${listener.address().port}`, cut, mend };
 }

@@ -15,6 +15,7 @@ export const TRANSPORTS = {
 /// A client that is not connected yet, with a connection of its own. `inbox(event)` has the arguments of each such event.
 export function client(t, url, transports, options = {}) {
   const socket = io(url, { transports, forceNew: true, reconnection: false, ...options });
+  socket.on("disconnect", (reason) => t.log.push(`a client by ${transports} was disconnected: ${reason}`));
   t.after(() => socket.disconnect());
   return withInboxes(socket);
 }

@@ -13,6 +13,7 @@ import { within } from "./wait.mjs";
 
 /// Cases of one model that run at the same time.
 const AT_ONCE = 24;
+const AT_ONCE_SPINNING = 4;
 
 /// How long a case may take altogether.
 const CASE_MS = 60_000;
@@ -21,7 +22,7 @@ const CASE_MS = 60_000;
 /// could miss because the machine is slow is long. `tight` has what ends connections that do nothing.
 const SETTINGS = {
   usual: [
-    "--history", "32", "--max-message-bytes", "2MiB", "--max-unsent-bytes", "4MiB", "--tick", "200ms", "--sse-heartbeat", "200ms",
+    "--history", "32", "--max-message-bytes", "2MiB", "--tick", "200ms", "--sse-heartbeat", "200ms",
     "--ping-interval", "300ms", "--cors-origin", "https://page.example", "--grace", "2s",
   ],
   tight: [
@@ -45,6 +46,8 @@ export class Suite {
 /// What a case has: servers, and somebody who tidies up.
 class Context {
   #tidy = [];
+  /// What a failure may follow from.
+  log = [];
 
   constructor(model, shared) {
     this.model = model;
@@ -82,6 +85,8 @@ async function runCase(one, model, shared) {
   const errors = [];
   const note = (error) => errors.push(error);
   await within(one.run(context), "its end", CASE_MS).catch(note);
+  const { log } = context;
+  if (errors.length && log.length) errors.push(`before that:\n    ${log.splice(0).join("\n    ")}`);
   await within(context.tidy(), "it to tidy up").catch(note);
   return errors;
 }
@@ -102,8 +107,8 @@ async function runModel(model, cases) {
       }
     }
   };
-  // Who serves one connection at a time gets one at a time.
-  const workers = model.serves.includes("together") ? AT_ONCE : 1;
+  // Who serves one connection at a time gets one at a time. Servers that never sleep share the cores with all the others.
+  const workers = !model.serves.includes("together") ? 1 : model.name === "spin" ? AT_ONCE_SPINNING : AT_ONCE;
   await Promise.all(Array.from({ length: workers }, work));
   for (const server of await Promise.allSettled(Object.values(shared))) {
     await server.value?.stop().catch((error) => {
