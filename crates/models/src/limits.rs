@@ -121,8 +121,7 @@ pub fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     {
         const TRIM_BYTES: i32 = 16 << 20;
-        // What is longer than any usual message is a table that grows, and is better moved by the system than copied: the old place would stay.
-        const MMAP_BYTES: i32 = 2 << 20;
+        const MMAP_BYTES: i32 = 4 << 20;
         // SAFETY: both change a number and nothing else.
         unsafe {
             nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, TRIM_BYTES);
