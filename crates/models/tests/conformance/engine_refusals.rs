@@ -103,9 +103,14 @@ fn a_payload_too_long_is_refused_and_a_message_too_long_ends_the_session(server:
                 session.post("4still here").expect_ok();
                 assert_eq!(session.next(), "4still here");
                 let mut client = Client::connect(server);
-                client.send(head.replace("Content-Length: 0", "Transfer-Encoding: chunked"));
-                client.send(format!("3e8\r\n{long}\r\n1\r\nx\r\n0\r\n\r\n"));
+                let chunked = "Expect: 100-continue\r\nTransfer-Encoding: chunked";
+                client.send(head.replace("Content-Length: 0", chunked));
+                assert_eq!(client.response_head().status, 100);
+                client.send(format!("3e8\r\n{long}\r\n"));
+                client.send("1\r\nx\r\n0\r\n\r\n");
                 assert_eq!(client.response().status, 413);
+                session.post("4and here").expect_ok();
+                assert_eq!(session.next(), "4and here");
             }
             Engine::WebSocket(client) => {
                 client.send(text(&format!("{long}x")));
