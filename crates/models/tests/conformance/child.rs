@@ -8,7 +8,9 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setresuid};
-use switchboard_models::{App, CorsOrigins, Listener, Model, PlainApp, Shutdown, Work, Workers};
+use switchboard_models::{
+    App, CorsOrigins, EngineSettings, Listener, Model, PlainApp, Shutdown, Work, Workers,
+};
 
 /// The environment variable that makes this program a server, and says how.
 pub(crate) const VARIABLE: &str = "SWITCHBOARD_CONFORMANCE_SERVE";
@@ -76,6 +78,11 @@ impl Settings {
                 CorsOrigins::Any => "*".to_owned(),
                 CorsOrigins::List(origins) => origins.join(","),
             },
+            milliseconds(app.engine.ping_interval),
+            milliseconds(app.engine.ping_timeout),
+            milliseconds(app.engine.connect_timeout),
+            app.engine.max_payload_bytes.to_string(),
+            number(app.engine.max_sessions.map(|n| n as u64)),
         ]
         .join(" ")
     }
@@ -112,6 +119,14 @@ impl Settings {
         app.cors = match word() {
             "none" => CorsOrigins::SameOrigin,
             origins => origins.parse().expect("origins"),
+        };
+        app.engine = EngineSettings {
+            ping_interval: milliseconds(word()).expect("a time"),
+            ping_timeout: milliseconds(word()).expect("a time"),
+            connect_timeout: milliseconds(word()).expect("a time"),
+            max_payload_bytes: size(word()),
+            max_sessions: number(word()).map(|n| n as usize),
+            max_unsent_bytes: app.max_unsent_bytes,
         };
         (model, Settings { app, listen, descriptors, processes, work })
     }

@@ -16,6 +16,10 @@ mod client;
 mod close;
 mod cors;
 mod echo;
+mod engine_client;
+mod engine_ends;
+mod engine_refusals;
+mod engineio;
 mod event_stream;
 mod events;
 mod fragments;
@@ -32,6 +36,8 @@ mod refusals;
 mod server;
 mod shutdown;
 mod slow_readers;
+mod socketio;
+mod socketio_refusals;
 mod timers;
 mod too_big;
 mod udp;
@@ -67,6 +73,11 @@ const CASES: &[&[Case]] = &[
     long_polling::CASES,
     event_stream::CASES,
     mechanisms::CASES,
+    engineio::CASES,
+    engine_ends::CASES,
+    engine_refusals::CASES,
+    socketio::CASES,
+    socketio_refusals::CASES,
     cors::CASES,
     refusals::CASES,
     timers::CASES,

@@ -89,6 +89,15 @@ impl Engines {
         }
     }
 
+    pub(super) fn post_too_long(&mut self, port: Port) {
+        let session = self.table.session_of(port).and_then(|index| self.table.get_mut(index));
+        if let Some(polling) = session.and_then(Session::polling)
+            && polling.post.take_if(|begun| *begun == port).is_some()
+        {
+            self.table.detach(port);
+        }
+    }
+
     pub(super) fn post(
         &mut self,
         port: Port,

@@ -56,6 +56,8 @@ pub enum Request {
         /// The body. One longer than [`EngineSettings::max_payload_bytes`] is answered 413, and may be cut off one byte behind that.
         body: Bytes,
     },
+    /// The body of a POST that has begun is too long: it was answered 413 without being read to its end, and the session goes on.
+    PostTooLong,
     /// A request with any other method: never right.
     OtherMethod(Query),
     /// A WebSocket handshake that is right as such (RFC 6455 section 4.2.1). Answered by [`Reply::Accept`] or a refusal.

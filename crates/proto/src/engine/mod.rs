@@ -72,6 +72,7 @@ impl Engines {
                 self.post(port, &query, content_type.as_deref(), body, now);
             }
             Request::PostBegun(query) => self.post_begun(port, &query),
+            Request::PostTooLong => self.post_too_long(port),
             Request::OtherMethod(query) => self.other_method(port, &query),
             Request::Upgrade(query) => self.upgrade(port, &query, now),
             Request::Gone => self.gone(port),

@@ -111,7 +111,13 @@ impl Session {
                     }
                     return;
                 }
-                Next::Refused(answer, reply_to) => return self.last_answer(&answer, &reply_to, now),
+                Next::Refused(answer, reply_to) => {
+                    // What is known of the POST is only its beginning.
+                    if self.has_engine && answer.status() == 413 {
+                        self.ask(Request::Engine(engine::Request::PostTooLong));
+                    }
+                    return self.last_answer(&answer, &reply_to, now);
+                }
                 Next::Request(request) => {
                     let reply_to = ReplyTo::new(&request, &app.cors);
                     if self.output.len() > app.max_unsent_bytes {
