@@ -77,14 +77,15 @@ suite.test("a server that falls silent is given up, and found again when it wake
 
 suite.test("a client that does not answer pings is closed", "socket-io", async (t) => {
   const server = await t.own("--ping-timeout", "1s");
-  const clients = await Promise.all(WAYS.map(([, transports]) => connect(t, server.http, transports)));
-  const ends = clients.map((socket) => once(socket, "disconnect"));
-  for (const { io } of clients) {
+  const ends = WAYS.map(([, transports]) => {
+    const socket = client(t, server.http, transports);
+    const { engine } = socket.io;
     // Its own patience must not end first.
-    io.engine._pingTimeout = 60_000;
-    const send = io.engine._sendPacket.bind(io.engine);
-    io.engine._sendPacket = (type, ...rest) => type === "pong" || send(type, ...rest);
-  }
+    engine.on("handshake", (handshake) => (handshake.pingTimeout = 60_000));
+    const send = engine._sendPacket.bind(engine);
+    engine._sendPacket = (type, ...rest) => type === "pong" || send(type, ...rest);
+    return once(socket, "disconnect");
+  });
   for (const end of ends) assert.match((await end)[0], /^transport (close|error)$/);
 });
 

@@ -70,9 +70,8 @@ suite.test("a silent one is pinged, and closed if it does not answer", "echo hea
   const { ws } = await t.server("tight");
   const [alive, dead] = [await open(t, `${ws}/echo`), await open(t, `${ws}/echo`, { autoPong: false })];
   await once(alive, "ping");
-  await closed(dead, "does not answer pings");
+  assert.equal((await closed(dead, "does not answer pings"))[0], 1008);
   assert.equal(alive.readyState, WebSocket.OPEN);
-  await once(alive, "ping");
 });
 
 const expectCode = async (t, act, code) => {
@@ -151,13 +150,17 @@ suite.test("whoever does not read is closed with 1013, and nobody waits for it",
   slow.pause();
   t.after(() => slow.resume());
   const message = randomBytes(256 << 10);
-  // More than the kernel's buffers and that limit hold together, but not so much that the goodbye is given up meanwhile.
+  const begin = Date.now();
+  // More than the kernel's buffers and that limit hold together.
   for (let i = 0; i < 32; i++) {
     fast.send(message);
     await fast.inbox.next("its own message");
   }
+  // The server keeps its goodbye for two seconds. On a machine that is so busy that this took longer, there is none.
+  const codes = Date.now() - begin < 2000 ? [1013] : [1013, 1006];
   slow.resume();
-  assert.equal((await closed(slow, "does not read"))[0], 1013);
+  const [code] = await closed(slow, "does not read");
+  assert.ok(codes.includes(code), `closed with ${code}`);
 });
 
 suite.test("a server that stops says so with 1001", "echo broadcast", async (t) => {

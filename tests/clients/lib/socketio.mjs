@@ -12,10 +12,12 @@ export const TRANSPORTS = {
   fetch: [Fetch],
 };
 
+const wayOf = (transports) => Object.keys(TRANSPORTS).find((way) => TRANSPORTS[way] === transports);
+
 /// A client that is not connected yet, with a connection of its own. `inbox(event)` has the arguments of each such event.
 export function client(t, url, transports, options = {}) {
   const socket = io(url, { transports, forceNew: true, reconnection: false, ...options });
-  socket.on("disconnect", (reason) => t.log.push(`a client by ${transports} was disconnected: ${reason}`));
+  socket.on("disconnect", (reason) => t.log.push(`a client by ${wayOf(transports)} was disconnected: ${reason}`));
   t.after(() => socket.disconnect());
   return withInboxes(socket);
 }
@@ -38,7 +40,7 @@ export async function connect(t, url, transports, options) {
   const refused = new Promise((_, reject) => socket.once("connect_error", reject));
   refused.catch(() => {});
   const upgraded = new Promise((resolve) => socket.io.once("open", () => socket.io.engine.once("upgrade", resolve)));
-  await Promise.race([once(socket, "connect", `a connection by ${transports}`), refused]);
+  await Promise.race([once(socket, "connect", `a connection by ${wayOf(transports)}`), refused]);
   if (transports.length > 1) await upgraded;
   return socket;
 }
