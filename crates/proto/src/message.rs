@@ -47,7 +47,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// An event that is not encoded for anyone yet. `event`: its name, where it is not [`DEFAULT_EVENT`].
+    /// An event that is not encoded for anyone yet. `event`: its name, where it is not `message`.
     pub fn new(topic: Arc<str>, id: u64, event: Option<&str>, kind: Kind, data: Bytes) -> Outgoing {
         let event = event.filter(|event| *event != DEFAULT_EVENT).map(Box::from);
         Outgoing { topic, id, event, kind, data, encoded: Default::default() }
