@@ -43,7 +43,11 @@ pub struct Session {
     subscription: Option<Box<Subscription>>,
     /// When `handle_timeout` has something to do. What that is depends on the stage.
     deadline: Option<Instant>,
-    counts: Counts,
+    /// What it contributes to the tally: data messages received, and their bytes.
+    messages: u64,
+    bytes: u64,
+    is_dropped: bool,
+    is_refused: bool,
     /// Something of Engine.IO's belongs to this connection, and must hear of its end.
     has_engine: bool,
 }
@@ -118,7 +122,10 @@ impl Session {
             questions: Questions::default(),
             subscription: None,
             deadline: now.checked_add(app.handshake_timeout),
-            counts: Counts::default(),
+            messages: 0,
+            bytes: 0,
+            is_dropped: false,
+            is_refused: false,
             has_engine: false,
         }
     }
@@ -253,7 +260,7 @@ impl Session {
             (Stage::WebSocket(_), why) => self.close_websocket(why, now),
             (Stage::Stream { .. }, CloseReason::TooSlow) => {
                 // An event stream has no words for it: its client comes again, and says what it has had.
-                self.counts.is_dropped = true;
+                self.is_dropped = true;
                 self.end();
             }
             (Stage::Stream { .. }, CloseReason::GoingAway) => self.flush(now),
@@ -269,7 +276,7 @@ impl Session {
 
     /// Answers what was asked with a refusal after all: to be called when it asks for something, by a server that has not the means.
     pub fn refuse(&mut self, limit: &'static str, sentence: &str, now: Instant) {
-        self.counts.is_refused = true;
+        self.is_refused = true;
         match &self.stage {
             Stage::Waiting(_) => self.answer_instead(http::refused(limit, sentence), now),
             _ => self.end(),
@@ -343,7 +350,8 @@ impl Session {
 
     /// What this session contributes to the tally.
     pub fn counts(&self) -> Counts {
-        self.counts
+        let Session { messages, bytes, is_dropped, is_refused, .. } = *self;
+        Counts { messages, bytes, is_dropped, is_refused }
     }
 
     fn ask(&mut self, request: Request) {

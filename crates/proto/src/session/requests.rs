@@ -25,20 +25,29 @@ pub(super) struct Waiting {
 /// What is waited for.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// The events of a topic. The client has the answer with these tags already.
-    Poll { topic: String, since: Option<u64>, if_none_match: Option<String> },
+    /// The events of a topic. In a box, since it is answered at once: what is held for long must not be as large.
+    Poll(Box<Poll>),
     /// The same, and if there is none the next one.
-    LongPoll { topic: String, timeout: Duration, is_held: bool },
+    LongPoll { timeout: Duration, is_held: bool },
     /// The events of a topic, before an event stream begins.
     Stream,
     /// The same before a WebSocket on the topic begins.
-    Topic { accept: String },
+    Topic { accept: Box<str> },
     /// The number of what was published.
     Publish,
     /// Engine.IO's answer. It may take its time.
     Engine { is_held: bool },
     /// Engine.IO's word on a WebSocket.
-    EngineUpgrade { accept: String },
+    EngineUpgrade { accept: Box<str> },
+}
+
+/// A short poll.
+#[derive(Debug)]
+pub(super) struct Poll {
+    topic: String,
+    since: Option<u64>,
+    /// The client has the answer with these tags already.
+    if_none_match: Option<String>,
 }
 
 impl Pending {
@@ -48,7 +57,7 @@ impl Pending {
             Pending::LongPoll { .. } | Pending::Stream | Pending::Topic { .. } => true,
             Pending::Engine { is_held } => *is_held,
             Pending::EngineUpgrade { .. } => true,
-            Pending::Poll { .. } | Pending::Publish => false,
+            Pending::Poll(_) | Pending::Publish => false,
         }
     }
 }
@@ -144,11 +153,11 @@ impl Session {
             Wanted::Echo { accept } => return self.upgrade(&accept, Room::Echo, now),
             Wanted::Poll { topic, since } => {
                 self.ask(Request::Since { topic: topic.clone(), since });
-                Pending::Poll { topic, since, if_none_match }
+                Pending::Poll(Box::new(Poll { topic, since, if_none_match }))
             }
             Wanted::LongPoll { topic, since, timeout } => {
                 self.subscribe(&topic, Format::Poll, since);
-                Pending::LongPoll { topic, timeout, is_held: false }
+                Pending::LongPoll { timeout, is_held: false }
             }
             Wanted::Stream { topic, since } => {
                 self.subscribe(&topic, Format::EventStream, since);
@@ -156,7 +165,7 @@ impl Session {
             }
             Wanted::Topic { accept, topic, since } => {
                 self.subscribe(&topic, Format::WebSocket, since);
-                Pending::Topic { accept }
+                Pending::Topic { accept: accept.into() }
             }
             Wanted::Publish { topic, event, kind, data } => {
                 self.count(data.len());
@@ -175,7 +184,7 @@ impl Session {
             Wanted::EngineUpgrade { accept, request } => {
                 self.has_engine = true;
                 self.ask(Request::Engine(request));
-                Pending::EngineUpgrade { accept }
+                Pending::EngineUpgrade { accept: accept.into() }
             }
         };
         self.stage =
@@ -184,15 +193,16 @@ impl Session {
     }
 
     fn count(&mut self, bytes: usize) {
-        self.counts.messages += 1;
-        self.counts.bytes += bytes as u64;
+        self.messages += 1;
+        self.bytes += bytes as u64;
     }
 
     /// Takes what was waited for.
     pub(super) fn answer_waiting(&mut self, reply: Reply, now: Instant) {
         let Stage::Waiting(waiting) = &mut self.stage else { return };
         match (&mut waiting.what, reply) {
-            (Pending::Poll { topic, since, if_none_match }, Reply::Since(found)) => {
+            (Pending::Poll(poll), Reply::Since(found)) => {
+                let Poll { topic, since, if_none_match } = &**poll;
                 let tag = self.app.etag(&found, *since);
                 let has_it =
                     if_none_match.as_deref().is_some_and(|tags| crate::http::etag::matches(tags, &tag));
@@ -206,14 +216,15 @@ impl Session {
                 };
                 self.answer_it(&answer.with("Cache-Control", "no-cache"), now);
             }
-            (Pending::LongPoll { topic, timeout, is_held }, Reply::Since(found)) => {
+            (Pending::LongPoll { timeout, is_held }, Reply::Since(found)) => {
                 if found.events.is_empty() && found.missed == 0 {
                     *is_held = true;
                     self.deadline = now.checked_add(*timeout);
                     return;
                 }
                 let events = found.events.iter().map(|event| &**event);
-                let json = poll::encode(topic, found.newest, found.missed, events);
+                let topic = self.subscription.as_ref().map(|subscription| &*subscription.topic);
+                let json = poll::encode(topic.unwrap_or_default(), found.newest, found.missed, events);
                 self.answer_it(&Answer::json(200, json).with("Cache-Control", "no-store"), now);
             }
             (Pending::Stream, Reply::Since(found)) => self.begin_stream(&found, now),

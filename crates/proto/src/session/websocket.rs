@@ -23,7 +23,8 @@ pub(super) struct WebSocket {
     /// Output was waiting when the heartbeat last looked, and so much was written by then: a peer that
     /// works off a backlog is alive, even if it has not come to the ping at its end.
     behind: bool,
-    written: u64,
+    /// Of which the lower half tells as well whether it has changed.
+    written: u32,
 }
 
 /// What happens to the messages of a WebSocket.
@@ -87,8 +88,8 @@ impl Session {
                 }
                 Ok(Some(_)) if socket.close_sent => {}
                 Ok(Some(Incoming::Message(kind, payload))) => {
-                    self.counts.messages += 1;
-                    self.counts.bytes += payload.len() as u64;
+                    self.messages += 1;
+                    self.bytes += payload.len() as u64;
                     self.app.work.perform();
                     let request = match socket.room {
                         Room::Echo => {
@@ -152,7 +153,7 @@ impl Session {
                 self.deadline = now.checked_add(self.app.grace);
             }
             CloseReason::TooSlow => {
-                self.counts.is_dropped = true;
+                self.is_dropped = true;
                 let limit = self.app.max_unsent_bytes;
                 let reason = format!("over {limit} bytes unsent: read faster or raise --max-unsent-bytes");
                 self.fail(1013, &reason, now);
@@ -184,9 +185,10 @@ impl Session {
 
     pub(super) fn heartbeat(&mut self, now: Instant) {
         let Stage::WebSocket(socket) = &mut self.stage else { return };
-        let is_reading = socket.behind && self.output.written() != socket.written;
+        let written = self.output.written() as u32;
+        let is_reading = socket.behind && written != socket.written;
         socket.behind = !self.output.is_empty();
-        socket.written = self.output.written();
+        socket.written = written;
         let period = self.app.heartbeat.unwrap_or_default();
         self.deadline = now.checked_add(period);
         if is_reading {
