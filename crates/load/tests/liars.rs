@@ -3,6 +3,7 @@
 #[expect(dead_code, reason = "the other tests need more of them")]
 mod servers;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -66,16 +67,13 @@ fn an_echo_that_comes_twice_is_a_duplicate() {
 
 #[test]
 fn echoes_that_change_places_are_reordered() {
-    let mut kept = [None, None];
-    let mut connection = 0;
+    // Both connections are served at once: which one a message came on stands in its first four bytes.
+    let mut kept = HashMap::new();
     let address = echo_server(move |number, message| {
-        if number == 0 {
-            connection += 1;
-        }
-        let kept: &mut Option<Vec<u8>> = &mut kept[connection % 2];
-        match (number, kept.take()) {
+        let connection: [u8; 4] = message[..4].try_into().unwrap();
+        match (number, kept.remove(&connection)) {
             (6, _) => {
-                *kept = Some(message);
+                kept.insert(connection, message);
                 vec![]
             }
             (_, Some(before)) => vec![Answer::Send(message), Answer::Send(before)],
