@@ -2,7 +2,8 @@
 
 import { connect, createServer } from "node:net";
 
-/// `{ http, cut, mend }`: the server's address through the cable; what ends all connections through it and lets none be made; what ends that.
+/// `{ http, cut, mend, hangUp }`: the server's address through the cable; what breaks all connections through it and lets none be made; what
+/// ends that; and what only ends the connections, as a server does that closes them.
 export async function cable(t, server) {
   const ends = new Set();
   let isCut = false;
@@ -21,9 +22,10 @@ export async function cable(t, server) {
     ends.forEach((end) => end.destroy());
   };
   const mend = () => (isCut = false);
+  const hangUp = () => ends.forEach((end) => end.end());
   t.after(() => {
     cut();
     listener.close();
   });
-  return { http: `http://127.0.0.1:${listener.address().port}`, cut, mend };
+  return { http: `http://127.0.0.1:${listener.address().port}`, cut, mend, hangUp };
 }

@@ -63,9 +63,10 @@ class Context {
     return (this.shared[settings] ??= new Server(this.model, SETTINGS[settings]).start());
   }
 
-  /// A server of one's own, to be stopped and started.
+  /// A server of one's own, to be stopped and started. What these flags set is not as usual.
   async own(...flags) {
-    const server = await new Server(this.model, [...SETTINGS.usual, ...flags]).start();
+    const usual = SETTINGS.usual.filter((_, i, all) => !flags.includes(all[i - (i % 2)]));
+    const server = await new Server(this.model, [...usual, ...flags]).start();
     this.after(() => server.stop());
     return server;
   }
