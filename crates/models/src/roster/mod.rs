@@ -278,18 +278,21 @@ impl<S> Roster<S> {
         std::mem::replace(&mut member.session, stand_in)
     }
 
-    /// Puts it back, and does what had to wait for it.
+    /// Puts it back, and does what had to wait for it: what others have said meanwhile comes before what follows from its own words, as it does
+    /// for everybody else.
     pub(crate) fn take_back(&mut self, key: Key, session: Session, now: Instant) {
         let member = &mut self.members[key];
         member.session = session;
         member.is_away = false;
-        self.handle_events(key, now);
+        let was_asking = std::mem::replace(&mut self.is_asking, true);
         for effect in self.postponed.remove(&key).into_iter().flatten() {
             match effect {
                 Effect::Publish(message) => self.queue(key, &[message], now),
                 Effect::Reply(port, reply) => self.reply(port, reply, now),
             }
         }
+        self.is_asking = was_asking;
+        self.handle_events(key, now);
         if self.is_closing {
             self.members[key].session.close(CloseReason::GoingAway, now);
             self.handle_events(key, now);

@@ -15,6 +15,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(SocketIo, arguments_come_back_as_they_were_sent),
     case!(SocketIo, the_server_asks_and_is_answered),
     case!(SocketIo, an_event_goes_to_me_to_others_or_to_all_whatever_their_transport),
+    case!(SocketIo, everybody_hears_several_who_talk_at_once_in_the_same_order)
+        .with(|settings| settings.work = Duration::from_millis(1)),
     case!(SocketIo, a_room_is_a_topic),
     case!(SocketIo, all_of_a_namespace_take_part_in_the_chat),
     case!(SocketIo, who_does_not_connect_in_time_is_closed)
@@ -130,6 +132,28 @@ fn an_event_goes_to_me_to_others_or_to_all_whatever_their_transport(server: &mut
     }
     stranger.send(&[r#"42/custom,["to-all"]"#]);
     stranger.expect(&[r#"42/custom,["to-all"]"#]);
+}
+
+fn everybody_hears_several_who_talk_at_once_in_the_same_order(server: &mut Server) {
+    const EACH: usize = 10;
+    let mut clients: Vec<Engine> = (0..2).flat_map(|_| Engine::both(server, SOCKETIO)).collect();
+    clients.iter_mut().for_each(|client| drop(client.connect("", "")));
+    // Each message takes the server a while, so that what others have said is there before an answer is.
+    for number in 0..EACH {
+        for (who, client) in clients.iter_mut().enumerate() {
+            client.send(&[&format!(r#"42["to-all",{who},{number}]"#)]);
+        }
+    }
+    let all = EACH * clients.len();
+    let heard: Vec<Vec<String>> =
+        clients.iter_mut().map(|client| (0..all).map(|_| client.next()).collect()).collect();
+    for (who, list) in heard.iter().enumerate() {
+        assert_eq!(list, &heard[0], "what {who} hears");
+        let mine: Vec<&String> =
+            list.iter().filter(|text| text.contains(&format!(r#""to-all",{who},"#))).collect();
+        let sent: Vec<String> = (0..EACH).map(|number| format!(r#"42["to-all",{who},{number}]"#)).collect();
+        assert_eq!(mine, sent.iter().collect::<Vec<_>>());
+    }
 }
 
 fn a_room_is_a_topic(server: &mut Server) {
