@@ -2,7 +2,7 @@
 
 import { Fetch } from "engine.io-client";
 import { io } from "socket.io-client";
-import { Inbox, once } from "./wait.mjs";
+import { Inbox, once, until } from "./wait.mjs";
 
 /// The ways to be connected: each by itself, the upgrade from one to the other, and polling by `fetch` in place of XMLHttpRequest.
 export const TRANSPORTS = {
@@ -43,4 +43,10 @@ export async function connect(t, url, transports, options) {
   await Promise.race([once(socket, "connect", `a connection by ${wayOf(transports)}`), refused]);
   if (transports.length > 1) await upgraded;
   return socket;
+}
+
+/// Waits until a client that begins by polling has changed to WebSocket. One whose server ends in the middle of that does not learn of it before
+/// its ping timeout: it has paused its polling by then, and does not resume it.
+export async function upgraded(socket) {
+  await until(() => socket.connected && socket.io.engine.transport.name === "websocket", "the upgrade to WebSocket");
 }

@@ -69,15 +69,13 @@ for (const [whose, Implementation] of [["`eventsource`", EventSource], ["undici"
     const topic = t.unique();
     const { source, seen } = page(t, `${server.http}/events?topic=${topic}`, []);
     assert.deepEqual(await seen.next("open"), ["open"]);
-    for (const id of [1, 2]) {
-      await publish(server.http, topic, "old");
-      assert.deepEqual(await seen.next("an event"), ["unnamed", "old", id]);
-    }
+    await publish(server.http, topic, "old");
+    assert.deepEqual(await seen.next("an event"), ["unnamed", "old", 1]);
     await server.stop();
     assert.deepEqual(await seen.next("the error"), ["error", Implementation.CONNECTING]);
     await server.start();
     await publish(server.http, topic, "new");
-    // How often it is refused meanwhile depends on how long the server takes.
+    // That one has the same number as the one before, and is another all the same. How often the page is refused meanwhile depends on how long the server takes.
     let next;
     do next = await seen.next("open, by itself");
     while (next[0] === "error");

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { io } from "socket.io-client";
+import { upgraded } from "../lib/socketio.mjs";
 import { Suite, mainIf } from "../lib/suite.mjs";
 import { Inbox, once, until } from "../lib/wait.mjs";
 
@@ -72,6 +73,7 @@ suite.test("what the page is told when the server goes and comes", "socket-io", 
   const socket = page(t, server.http);
   assert.deepEqual(await socket.events.next("the connection"), ["connect", undefined]);
   const { id } = socket;
+  await upgraded(socket);
   await server.stop();
   const [[event, reason], ...attempts] = await eventsUntil(socket, "reconnect_error");
   assert.equal(event, "disconnect");
@@ -108,6 +110,7 @@ suite.test("a page that may try three times says that it gives up", "socket-io",
   const server = await t.own();
   const socket = page(t, server.http, { reconnectionAttempts: 3 });
   await eventsUntil(socket, "connect");
+  await upgraded(socket);
   await server.stop();
   const seen = await eventsUntil(socket, "reconnect_failed");
   assert.deepEqual(seen.filter(([event]) => event === "reconnect_attempt"), [1, 2, 3].map((n) => ["reconnect_attempt", n]));

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { io } from "socket.io-client";
 import WebSocket, { WebSocketServer } from "ws";
 import { publish } from "../lib/publish.mjs";
+import { upgraded } from "../lib/socketio.mjs";
 import { Suite, mainIf } from "../lib/suite.mjs";
 import { Inbox, once, until } from "../lib/wait.mjs";
 
@@ -44,6 +45,7 @@ suite.test("what one server says is said by another, whichever of the two is sta
   await say(numbers(1, 3));
   await expect(numbers(1, 3), "at the start");
 
+  await upgraded(ears);
   await source.stop();
   await source.start();
   assert.notEqual(await joined.next("the room after the first server is back"), first);
@@ -51,6 +53,7 @@ suite.test("what one server says is said by another, whichever of the two is sta
   await expect(numbers(1, 6), "after the first one was away");
 
   // Whoever emits while it is not connected keeps that until it is.
+  await upgraded(mouth);
   const lost = once(mouth, "disconnect");
   await target.stop();
   await lost;
@@ -60,7 +63,7 @@ suite.test("what one server says is said by another, whichever of the two is sta
 });
 
 suite.test("who sends back all that it hears sends each once, also after a restart", "socket-io", async (t) => {
-  const server = await t.own("--tick", "20ms");
+  const server = await t.own("--tick", "20ms", "--history", "1000");
   const topic = t.unique();
   const heard = new Inbox();
   const socket = link(t, server);
@@ -75,11 +78,12 @@ suite.test("who sends back all that it hears sends each once, also after a resta
     const answers = await held(server, topic);
     assert.deepEqual(answers.filter((time) => times.includes(time)), times, `each comes back once ${when}`);
     if (when === "after a restart") break;
+    await upgraded(socket);
     const lost = once(socket, "disconnect");
     await server.stop();
     await lost;
     await server.start();
-    await once(socket, "connect");
+    await until(() => socket.connected, "a connection to the new server");
   }
 });
 
