@@ -27,6 +27,7 @@ mod pages;
 mod pair;
 mod reading;
 mod requests;
+mod resuming;
 mod script;
 mod session;
 mod splitting;
