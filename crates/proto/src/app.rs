@@ -7,8 +7,10 @@ use crate::{CorsOrigins, Cursor, Epoch, Since};
 /// What a server offers and tolerates: the settings that every session of one server shares.
 #[derive(Debug, Clone)]
 pub struct App {
-    /// Name of the model that serves, for the page at `/`.
+    /// Name of the model that serves, for `/about.json`.
     pub served_by: &'static str,
+    /// Whether connections are served beside each other. Where each waits for the end of the one before it, pages are told so.
+    pub serves_together: bool,
     /// Connections held at once; one more is refused. `None`: what the machine allows.
     pub max_connections: Option<usize>,
     /// Longest message accepted, over all its fragments; for datagrams the longest returned whole.
@@ -57,6 +59,7 @@ impl Default for App {
     fn default() -> App {
         App {
             served_by: "switchboard",
+            serves_together: true,
             max_connections: None,
             max_message_bytes: 16 << 20,
             max_unsent_bytes: 4 << 20,

@@ -128,6 +128,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     let delivery = &args.delivery;
     let app = App {
         served_by: model.name,
+        serves_together: model.serves.contains(&Mechanism::Together),
         max_connections: args.max_connections,
         max_message_bytes: args.max_message_bytes,
         max_unsent_bytes: args.max_unsent_bytes,

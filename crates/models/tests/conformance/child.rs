@@ -97,6 +97,7 @@ impl Settings {
         let listen = word().parse().expect("an address");
         let mut app = App {
             served_by: model.name,
+            serves_together: model.serves.contains(&Mechanism::Together),
             max_connections: number(word()).map(|n| n as usize),
             max_message_bytes: size(word()),
             max_unsent_bytes: size(word()),

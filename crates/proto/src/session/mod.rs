@@ -6,6 +6,7 @@
 mod questions;
 mod requests;
 mod route;
+mod site;
 mod websocket;
 
 use std::sync::Arc;
@@ -423,7 +424,8 @@ impl Session {
     /// An answer behind which nothing more is read.
     fn last_answer(&mut self, answer: &Answer, reply_to: &ReplyTo, now: Instant) {
         let reply_to = ReplyTo { keep_alive: false, ..reply_to.clone() };
-        answer.encode(&reply_to, self.output.tail());
+        answer.encode_head(&reply_to, self.output.tail());
+        self.output.share(answer.body(&reply_to));
         self.drain(now);
     }
 }

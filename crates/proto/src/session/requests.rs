@@ -150,6 +150,12 @@ impl Session {
         };
         let what = match wanted {
             Wanted::Answer(answer) => return self.answer(&answer, &reply_to, now),
+            Wanted::Asset(answer) => {
+                // A browser loads what belongs to a page over several connections at a time, the one that brought the page among them. Where they are served one after the
+                // other, each has to end for the next.
+                let keep_alive = reply_to.keep_alive && app.serves_together;
+                return self.answer(&answer, &ReplyTo { keep_alive, ..reply_to }, now);
+            }
             Wanted::Echo { accept } => return self.upgrade(&accept, Room::Echo, now),
             Wanted::Poll { topic, since } => {
                 self.ask(Request::Since { topic: topic.clone(), since });

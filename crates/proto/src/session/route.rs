@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::site;
 use crate::engine::{self, Endpoint};
 use crate::http::{Answer, Method, Query, Request, Upgrade};
 use crate::topics::MAX_NAME_BYTES;
@@ -25,10 +26,15 @@ const IGNORED_BODY_BYTES: usize = 64 << 10;
 /// Where the bare Engine.IO echo is.
 const ENGINE_PATH: &str = "/engine.io/";
 
+/// What can be done with a path that only tells something.
+const READ_ONLY: &str = "GET, HEAD, OPTIONS";
+
 /// What a request wants.
 pub(super) enum Wanted {
     /// An answer that is known.
     Answer(Answer),
+    /// Something that a page loads.
+    Asset(Answer),
     /// The events of a topic after one, at once.
     Poll { topic: String, since: Option<Cursor> },
     /// The same as soon as there is one.
@@ -58,14 +64,20 @@ pub(super) fn max_body_bytes(app: &App, request: &Request) -> usize {
 
 /// What is wanted, or the answer that says what is wrong with it.
 pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
-    let allow = allowed(app, &request.path)?;
+    let page = site::find(app, &request.path);
+    let allow = match page {
+        Some(_) => READ_ONLY,
+        None => allowed(app, &request.path)?,
+    };
     if request.preflight.is_some() {
         return Err(app.cors.preflight(&request, allow));
     }
     if request.method == Method::Options {
         return Err(Answer::empty(204).with("Allow", allow));
     }
-    if let Some(endpoint) = endpoint(app, &request.path) {
+    if page.is_none()
+        && let Some(endpoint) = endpoint(app, &request.path)
+    {
         return engine(app, endpoint, request);
     }
     let is_allowed = match &request.method {
@@ -76,10 +88,14 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
     if !is_allowed {
         return Err(Answer::method_not_allowed(&request.method, allow));
     }
+    if let Some(page) = page {
+        let answer = site::file(page, &request);
+        return Ok(if page.is_page() { Wanted::Answer(answer) } else { Wanted::Asset(answer) });
+    }
     let is_head = request.method == Method::Head;
     let query = &request.query;
     Ok(match &request.path[..] {
-        "/" => Wanted::Answer(Answer::html(200, page(app))),
+        site::ABOUT_PATH => Wanted::Asset(site::about(app)),
         "/echo" => Wanted::Echo { accept: handshake(app, &request)? },
         "/broadcast" => {
             let accept = handshake(app, &request)?;
@@ -116,7 +132,7 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
 /// The methods that a path knows, or that there is no such path.
 fn allowed(app: &App, path: &str) -> Result<&'static str, Answer> {
     match path {
-        "/" | "/echo" | "/broadcast" | "/poll" | "/longpoll" | "/events" => Ok("GET, HEAD, OPTIONS"),
+        site::ABOUT_PATH | "/echo" | "/broadcast" | "/poll" | "/longpoll" | "/events" => Ok(READ_ONLY),
         "/publish" => Ok("POST, OPTIONS"),
         "*" => Ok("GET, HEAD, POST, OPTIONS"),
         path if endpoint(app, path).is_some() => Ok("GET, POST, OPTIONS"),
@@ -125,7 +141,8 @@ fn allowed(app: &App, path: &str) -> Result<&'static str, Answer> {
             Err(Answer::new(
                 404,
                 format!(
-                    "Not here. There are /, /echo, /broadcast, /poll, /longpoll, /events, /publish, {socketio} and {ENGINE_PATH}.\n"
+                    "Not here. There are the pages /, /chat and /login, and /echo, /broadcast, /poll, /longpoll, /events, /publish, {socketio}, {ENGINE_PATH} and {}.\n",
+                    site::ABOUT_PATH
                 ),
             ))
         }
@@ -243,25 +260,4 @@ fn seconds(query: &Query, name: &str) -> Result<Option<Duration>, Answer> {
 fn parse<T: FromStr>(query: &Query, name: &str, what: &str) -> Result<Option<T>, Answer> {
     let value = query.only(name)?.map(str::parse).transpose();
     value.map_err(|_| Answer::bad_request(&format!("the parameter {name} {what}")))
-}
-
-fn page(app: &App) -> String {
-    let heartbeat = match app.heartbeat {
-        Some(period) => format!("after {period:?} of silence"),
-        None => "off".into(),
-    };
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Switchboard: {model}</title></head>\n\
-         <body><h1>Switchboard</h1>\n<p>Model: <b>{model}</b></p>\n<ul>\n\
-         <li><code>/echo</code>: a WebSocket that returns every message</li>\n\
-         <li><code>/broadcast?topic=T</code>: a WebSocket on which every message goes to everyone on that topic</li>\n\
-         <li><code>/poll?topic=T&amp;since=ID</code>: the events after that one, at once; <code>/longpoll</code>: as soon as there is one</li>\n\
-         <li><code>/events?topic=T</code>: the events as a stream</li>\n\
-         <li><code>/publish?topic=T&amp;event=NAME</code>: POST an event</li>\n\
-         <li><code>{socketio}</code>: Socket.IO; <code>{ENGINE_PATH}</code>: an Engine.IO that returns every message</li>\n</ul>\n\
-         <p>Longest message: {max} bytes. Heartbeat: {heartbeat}.</p>\n</body></html>\n",
-        model = app.served_by,
-        max = app.max_message_bytes,
-        socketio = app.socketio_path,
-    )
 }
