@@ -93,7 +93,8 @@ export class Lanes {
       context.globalAlpha = 0.35;
       for (const { from, to } of lane.bars) {
         const begin = Math.max(left, x(from));
-        context.fillRect(begin, y - 4, Math.max(1.5, x(to ?? now) - begin), 8);
+        // One that follows at once is still seen to be another.
+        context.fillRect(begin, y - 4, Math.max(1.5, x(to ?? now) - begin - (to === null ? 0 : 2)), 8);
       }
       context.globalAlpha = 1;
       for (const { at, kind } of lane.marks) mark(context, kind, x(at), y, colour('--paper'));
