@@ -3,8 +3,10 @@
 // A bar is a request that waits for its answer, a hollow circle an answer with nothing in it, a dot an event, a triangle something that this page said on the
 // same connection. A line through all lanes stands where an event was published: the distance from it to a lane's dot is what that mechanism took.
 
-/** How much time a lane shows, in milliseconds. */
+/** How much time a lane shows, in milliseconds: less on a screen so many pixels wide. */
 const SHOWN_MS = 20000;
+const NARROW_SHOWN_MS = 8000;
+const NARROW_PX = 560;
 
 /** Between two drawings: enough to see things move, and what is enough for whoever wants nothing to move. */
 const FRAME_MS = 50;
@@ -64,17 +66,19 @@ export class Lanes {
 
     const now = Date.now();
     const [left, right] = [12, width - 14];
-    const x = (at) => right - ((now - at) / SHOWN_MS) * (right - left);
+    const shown = width < NARROW_PX ? NARROW_SHOWN_MS : SHOWN_MS;
+    const x = (at) => right - ((now - at) / shown) * (right - left);
     const bottom = height - 22;
     const laneHeight = bottom / this.lanes.size;
-    this.forget(now - SHOWN_MS);
+    this.forget(now - shown);
 
     context.strokeStyle = colour('--rule');
     context.fillStyle = colour('--faint');
     context.lineWidth = 1;
     for (const at of this.published.values()) line(context, x(at), 0, x(at), bottom);
     context.textAlign = 'center';
-    for (let seconds = 5; seconds * 1000 < SHOWN_MS; seconds += 5) {
+    const step = width < NARROW_PX ? 2 : 5;
+    for (let seconds = step; seconds * 1000 < shown; seconds += step) {
       context.fillText(`−${seconds} s`, x(now - seconds * 1000), height - 6);
     }
     context.textAlign = 'right';
@@ -93,7 +97,8 @@ export class Lanes {
       context.globalAlpha = 0.35;
       for (const { from, to } of lane.bars) {
         const begin = Math.max(left, x(from));
-        context.fillRect(begin, y - 4, Math.max(1.5, x(to ?? now) - begin), 8);
+        // One that follows at once is still seen to be another.
+        context.fillRect(begin, y - 4, Math.max(1.5, x(to ?? now) - begin - (to === null ? 0 : 2)), 8);
       }
       context.globalAlpha = 1;
       for (const { at, kind } of lane.marks) mark(context, kind, x(at), y, colour('--paper'));

@@ -36,6 +36,7 @@ export function pauseBefore(failures, retryAfter = 0) {
 /** Resolves after `ms`, or at once when `signal` is aborted. */
 export function sleep(ms, signal) {
   return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
     const timer = setTimeout(resolve, ms);
     signal?.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
   });

@@ -84,7 +84,12 @@ const serverSentEvents = {
       });
       // It hears only the names that it listens for.
       for (const name of ['message', ...link.events]) {
-        listen(name, ({ id, epoch, event, data }) => (link.epoch = epoch, link.hear({ id, event, data })));
+        listen(name, ({ id, epoch, event, data }) => {
+          link.epoch = epoch;
+          // A number that is left out was an event of another name: a poll tells what it was.
+          if (link.id !== null && id > link.id + 1) link.fetch(link.url('/poll')).then(({ text }) => link.take(JSON.parse(text)), fail);
+          else link.hear({ id, event, data });
+        });
       }
       listen('gap', ({ id, epoch, data }) => {
         link.take({ newest: link.id ?? id, ...JSON.parse(data) });

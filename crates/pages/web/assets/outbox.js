@@ -1,6 +1,9 @@
 // What a tab wants to say and the server may not have yet: each message is sent until it is known to be published, and published once.
 
-import { Lost, pauseBefore, request, sleep } from './link.js';
+import { Lost, SLOW_MS, pauseBefore, request, sleep } from './link.js';
+
+/** A message that was said on a WebSocket comes back within so long, or is said again. Milliseconds. */
+const RETURN_MS = 8000;
 
 export class Outbox {
   /**
@@ -37,6 +40,7 @@ export class Outbox {
   async flush() {
     if (this.isBusy) return;
     this.isBusy = true;
+    this.onProblem(null);
     let failures = 0;
     while (this.queue.length > 0 && this.link()?.state.phase === 'live') {
       const first = this.queue[0];
@@ -67,14 +71,18 @@ export class Outbox {
     // Where a connection is lost before the answer, nobody can tell whether the message was published. The history can.
     if (entry.since !== null && (await this.isPublished(entry))) return;
     entry.since ??= link.cursor ?? '0';
-    const isSeen = new Promise((resolve) => (this.seen = (id) => id === entry.message.id && resolve()));
-    await link.mechanism.publish(link, entry.data, this.event);
-    // A WebSocket gives no receipt: there it has to come back.
-    if (link.mechanism.name !== 'websocket') return;
-    const abort = new AbortController();
-    await Promise.race([isSeen, sleep(5000, abort.signal)]);
-    abort.abort();
-    if (this.queue.includes(entry)) throw new Lost('The message has not come back.');
+    const slow = setTimeout(() => link.change({ isSlow: true }), SLOW_MS);
+    try {
+      const isSeen = new Promise((resolve) => (this.seen = (id) => id === entry.message.id && resolve()));
+      await link.mechanism.publish(link, entry.data, this.event);
+      // A WebSocket gives no receipt: there it has to come back.
+      if (link.mechanism.name !== 'websocket') return;
+      await Promise.race([isSeen, sleep(RETURN_MS, link.signal)]);
+      if (this.queue.includes(entry)) throw new Lost('The message has not come back.');
+    } finally {
+      clearTimeout(slow);
+      if (link.state.isSlow) link.change({ isSlow: false });
+    }
   }
 
   /** Whether what came after it was sent first holds the message. */
