@@ -35,6 +35,8 @@ pub struct App {
     pub sse_heartbeat: Duration,
     /// How often the time is published on the topic `tick`, if at all.
     pub tick: Option<Duration>,
+    /// How long a code of the sign-in waits to be confirmed.
+    pub login_expiry: Duration,
     /// The pages that may use this server from another origin.
     pub cors: CorsOrigins,
     /// Where Socket.IO is served: a path that begins and ends with a slash.
@@ -72,6 +74,7 @@ impl Default for App {
             max_topics: 10_000,
             sse_heartbeat: Duration::from_secs(15),
             tick: None,
+            login_expiry: Duration::from_secs(60),
             cors: CorsOrigins::SameOrigin,
             socketio_path: "/socket.io/".into(),
             engine: EngineSettings::default(),

@@ -11,6 +11,7 @@
 //! - [`Exchange`]: what outlives a connection or belongs to several: topics, their history, sessions of Engine.IO.
 //! - [`http`]: requests and answers (RFC 9110, RFC 9112).
 //! - [`engine`]: all Engine.IO sessions of a server, with Socket.IO on top, whatever connections carry them.
+//! - [`login`]: sign-in by a second device.
 //! - [`datagram`]: what a server without connections has to remember about its senders.
 
 mod app;
@@ -21,6 +22,7 @@ pub mod datagram;
 pub mod engine;
 mod exchange;
 pub mod http;
+pub mod login;
 mod message;
 mod output;
 mod poll;

@@ -24,6 +24,8 @@ pub(crate) struct Topics {
     held_events: usize,
     held_bytes: usize,
     max_topics: usize,
+    /// Topics that are there for somebody else's reason, and do not count.
+    reserved: usize,
     max_events: usize,
     max_bytes: usize,
     epoch: Option<Epoch>,
@@ -56,6 +58,9 @@ pub enum PublishError {
     /// One more topic would be too many.
     #[error("there are {0} topics already: use one of them, or raise --max-topics")]
     TooManyTopics(usize),
+    /// Only the sign-in publishes on the topics of its codes.
+    #[error("topics that begin with login: are the sign-in's own: use another name")]
+    Reserved,
 }
 
 impl Topics {
@@ -66,9 +71,27 @@ impl Topics {
             held_events: 0,
             held_bytes: 0,
             max_topics: app.max_topics,
+            reserved: 0,
             max_events: app.history_events,
             max_bytes: app.history_bytes,
             epoch: app.epoch(),
+        }
+    }
+
+    /// Makes a topic that does not count as one of those that there may be. Whoever does so has a limit of its own, and [forgets](Topics::forget) it.
+    pub(crate) fn reserve(&mut self, topic: &str) {
+        if self.topics.insert(Arc::from(topic), Topic::default()).is_none() {
+            self.reserved += 1;
+        }
+    }
+
+    /// Lets a topic go that was reserved, with all that it holds. What is left in `order` goes when it comes to the front.
+    pub(crate) fn forget(&mut self, topic: &str) {
+        if let Some(topic) = self.topics.remove(topic) {
+            self.reserved -= 1;
+            self.held_events -= topic.events.len();
+            self.held_bytes -= topic.events.iter().map(|event| event.held_bytes()).sum::<usize>();
+            self.let_go();
         }
     }
 
@@ -82,7 +105,7 @@ impl Topics {
     ) -> Result<Arc<Outgoing>, PublishError> {
         let name = match self.topics.get_key_value(topic) {
             Some((name, _)) => name.clone(),
-            None if self.topics.len() >= self.max_topics => {
+            None if self.topics.len() - self.reserved >= self.max_topics => {
                 return Err(PublishError::TooManyTopics(self.max_topics));
             }
             None => Arc::from(topic),
@@ -114,22 +137,23 @@ impl Topics {
     /// Lets the oldest events go, of whichever topic, until what is held is little enough.
     fn let_go(&mut self) {
         while let Some((name, id)) = self.order.front() {
-            let events = &mut self.topics.get_mut(name).expect("a topic stays").events;
-            let is_held = events.front().is_some_and(|event| event.id() == *id);
-            if is_held && self.held_bytes <= self.max_bytes {
+            let events = self.topics.get_mut(name).map(|topic| &mut topic.events);
+            // Not any more, if the topic has let it go before, or was itself let go.
+            let held = events.filter(|events| events.front().is_some_and(|event| event.id() == *id));
+            if held.is_some() && self.held_bytes <= self.max_bytes {
                 break;
             }
-            if is_held {
+            if let Some(event) = held.and_then(VecDeque::pop_front) {
                 self.held_events -= 1;
-                self.held_bytes -= events.pop_front().expect("it is held").held_bytes();
+                self.held_bytes -= event.held_bytes();
             }
             self.order.pop_front();
         }
         // A topic that many publish on must not fill this behind the event of one that nobody does.
         if self.order.len() > 2 * self.held_events + SPARE_PLACES {
             let topics = &self.topics;
-            self.order
-                .retain(|(name, id)| topics[name].events.front().is_some_and(|first| first.id() <= *id));
+            let first = |name: &Arc<str>| topics.get(name)?.events.front().map(|first| first.id());
+            self.order.retain(|(name, id)| first(name).is_some_and(|first| first <= *id));
         }
     }
 
@@ -262,6 +286,31 @@ mod tests {
         (0..5).for_each(|_| assert_ne!(publish(&mut topics, "a", "0123456789"), 0));
         assert_eq!(ids(&topics.since("a", Some(0.into()), 25)), [1, 2]);
         assert_eq!(ids(&topics.since("a", Some(2.into()), 0)), [3]);
+    }
+
+    #[test]
+    fn a_topic_that_is_forgotten_leaves_nothing_behind() {
+        let mut topics = topics(1, 10, 1 << 20);
+        publish(&mut topics, "a", "x");
+        for round in 0..1000 {
+            // It does not count as one of those that there may be.
+            let name = format!("reserved {round}");
+            topics.reserve(&name);
+            assert_eq!(topics.publish(&name, None, Kind::Text, Bytes::from_static(b"y")).unwrap().id(), 1);
+            assert_eq!(ids(&topics.since(&name, Some(0.into()), usize::MAX)), [1]);
+            topics.forget(&name);
+            assert_eq!(topics.since(&name, None, 0).newest, 0);
+        }
+        topics.forget("never reserved");
+        assert_eq!((topics.topics.len(), topics.held_events, topics.reserved), (1, 1, 0));
+        assert!(topics.order.len() <= 2 + SPARE_PLACES + 1, "{}", topics.order.len());
+        assert_eq!(ids(&topics.since("a", Some(0.into()), usize::MAX)), [1]);
+        let refused = topics.publish("b", None, Kind::Text, Bytes::new());
+        assert_eq!(refused.unwrap_err(), PublishError::TooManyTopics(1));
+        // What is held still goes by its age when there is too much.
+        topics.max_bytes = topics.held_bytes;
+        publish(&mut topics, "a", "z");
+        assert_eq!(ids(&topics.since("a", Some(0.into()), usize::MAX)), [2]);
     }
 
     #[test]

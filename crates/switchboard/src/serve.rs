@@ -80,6 +80,9 @@ struct Delivery {
     /// Publish the time on the topic `tick` so often [default: never]
     #[arg(long, value_name = "TIME", value_parser = args::some_time)]
     tick: Option<Duration>,
+    /// Let a code of the sign-in expire that is not confirmed for so long
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::some_time)]
+    login_expiry: Duration,
     /// Let pages of these origins use this server, separated by commas; `*`: all [default: its own pages]
     #[arg(long, value_name = "ORIGINS")]
     cors_origin: Option<CorsOrigins>,
@@ -149,6 +152,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         max_topics: delivery.max_topics,
         sse_heartbeat: delivery.sse_heartbeat,
         tick: delivery.tick,
+        login_expiry: delivery.login_expiry,
         cors: delivery.cors_origin.clone().unwrap_or_default(),
         socketio_path: delivery.socketio_path.clone(),
         engine: EngineSettings {

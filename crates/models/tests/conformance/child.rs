@@ -83,6 +83,7 @@ impl Settings {
             milliseconds(app.engine.connect_timeout),
             app.engine.max_payload_bytes.to_string(),
             number(app.engine.max_sessions.map(|n| n as u64)),
+            milliseconds(app.login_expiry),
         ]
         .join(" ")
     }
@@ -129,6 +130,7 @@ impl Settings {
             max_sessions: number(word()).map(|n| n as usize),
             max_unsent_bytes: app.max_unsent_bytes,
         };
+        app.login_expiry = milliseconds(word()).expect("a time");
         (model, Settings { app, listen, descriptors, processes, work })
     }
 }

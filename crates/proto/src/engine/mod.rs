@@ -241,7 +241,7 @@ impl Engines {
 }
 
 /// `from` and a period later, or, if a clock cannot say so, never: a hundred years.
-fn later(from: Instant, period: Duration) -> Instant {
+pub(crate) fn later(from: Instant, period: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     from.checked_add(period).unwrap_or_else(|| from + NEVER)
 }

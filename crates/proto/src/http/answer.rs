@@ -177,6 +177,7 @@ pub(crate) fn field(out: &mut Vec<u8>, name: &str, value: &str) {
 fn status_line(status: u16) -> Cow<'static, str> {
     Cow::Borrowed(match status {
         200 => "HTTP/1.1 200 OK\r\n",
+        201 => "HTTP/1.1 201 Created\r\n",
         202 => "HTTP/1.1 202 Accepted\r\n",
         204 => "HTTP/1.1 204 No Content\r\n",
         304 => "HTTP/1.1 304 Not Modified\r\n",

@@ -1,8 +1,9 @@
 //! One connection as a server sees it, whatever it comes to speak.
 //!
 //! Its life is in this file and nothing else changes the stage; what it does in two of its stages has a file each: `requests` while it is HTTP,
-//! `websocket` once it is that.
+//! `websocket` once it is that. What stands under which path is in `route`; the sign-in's part of that is in `login`.
 
+mod login;
 mod questions;
 mod requests;
 mod route;

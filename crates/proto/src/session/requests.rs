@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
+use super::login;
 use super::route::{self, Wanted};
 use super::websocket::Room;
 use super::{Session, Stage};
 use crate::http::{Answer, Next, ReplyTo, Rules};
-use crate::topics::Since;
+use crate::topics::{PublishError, Since};
 use crate::{Cursor, Format, Outgoing, Reply, Request, engine, poll, sse};
 
 /// A request whose answer is not known yet.
@@ -35,6 +36,8 @@ pub(super) enum Pending {
     Topic { accept: Box<str> },
     /// The number of what was published.
     Publish,
+    /// The sign-in's answer.
+    Login(login::Question),
     /// Engine.IO's answer. It may take its time.
     Engine { is_held: bool },
     /// Engine.IO's word on a WebSocket.
@@ -57,7 +60,7 @@ impl Pending {
             Pending::LongPoll { .. } | Pending::Stream | Pending::Topic { .. } => true,
             Pending::Engine { is_held } => *is_held,
             Pending::EngineUpgrade { .. } => true,
-            Pending::Poll(_) | Pending::Publish => false,
+            Pending::Poll(_) | Pending::Publish | Pending::Login(_) => false,
         }
     }
 }
@@ -178,6 +181,10 @@ impl Session {
                 self.ask(Request::Publish { topic, event, kind, data, is_answered: true });
                 Pending::Publish
             }
+            Wanted::Login { question, request } => {
+                self.ask(Request::Login(request));
+                Pending::Login(question)
+            }
             Wanted::Engine(request) => {
                 let is_held = matches!(request, engine::Request::Get(_));
                 if let engine::Request::Post { body, .. } = &request {
@@ -239,9 +246,16 @@ impl Session {
             (Pending::Publish, Reply::Published(Ok(id))) => {
                 self.answer_it(&Answer::json(202, format!("{{\"id\":{id}}}")), now);
             }
+            (Pending::Publish, Reply::Published(Err(error @ PublishError::Reserved))) => {
+                self.answer_it(&Answer::new(403, format!("Not published: {error}.\n")), now);
+            }
             (Pending::Publish, Reply::Published(Err(error))) => {
                 let answer = Answer::new(503, format!("Not published: {error}.\n"));
                 self.answer_it(&answer.with(crate::http::REFUSED_HEADER, "topics"), now);
+            }
+            (Pending::Login(question), Reply::Login(reply)) => {
+                let answer = login::answer(question, reply);
+                self.answer_it(&answer, now);
             }
             (Pending::Engine { .. }, Reply::Engine(engine::Reply::Answer { status, content_type, body })) => {
                 self.has_engine = false;

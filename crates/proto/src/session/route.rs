@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::login::{self, Question};
 use super::site;
 use crate::engine::{self, Endpoint};
 use crate::http::{Answer, Method, Query, Request, Upgrade};
@@ -47,6 +48,8 @@ pub(super) enum Wanted {
     Echo { accept: String },
     /// A WebSocket on a topic.
     Topic { accept: String, topic: String, format: Format, since: Option<Cursor> },
+    /// Something of the sign-in's.
+    Login { question: Question, request: crate::login::Request },
     /// Something of Engine.IO's.
     Engine(engine::Request),
     /// A WebSocket that carries Engine.IO.
@@ -79,6 +82,9 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
         && let Some(endpoint) = endpoint(app, &request.path)
     {
         return engine(app, endpoint, request);
+    }
+    if let Some(place) = login::place(&request.path) {
+        return login::route(place, &request);
     }
     let is_allowed = match &request.method {
         Method::Get | Method::Head => allow.starts_with("GET"),
@@ -136,12 +142,13 @@ fn allowed(app: &App, path: &str) -> Result<&'static str, Answer> {
         "/publish" => Ok("POST, OPTIONS"),
         "*" => Ok("GET, HEAD, POST, OPTIONS"),
         path if endpoint(app, path).is_some() => Ok("GET, POST, OPTIONS"),
+        path if let Some(place) = login::place(path) => Ok(login::allowed(place)),
         _ => {
             let socketio = &app.socketio_path;
             Err(Answer::new(
                 404,
                 format!(
-                    "Not here. There are the pages /, /chat and /login, and /echo, /broadcast, /poll, /longpoll, /events, /publish, {socketio}, {ENGINE_PATH} and {}.\n",
+                    "Not here. There are the pages /, /chat and /login, and /echo, /broadcast, /poll, /longpoll, /events, /publish, /login/codes, {socketio}, {ENGINE_PATH} and {}.\n",
                     site::ABOUT_PATH
                 ),
             ))

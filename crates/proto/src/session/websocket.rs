@@ -190,7 +190,11 @@ impl Session {
     /// What was said on a topic cannot be published. Nobody would know which message it was, so that it ends.
     pub(super) fn not_published(&mut self, error: PublishError, now: Instant) {
         if let Stage::WebSocket(WebSocket { close_sent: false, .. }) = &self.stage {
-            self.fail(1013, &format!("not published: {error}"), now);
+            let code = match error {
+                PublishError::TooManyTopics(_) => 1013,
+                PublishError::Reserved => 1008,
+            };
+            self.fail(code, &format!("not published: {error}"), now);
         }
     }
 
