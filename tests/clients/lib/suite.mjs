@@ -19,7 +19,7 @@ const AT_ONCE_SPINNING = 4;
 const CASE_MS = 60_000;
 
 /// Settings of the servers that cases share. `usual` has short heartbeats and small limits, so that they are met; whatever a client
-/// could miss because the machine is slow is long. `tight` has what ends connections that do nothing.
+/// could miss because the machine is slow is long. `tight` has what ends connections that do nothing. `pages` is what people get.
 const SETTINGS = {
   usual: [
     "--history", "32", "--max-message-bytes", "2MiB", "--tick", "200ms", "--sse-heartbeat", "200ms",
@@ -28,6 +28,7 @@ const SETTINGS = {
   tight: [
     "--max-topics", "2", "--max-sessions", "1", "--handshake-timeout", "1s", "--heartbeat", "2s", "--keep-alive", "1s", "--grace", "2s",
   ],
+  pages: [],
 };
 
 export class Suite {
@@ -64,9 +65,14 @@ class Context {
   }
 
   /// A server of one's own, to be stopped and started. What these flags set is not as usual.
-  async own(...flags) {
+  own(...flags) {
     const usual = SETTINGS.usual.filter((_, i, all) => !flags.includes(all[i - (i % 2)]));
-    const server = await new Server(this.model, [...usual, ...flags]).start();
+    return this.bare(...usual, ...flags);
+  }
+
+  /// One that has only these settings.
+  async bare(...flags) {
+    const server = await new Server(this.model, flags).start();
     this.after(() => server.stop());
     return server;
   }
@@ -76,8 +82,17 @@ class Context {
     this.#tidy.push(what);
   }
 
+  /// Does all of that, and throws the first of what went wrong in it.
   async tidy() {
-    for (const what of this.#tidy.reverse()) await what();
+    const errors = [];
+    for (const what of this.#tidy.reverse()) {
+      try {
+        await what();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length) throw errors[0];
   }
 }
 
@@ -92,8 +107,8 @@ async function runCase(one, model, shared) {
   return errors;
 }
 
-/// Runs the cases against a model; returns how many failed.
-async function runModel(model, cases) {
+/// Runs the cases against a model, so many at the same time; returns how many failed.
+async function runModel(model, cases, atOnce) {
   const begin = Date.now();
   const shared = {};
   const [queue, failed, slow] = [[...cases], [], []];
@@ -109,7 +124,7 @@ async function runModel(model, cases) {
     }
   };
   // Who serves one connection at a time gets one at a time. Servers that never sleep share the cores with all the others.
-  const workers = !model.serves.includes("together") ? 1 : model.name === "spin" ? AT_ONCE_SPINNING : AT_ONCE;
+  const workers = !model.serves.includes("together") ? 1 : model.name === "spin" ? AT_ONCE_SPINNING : atOnce;
   await Promise.all(Array.from({ length: workers }, work));
   for (const server of await Promise.allSettled(Object.values(shared))) {
     await server.value?.stop().catch((error) => {
@@ -117,6 +132,7 @@ async function runModel(model, cases) {
       console.log(`FAILED ${model.name}: the end\n    ${error.message}`);
     });
   }
+  if (process.env.SLOW) for (const [ms, name] of slow.sort(([a], [b]) => b - a)) console.log(ms, name);
   const [ms, name] = slow.sort(([a], [b]) => b - a)[0] ?? [0, ""];
   const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
   const result = failed.length ? `${failed.length} of ${cases.length} failed` : `${cases.length} passed`;
@@ -126,6 +142,11 @@ async function runModel(model, cases) {
 
 /// Runs all cases of these suites against the models of the command line, and ends the process.
 export async function main(...suites) {
+  await run(suites, AT_ONCE);
+}
+
+/// The same, with so many cases at the same time.
+export async function run(suites, atOnce) {
   const known = JSON.parse(execFileSync(BINARY, ["models", "--all", "--json"], { encoding: "utf8" }));
   let failures = 0;
   for (const name of process.argv.length > 2 ? process.argv.slice(2) : ["epoll"]) {
@@ -135,7 +156,7 @@ export async function main(...suites) {
       process.exit(1);
     }
     const serves = (one) => one.needs.every((mechanism) => model.serves.includes(mechanism));
-    failures += await runModel(model, suites.flatMap((suite) => suite.cases).filter(serves));
+    failures += await runModel(model, suites.flatMap((suite) => suite.cases).filter(serves), atOnce);
   }
   process.exit(failures ? 1 : 0);
 }

@@ -11,8 +11,9 @@ import { suite as eventsource } from "./eventsource.mjs";
 import { suite as page } from "./page.mjs";
 import { suite as polling } from "./polling.mjs";
 import { suite as servers } from "./servers.mjs";
+import { suite as signin } from "./signin.mjs";
 import { suite as websockets } from "./websockets.mjs";
 
-export const suites = [servers, page, chat, websockets, eventsource, polling];
+export const suites = [servers, page, chat, websockets, eventsource, polling, signin];
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) await main(...suites);

@@ -1,0 +1,101 @@
+// A tab of headless Chromium, and what must not happen in it: an error on its console, an exception that nobody catches, a dialog, a request to
+// anybody but the server that the page is from.
+//
+// Chromium is $CHROMIUM, or `chromium` in PATH. All tabs of all cases share one process; each has a profile of its own, as another person's has.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import { PATIENCE_MS, until } from "../../clients/lib/wait.mjs";
+
+/// Widths: a desk's window, and a phone of the smaller ones.
+export const DESK = { width: 1280, height: 900 };
+export const PHONE = { width: 360, height: 740 };
+
+let launched;
+
+function browser() {
+  const executablePath = process.env.CHROMIUM || execFileSync("which", ["chromium"], { encoding: "utf8" }).trim();
+  return (launched ??= chromium.launch({ executablePath, args: ["--no-sandbox"] }));
+}
+
+/// What Chromium itself writes to the console when a server cannot be reached or refuses. No page can keep it from doing so.
+const WEATHER = [/^Failed to load resource: /, /^WebSocket connection to '.*' failed: /];
+
+/// Opens `url`. `isStormy`: the server is going to be away, or to refuse; other options are those of a context of playwright.
+export async function tab(t, url, { isStormy = false, ...options } = {}) {
+  const context = await (await browser()).newContext({ viewport: DESK, ...options });
+  const wrong = [];
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(wrong, [], `what must not happen on ${url}`);
+  });
+  const { host } = new URL(url);
+  const isHere = (address) => new URL(address).host === host || address.startsWith("blob:") || address.startsWith("data:");
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  page.on("console", (message) => {
+    const text = message.text();
+    if (message.type() === "error" && !(isStormy && WEATHER.some((one) => one.test(text)))) wrong.push(`console: ${text}`);
+  });
+  page.on("pageerror", (error) => wrong.push(`exception: ${error.stack ?? error}`));
+  page.on("dialog", async (dialog) => {
+    wrong.push(`dialog: ${dialog.message()}`);
+    await dialog.dismiss();
+  });
+  page.on("websocket", (socket) => isHere(socket.url()) || wrong.push(`a WebSocket to ${socket.url()}`));
+  context.on("request", (request) => isHere(request.url()) || wrong.push(`a request to ${request.url()}`));
+  await page.goto(url);
+  return page;
+}
+
+/// The text of the element with this test id.
+export const textOf = (page, testid) => page.getByTestId(testid).textContent();
+
+/// Waits until an element's `data-NAME` is this.
+export async function attribute(page, testid, name, value) {
+  const element = page.getByTestId(testid);
+  const attribute = `data-${name}`;
+  let last;
+  await until(async () => (last = await element.getAttribute(attribute)) === value, `${testid} to be ${value}`).catch(async (error) => {
+    throw new Error(`${error.message}; it is ${last}: ${await element.textContent()}`);
+  });
+}
+
+/// Waits until a page's connection is live, slow or waiting.
+export const phase = (page, value) => attribute(page, "status", "phase", value);
+
+/// Nothing is wider than the window, however narrow that is.
+export async function fits(page, what) {
+  const before = page.viewportSize();
+  for (const size of [DESK, PHONE]) {
+    await page.setViewportSize(size);
+    const tooWide = await page.evaluate(() => {
+      const width = document.documentElement.clientWidth;
+      const all = [document.documentElement, ...document.querySelectorAll("body *")];
+      return all.filter(({ scrollWidth, clientWidth, tagName }) => clientWidth > 0 && scrollWidth > Math.max(width, clientWidth) && tagName !== "INPUT")
+        .map(({ tagName, className, scrollWidth }) => `${tagName}.${className} is ${scrollWidth} px wide`);
+    });
+    assert.deepEqual(tooWide, [], `${what} at ${size.width} px`);
+  }
+  await page.setViewportSize(before);
+}
+
+/// Leaves pictures of a page in $SHOTS, if that is set: light, dark, and on a phone.
+export async function shoot(t, page, name) {
+  const folder = process.env.SHOTS;
+  if (!folder) return;
+  mkdirSync(folder, { recursive: true });
+  const before = page.viewportSize();
+  for (const [where, viewport] of [["desk", DESK], ["phone", PHONE]]) {
+    await page.setViewportSize(viewport);
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await page.screenshot({ path: join(folder, `${name}-${t.model}-${where}-${colorScheme}.png`), fullPage: true });
+    }
+  }
+  await page.emulateMedia({ colorScheme: null });
+  await page.setViewportSize(before);
+}
