@@ -21,6 +21,7 @@ mod engine_websocket;
 mod frames;
 mod http;
 mod keep_alive;
+mod login;
 mod output;
 mod pair;
 mod reading;
