@@ -28,6 +28,7 @@ mod framing;
 mod http;
 mod keep_alive;
 mod leaving;
+mod login;
 mod long_polling;
 mod mechanisms;
 mod polling;
@@ -75,6 +76,7 @@ const CASES: &[&[Case]] = &[
     event_stream::CASES,
     mechanisms::CASES,
     resuming::CASES,
+    login::CASES,
     engineio::CASES,
     engine_ends::CASES,
     engine_refusals::CASES,

@@ -15,13 +15,17 @@ let code = null;
 let round = 0;
 let countdown = 0;
 
+/** Whether the server serves several connections at once, and so a picture beside the rest. */
+let isTogether = true;
+
 const handle = {};
 const status = new StatusLine(find('status'), () => (handle.tryNow?.(), link?.tryNow()));
 const showState = (state) => status.show(state);
 find('new-code').addEventListener('click', begin);
-persist(about, showState, handle).then(({ serves_together: isAny }) => {
+persist(about, showState, handle).then((facts) => {
+  isTogether = facts.serves_together;
   // A server that serves one connection after the other can only be asked.
-  chooser(find('by'), isAny ? WAYS : WAYS.slice(0, 1), isAny ? 'longpoll' : 'poll', () => code && listen());
+  chooser(find('by'), isTogether ? WAYS : WAYS.slice(0, 1), isTogether ? 'longpoll' : 'poll', () => code && listen());
   begin();
 });
 
@@ -35,7 +39,9 @@ async function begin() {
     if (mine !== round) return;
     code = JSON.parse(answer.text);
     showCode();
-    listen();
+    // Only then is the connection free.
+    if (!isTogether) await find('qr').decode().catch(() => {});
+    if (mine === round) listen();
   } catch (error) {
     if (!(error instanceof Lost)) throw error;
     say('lost', error.message, 'bad', true);
