@@ -5,7 +5,7 @@ import { cable } from "../../clients/lib/cable.mjs";
 import { publish } from "../../clients/lib/publish.mjs";
 import { Suite } from "../../clients/lib/suite.mjs";
 import { until } from "../../clients/lib/wait.mjs";
-import { PHONE, fits, phase, shoot, tab } from "./tab.mjs";
+import { PHONE, fits, phase, shoot, tab, waits } from "./tab.mjs";
 
 export const suite = new Suite("the chat");
 
@@ -150,9 +150,7 @@ suite.test("a server that is started again: all of it once, and what was written
   await same(tabs, 2, "before");
   await server.stop();
   for (const one of tabs) {
-    await phase(one.page, "waiting");
-    assert.ok(await one.page.getByTestId("try-now").isVisible());
-    assert.match(await one.page.getByTestId("status").textContent(), /Trying again in \d+ s\./);
+    await waits(one.page);
     await one.say(`unsent by ${one.by}`);
     assert.deepEqual((await one.list()).at(-1), { state: "pending", author: one.by, content: `unsent by ${one.by}` });
   }

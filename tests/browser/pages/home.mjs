@@ -81,7 +81,7 @@ suite.test("without a tick of the server's the page publishes one itself", ALL, 
   const page = await open(t, server);
   for (const mechanism of MECHANISMS) await until(async () => (await row(page, mechanism)).events >= 2, `${mechanism} to hear two ticks`);
   assert.ok(await page.getByTestId("publish").isChecked());
-});
+}, { once: true });
 
 suite.test("a server that is started again is found by all five", ALL, async (t) => {
   const server = await t.bare("--tick", "100ms", "--grace", "2s");

@@ -36,41 +36,47 @@ async function confirm(page, name) {
 }
 
 for (const by of WAYS) {
-  suite.test(`a phone confirms, and the page learns it by ${by}; the code is good for one`, ALL, async (t) => {
-    const server = await t.server("pages");
-    const page = await open(t, server, by);
+  suite.test(`a phone confirms, and the page learns it by ${by}`, ALL, async (t) => {
+    const page = await open(t, await t.server("pages"), by);
     await until(() => page.getByTestId("qr").evaluate((image) => image.complete && image.naturalWidth > 0), "the picture of the code");
-    await fits(page, "the sign-in");
-    if (by === "longpoll") await shoot(t, page, "login");
-    const [first, second] = [await phone(t, page), await phone(t, page)];
-    await confirm(first, `Anna, who hears by ${by}`);
-    await state(first, "confirmed");
+    const hand = await phone(t, page);
+    await confirm(hand, `Anna, who hears by ${by}`);
+    await state(hand, "confirmed");
     await state(page, "confirmed");
     assert.match(await textOf(page, "state"), new RegExp(`Anna, who hears by ${by}`));
-    await confirm(second, "Ben");
-    await state(second, "used");
-    assert.match(await textOf(page, "state"), /Anna/);
     assert.ok(!(await page.getByTestId("link").isVisible()), "a code that is used up is not offered");
-    if (by === "longpoll") {
-      await shoot(t, page, "login-done");
-      await shoot(t, first, "phone-done");
-    }
-  });
-
-  suite.test(`a code that nobody confirms expires, and the page learns it by ${by}`, ALL, async (t) => {
-    const server = await t.bare("--login-expiry", "1s");
-    const page = await tab(t, `${server.http}/login?by=${by}`);
-    await until(() => textOf(page, "code"), "a code");
-    const code = await textOf(page, "code");
-    const late = await tab(t, `${server.http}/login/phone?code=${code}`, { viewport: PHONE });
-    await state(page, "expired");
-    await confirm(late, "Anna");
-    await state(late, "expired");
-    if (by === "longpoll") await shoot(t, page, "login-expired");
-    await page.getByTestId("new-code").click();
-    await until(async () => ![code, ""].includes(await textOf(page, "code")), "another code");
   });
 }
+
+suite.test("a code is good for one", ALL, async (t) => {
+  const page = await open(t, await t.server("pages"), "longpoll");
+  await fits(page, "the sign-in");
+  await shoot(t, page, "login");
+  const [first, second] = [await phone(t, page), await phone(t, page, { isStormy: true })];
+  await shoot(t, first, "phone");
+  await confirm(first, "Anna");
+  await state(first, "confirmed");
+  await state(page, "confirmed");
+  await confirm(second, "Ben");
+  await state(second, "used");
+  assert.match(await textOf(page, "state"), /Anna/);
+  await shoot(t, page, "login-done");
+  await shoot(t, second, "phone-used");
+});
+
+suite.test("a code that nobody confirms expires, and the page learns it in each way", ALL, async (t) => {
+  const server = await t.bare("--login-expiry", "1s");
+  const pages = await Promise.all(WAYS.map((by) => tab(t, `${server.http}/login?by=${by}`)));
+  await Promise.all(pages.map((page) => until(() => textOf(page, "code"), "a code")));
+  const code = await textOf(pages[0], "code");
+  const late = await tab(t, `${server.http}/login/phone?code=${code}`, { viewport: PHONE, isStormy: true });
+  await Promise.all(pages.map((page) => state(page, "expired")));
+  await confirm(late, "Anna");
+  await state(late, "expired");
+  await shoot(t, pages[0], "login-expired");
+  await pages[0].getByTestId("new-code").click();
+  await until(async () => ![code, ""].includes(await textOf(pages[0], "code")), "another code");
+});
 
 suite.test("a name is text, whatever stands in it, and has to be one", ALL, async (t) => {
   const server = await t.server("pages");
@@ -87,7 +93,7 @@ suite.test("a name is text, whatever stands in it, and has to be one", ALL, asyn
     assert.match(await textOf(one, "state"), /"><img src=x onerror=/);
     await fits(one, "a hostile name");
   }
-});
+}, { once: true });
 
 suite.test("a phone with a code that is not known, hostile, or missing", ALL, async (t) => {
   const { http } = await t.server("pages");
@@ -100,7 +106,7 @@ suite.test("a phone with a code that is not known, hostile, or missing", ALL, as
   const none = await tab(t, `${http}/login/phone`, { viewport: PHONE });
   await state(none, "unknown");
   assert.ok(await none.getByTestId("confirm").isDisabled());
-});
+}, { once: true });
 
 suite.test("a server that is started again has forgotten the code, and the page says so", ALL, async (t) => {
   const server = await t.bare("--grace", "2s");
@@ -110,12 +116,9 @@ suite.test("a server that is started again has forgotten the code, and the page 
   await Promise.all(pages.map((page) => phase(page, "waiting")));
   await server.start();
   for (const [i, page] of pages.entries()) {
-    await state(page, "lost");
+    await state(page, "lost").catch((error) => assert.fail(`by ${WAYS[i]}: ${error.message}`));
     await page.getByTestId("new-code").click();
     await state(page, "waiting");
     assert.notEqual(await textOf(page, "code"), codes[i]);
-    const hand = await phone(t, page, { isStormy: true });
-    await confirm(hand, "Anna");
-    await state(page, "confirmed");
   }
 });

@@ -67,6 +67,15 @@ export async function attribute(page, testid, name, value) {
 /// Waits until a page's connection is live, slow or waiting.
 export const phase = (page, value) => attribute(page, "status", "phase", value);
 
+/// Waits until a page says in how many seconds it tries again, beside a button that does so now.
+export async function waits(page) {
+  const isTold = () => page.evaluate(() => {
+    const [status, button] = ["status", "try-now"].map((testid) => document.querySelector(`[data-testid="${testid}"]`));
+    return status.dataset.phase === "waiting" && button.checkVisibility() && /Trying again in \d+ s\./.test(status.textContent);
+  });
+  await until(isTold, "the page to say when it tries again");
+}
+
 /// Nothing is wider than the window, however narrow that is.
 export async function fits(page, what) {
   const before = page.viewportSize();

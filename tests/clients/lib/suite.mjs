@@ -38,9 +38,9 @@ export class Suite {
     this.client = client;
   }
 
-  /// A case, which needs these mechanisms to be served.
-  test(name, needs, run) {
-    this.cases.push({ name: `${this.client}: ${name}`, needs: needs.split(" "), run });
+  /// A case, which needs these mechanisms to be served. `once`: it has little to do with the model, and is run for the first of several.
+  test(name, needs, run, { once = false } = {}) {
+    this.cases.push({ name: `${this.client}: ${name}`, needs: needs.split(" "), run, once });
   }
 }
 
@@ -148,6 +148,7 @@ export async function main(...suites) {
 /// The same, with so many cases at the same time.
 export async function run(suites, atOnce) {
   const known = JSON.parse(execFileSync(BINARY, ["models", "--all", "--json"], { encoding: "utf8" }));
+  const done = new Set();
   let failures = 0;
   for (const name of process.argv.length > 2 ? process.argv.slice(2) : ["epoll"]) {
     const model = known.find((model) => model.name === name);
@@ -155,8 +156,10 @@ export async function run(suites, atOnce) {
       console.log(`there is no model ${name}: switchboard models lists them`);
       process.exit(1);
     }
-    const serves = (one) => one.needs.every((mechanism) => model.serves.includes(mechanism));
-    failures += await runModel(model, suites.flatMap((suite) => suite.cases).filter(serves), atOnce);
+    const isDue = (one) => !(one.once && done.has(one)) && one.needs.every((mechanism) => model.serves.includes(mechanism));
+    const cases = suites.flatMap((suite) => suite.cases).filter(isDue);
+    failures += await runModel(model, cases, atOnce);
+    cases.forEach((one) => done.add(one));
   }
   process.exit(failures ? 1 : 0);
 }

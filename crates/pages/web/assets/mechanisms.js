@@ -73,7 +73,13 @@ const serverSentEvents = {
       const source = new EventSource(link.url('/events', {}, 'lastEventId'));
       const answered = link.ask(fail);
       let isOpen = false;
-      source.onopen = () => (isOpen = true, answered(), link.answered());
+      source.onopen = () => {
+        isOpen = true;
+        answered();
+        link.answered();
+        // A stream without events shows a page nothing, not even which run of the server it is of. Who counts from an event on has to know.
+        if (link.id !== null && !link.epoch) link.fetch(link.url('/poll')).then(({ text }) => link.take(JSON.parse(text)), fail);
+      };
       source.onerror = () => {
         source.close();
         link.whyNot(isOpen ? 'The stream ended.' : 'The stream could not be opened.').then(fail);
