@@ -11,7 +11,5 @@ import { suite as home } from "./home.mjs";
 import { suite as login } from "./login.mjs";
 import { suite as weather } from "./weather.mjs";
 
-/// Cases at the same time: each has up to five tabs.
-const AT_ONCE = 5;
-
-await run([home, chat, login, weather], AT_ONCE);
+// A case has up to five tabs. On a machine that does something else as well a tab takes seconds to open.
+await run([home, chat, login, weather], { atOnce: 4, caseMs: 180_000 });

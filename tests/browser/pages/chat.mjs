@@ -4,8 +4,7 @@ import assert from "node:assert/strict";
 import { cable } from "../../clients/lib/cable.mjs";
 import { publish } from "../../clients/lib/publish.mjs";
 import { Suite } from "../../clients/lib/suite.mjs";
-import { until } from "../../clients/lib/wait.mjs";
-import { PHONE, fits, phase, shoot, tab, waits } from "./tab.mjs";
+import { PHONE, fits, phase, shoot, tab, tryNow, until, waits } from "./tab.mjs";
 
 export const suite = new Suite("the chat");
 
@@ -149,15 +148,17 @@ suite.test("a server that is started again: all of it once, and what was written
   await say(server, "before 2");
   await same(tabs, 2, "before");
   await server.stop();
-  for (const one of tabs) {
+  await Promise.all(tabs.map(async (one) => {
     await waits(one.page);
     await one.say(`unsent by ${one.by}`);
     assert.deepEqual((await one.list()).at(-1), { state: "pending", author: one.by, content: `unsent by ${one.by}` });
-  }
+  }));
   await shoot(t, tabs[3].page, "away");
   await server.start();
   // Three events, as many as the tabs have heard and more: only the run tells these from those.
   for (let i = 1; i <= 3; i++) await say(server, `meanwhile ${i}`);
+  // The first comes back by itself, the others are told to.
+  await Promise.all(tabs.slice(1).map(({ page }) => tryNow(page)));
   await Promise.all(tabs.map((one) => phase(one.page, "live")));
   const count = 2 + 3 + tabs.length;
   const seen = await same(tabs, count, "after");
@@ -191,6 +192,7 @@ suite.test("a connection that breaks and comes back: nothing twice, nothing miss
   // Of these the first three are gone when the tabs come back.
   for (let i = 1; i <= 11; i++) await say(server, `long ${i}`);
   through.mend();
+  await Promise.all(tabs.map(({ page }) => tryNow(page)));
   const long = await same(tabs, 14, "after a long while");
   assert.deepEqual(long, [...short, ...[4, 5, 6, 7, 8, 9, 10, 11].map((i) => `long ${i}`)]);
   for (const one of tabs) {

@@ -3,8 +3,7 @@
 import assert from "node:assert/strict";
 import { publish } from "../../clients/lib/publish.mjs";
 import { Suite } from "../../clients/lib/suite.mjs";
-import { until } from "../../clients/lib/wait.mjs";
-import { fits, phase, shoot, tab, textOf } from "./tab.mjs";
+import { fits, phase, shoot, tab, textOf, tryNow, until } from "./tab.mjs";
 
 export const suite = new Suite("the first page");
 
@@ -23,47 +22,60 @@ async function live(page) {
   await until(async () => (await rows("live")) + (await rows("absent")) === MECHANISMS.length, "all mechanisms to be connected");
 }
 
-/// The figures of a row, as numbers.
-async function row(page, mechanism) {
-  const element = page.locator(`[data-mechanism="${mechanism}"]`);
-  const figure = async (testid) => Number((await element.getByTestId(testid).textContent()).replace(/[, ]|ms/g, ""));
-  return { events: await figure("events"), requests: await figure("requests"), empty: await figure("empty"), bytes: await figure("bytes"), age: await figure("age") };
+/// The figures of each row, as numbers.
+function figures(page) {
+  return page.evaluate(() => {
+    const row = (element) => {
+      const figure = (testid) => Number(element.querySelector(`[data-testid="${testid}"]`).textContent.replace(/[, ]|ms/g, ""));
+      return Object.fromEntries(["events", "requests", "empty", "bytes", "age"].map((testid) => [testid, figure(testid)]));
+    };
+    return Object.fromEntries([...document.querySelectorAll("[data-mechanism]")].map((element) => [element.dataset.mechanism, row(element)]));
+  });
 }
 
-const count = async (page, events, what) => {
-  for (const mechanism of MECHANISMS) {
-    let seen;
-    await until(async () => (seen = (await row(page, mechanism)).events) >= events, `${mechanism} to count ${events}, ${what}`);
-    assert.equal(seen, events, `${mechanism}, ${what}`);
-  }
-};
+/// Waits until every row has counted so many events.
+async function heard(page, events, what) {
+  let seen;
+  const isThere = async () => {
+    seen = Object.entries(await figures(page)).map(([mechanism, row]) => [mechanism, row.events]);
+    return seen.every(([, count]) => count >= events);
+  };
+  await until(isThere, `all to count ${events} events, ${what}`).catch((error) => {
+    throw new Error(`${error.message}; they count ${seen.join(" ")}`);
+  });
+  return seen;
+}
+
+async function count(page, events, what) {
+  for (const [mechanism, seen] of await heard(page, events, what)) assert.equal(seen, events, `${mechanism}, ${what}`);
+}
 
 suite.test("all five mechanisms count the same events, whoever publishes them", ALL, async (t) => {
   // It ticks, but not before this is over.
   const server = await t.bare("--tick", "1h");
   const page = await open(t, server);
   assert.match(await textOf(page, "model"), new RegExp(`: ${t.model}$`));
-  const before = (await row(page, "poll")).events;
+  const before = (await figures(page)).poll.events;
   for (const [i, by] of ["post", "websocket", "socketio"].entries()) {
     await page.getByTestId("say").locator(`button[value="${by}"]`).click();
     await count(page, before + i + 1, `one published by ${by}`);
   }
   await publish(server.http, "tick", String(Date.now()));
   await count(page, before + 4, "one published from elsewhere");
+  const rows = await figures(page);
   for (const mechanism of MECHANISMS) {
-    const { requests, bytes, age } = await row(page, mechanism);
+    const { requests, bytes, age } = rows[mechanism];
     assert.ok(requests >= 1 && bytes > 0 && age >= 0, `${mechanism}: ${requests} requests, ${bytes} bytes, ${age} ms`);
   }
-  const [poll, longpoll, sse] = await Promise.all(["poll", "longpoll", "sse"].map((mechanism) => row(page, mechanism)));
-  assert.equal(sse.requests, 1, "a stream is one request");
-  assert.ok(longpoll.requests >= 5, "a long poll is one for each event");
-  await until(async () => (await row(page, "poll")).empty > poll.empty, "another poll in vain");
+  assert.equal(rows.sse.requests, 1, "a stream is one request");
+  assert.ok(rows.longpoll.requests >= 5, "a long poll is one for each event");
+  await until(async () => (await figures(page)).poll.empty > rows.poll.empty, "another poll in vain");
 });
 
 suite.test("a ticking server; the page says what it is, and fits on any screen", ALL, async (t) => {
   const server = await t.bare("--tick", "100ms");
   const page = await open(t, server);
-  for (const mechanism of MECHANISMS) await until(async () => (await row(page, mechanism)).events >= 5, `${mechanism} to hear five ticks`);
+  await heard(page, 5, "as it ticks");
   await phase(page, "live");
   assert.match(await textOf(page, "status"), /ticks every 0\.1 s/);
   assert.match(await textOf(page, "about"), new RegExp(t.model));
@@ -79,7 +91,7 @@ suite.test("a ticking server; the page says what it is, and fits on any screen",
 suite.test("without a tick of the server's the page publishes one itself", ALL, async (t) => {
   const server = await t.bare();
   const page = await open(t, server);
-  for (const mechanism of MECHANISMS) await until(async () => (await row(page, mechanism)).events >= 2, `${mechanism} to hear two ticks`);
+  await heard(page, 2, "that it publishes itself");
   assert.ok(await page.getByTestId("publish").isChecked());
 }, { once: true });
 
@@ -91,10 +103,9 @@ suite.test("a server that is started again is found by all five", ALL, async (t)
   await phase(page, "waiting");
   await shoot(t, page, "home-away");
   await server.start();
+  await tryNow(page);
   await live(page);
   await phase(page, "live");
-  for (const mechanism of MECHANISMS) {
-    const { events } = await row(page, mechanism);
-    await until(async () => (await row(page, mechanism)).events > events, `${mechanism} to count on`);
-  }
+  const most = Math.max(...Object.values(await figures(page)).map(({ events }) => events));
+  await heard(page, most + 1, "after a restart");
 });

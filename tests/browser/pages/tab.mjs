@@ -8,11 +8,14 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
-import { PATIENCE_MS, until } from "../../clients/lib/wait.mjs";
+import { PATIENCE_MS, until as ask } from "../../clients/lib/wait.mjs";
 
 /// Widths: a desk's window, and a phone of the smaller ones.
 export const DESK = { width: 1280, height: 900 };
 export const PHONE = { width: 360, height: 740 };
+
+/// Waits for what a page shows. To ask takes the browser longer than the wait between two questions should be.
+export const until = (probe, what) => ask(probe, what, PATIENCE_MS, 50);
 
 let launched;
 
@@ -26,7 +29,8 @@ const WEATHER = [/^Failed to load resource: /, /^WebSocket connection to '.*' fa
 
 /// Opens `url`. `isStormy`: the server is going to be away, or to refuse; other options are those of a context of playwright.
 export async function tab(t, url, { isStormy = false, ...options } = {}) {
-  const context = await (await browser()).newContext({ viewport: DESK, ...options });
+  // Nothing here looks at the moving picture, and painting it takes the processors from those who wait.
+  const context = await (await browser()).newContext({ viewport: DESK, reducedMotion: "reduce", ...options });
   const wrong = [];
   t.after(async () => {
     await context.close();
@@ -75,6 +79,9 @@ export async function waits(page) {
   });
   await until(isTold, "the page to say when it tries again");
 }
+
+/// Presses that button, if there is still something to wait for.
+export const tryNow = (page) => page.evaluate(() => document.querySelector('[data-testid="try-now"]').click());
 
 /// Nothing is wider than the window, however narrow that is.
 export async function fits(page, what) {

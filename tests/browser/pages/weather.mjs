@@ -3,10 +3,9 @@
 import assert from "node:assert/strict";
 import { publish } from "../../clients/lib/publish.mjs";
 import { Suite } from "../../clients/lib/suite.mjs";
-import { until } from "../../clients/lib/wait.mjs";
 import { Chat, MECHANISMS, openAll, same } from "./chat.mjs";
 import { relay } from "./relay.mjs";
-import { attribute, phase, shoot, tab, textOf, waits } from "./tab.mjs";
+import { attribute, phase, shoot, tab, textOf, until, waits } from "./tab.mjs";
 
 export const suite = new Suite("bad weather");
 

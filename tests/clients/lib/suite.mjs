@@ -96,26 +96,26 @@ class Context {
   }
 }
 
-async function runCase(one, model, shared) {
+async function runCase(one, model, shared, caseMs) {
   const context = new Context(model, shared);
   const errors = [];
   const note = (error) => errors.push(error);
-  await within(one.run(context), "its end", CASE_MS).catch(note);
+  await within(one.run(context), "its end", caseMs).catch(note);
   const { log } = context;
   if (errors.length && log.length) errors.push(`before that:\n    ${log.splice(0).join("\n    ")}`);
   await within(context.tidy(), "it to tidy up").catch(note);
   return errors;
 }
 
-/// Runs the cases against a model, so many at the same time; returns how many failed.
-async function runModel(model, cases, atOnce) {
+/// Runs the cases against a model; returns how many failed.
+async function runModel(model, cases, { atOnce = AT_ONCE, caseMs = CASE_MS }) {
   const begin = Date.now();
   const shared = {};
   const [queue, failed, slow] = [[...cases], [], []];
   const work = async () => {
     for (let one; (one = queue.shift()); ) {
       const caseBegin = Date.now();
-      const errors = await runCase(one, model.name, shared);
+      const errors = await runCase(one, model.name, shared, caseMs);
       slow.push([Date.now() - caseBegin, one.name]);
       for (const error of errors) {
         failed.push(one.name);
@@ -132,7 +132,6 @@ async function runModel(model, cases, atOnce) {
       console.log(`FAILED ${model.name}: the end\n    ${error.message}`);
     });
   }
-  if (process.env.SLOW) for (const [ms, name] of slow.sort(([a], [b]) => b - a)) console.log(ms, name);
   const [ms, name] = slow.sort(([a], [b]) => b - a)[0] ?? [0, ""];
   const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
   const result = failed.length ? `${failed.length} of ${cases.length} failed` : `${cases.length} passed`;
@@ -142,11 +141,11 @@ async function runModel(model, cases, atOnce) {
 
 /// Runs all cases of these suites against the models of the command line, and ends the process.
 export async function main(...suites) {
-  await run(suites, AT_ONCE);
+  await run(suites, {});
 }
 
-/// The same, with so many cases at the same time.
-export async function run(suites, atOnce) {
+/// The same, with `atOnce` cases at the same time, each of which may take `caseMs`.
+export async function run(suites, limits) {
   const known = JSON.parse(execFileSync(BINARY, ["models", "--all", "--json"], { encoding: "utf8" }));
   const done = new Set();
   let failures = 0;
@@ -158,7 +157,7 @@ export async function run(suites, atOnce) {
     }
     const isDue = (one) => !(one.once && done.has(one)) && one.needs.every((mechanism) => model.serves.includes(mechanism));
     const cases = suites.flatMap((suite) => suite.cases).filter(isDue);
-    failures += await runModel(model, cases, atOnce);
+    failures += await runModel(model, cases, limits);
     cases.forEach((one) => done.add(one));
   }
   process.exit(failures ? 1 : 0);

@@ -18,14 +18,14 @@ export function once(emitter, event, what = `the event "${event}"`) {
   return within(heard, what);
 }
 
-/// Calls `probe` until it returns something, with a pause between two calls that is too short to matter.
-export async function until(probe, what, ms = PATIENCE_MS) {
+/// Calls `probe` until it returns something, with a pause between two calls that is too short to matter, unless a probe costs more than a wait.
+export async function until(probe, what, ms = PATIENCE_MS, pauseMs = 5) {
   const end = Date.now() + ms;
   for (;;) {
     const found = await probe();
     if (found) return found;
     if (Date.now() > end) throw new Error(`waited ${ms / 1000} s for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }
 }
 
