@@ -34,7 +34,7 @@ const handle = {};
 const status = new StatusLine(find('status'), () => (handle.tryNow?.(), link?.tryNow(), outbox.tryNow()));
 
 const name = find('name');
-name.value = remembered.get('name') ?? '';
+name.value = (remembered.get('name') ?? '').slice(0, name.maxLength);
 name.addEventListener('input', () => remembered.set('name', name.value.trim()));
 find('send').form.addEventListener('submit', submit);
 persist(about, (state) => status.show(state), handle).then(({ serves_together: isAny }) => {

@@ -266,16 +266,14 @@ function countPackets(link, socket, path) {
 let loading;
 
 /** Socket.IO's own client, from this server: a classic script that leaves `io` behind. */
-function loadSocketIo() {
-  loading ??= (async () => {
-    const path = (await about()).socketio_path;
-    await new Promise((resolve, fail) => {
-      const script = Object.assign(document.createElement('script'), { src: `${path}socket.io.min.js`, onload: resolve });
-      script.onerror = () => fail(new Lost("Socket.IO's client could not be loaded."));
-      document.head.append(script);
-    });
-    return { io: globalThis.io, path };
-  })();
-  loading.catch(() => (loading = undefined));
-  return loading;
+async function loadSocketIo() {
+  // Where it is, is asked each time: the server may be another one by now.
+  const path = (await about()).socketio_path;
+  loading ??= new Promise((resolve, fail) => {
+    const script = Object.assign(document.createElement('script'), { src: `${path}socket.io.min.js`, onload: resolve });
+    script.onerror = () => ((loading = undefined), fail(new Lost("Socket.IO's client could not be loaded.")));
+    document.head.append(script);
+  });
+  await loading;
+  return { io: globalThis.io, path };
 }

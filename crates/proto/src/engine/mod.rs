@@ -30,6 +30,7 @@ mod websocket;
 pub use interface::{
     ContentType, Effect, Endpoint, EngineSettings, Publish, Published, Query, Receipt, Reply, Request, Since,
 };
+pub(crate) use packet::CLOSE as CLOSE_PACKET;
 pub(crate) use sid::random;
 pub(crate) use table::Table;
 

@@ -271,7 +271,10 @@ impl Session {
                 false => self.flush(now),
             },
             (Stage::Http { .. }, _) => self.last_answer(&going_away(), &ReplyTo::default(), now),
-            (Stage::Waiting(_), _) => self.answer_instead(going_away(), now),
+            (Stage::Waiting(waiting), _) => {
+                let answer = waiting.what.farewell().unwrap_or_else(going_away);
+                self.answer_instead(answer, now);
+            }
             _ => {}
         }
     }

@@ -63,6 +63,17 @@ impl Pending {
             Pending::Poll(_) | Pending::Publish | Pending::Login(_) => false,
         }
     }
+
+    /// What it is answered with when the server ends, if its protocol has a word for that.
+    pub(super) fn farewell(&self) -> Option<Answer> {
+        match self {
+            Pending::Engine { is_held: true } => {
+                let content_type = engine::ContentType::Text.as_str();
+                Some(Answer::of(content_type, 200, engine::CLOSE_PACKET).with("Cache-Control", "no-store"))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Waiting {

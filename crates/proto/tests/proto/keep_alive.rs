@@ -1,6 +1,6 @@
 //! Many requests on one connection: in their order, in their time, and not more than can be held.
 
-use switchboard_proto::{App, CloseReason, Kind, LINGER};
+use switchboard_proto::{App, CloseReason, Kind, LINGER, Session};
 
 use super::frames::{TEXT, masked, plain};
 use super::pair::{TICK, Wire, secs, upgrade};
@@ -125,6 +125,29 @@ fn what_stands_behind_a_request_that_is_held_has_a_limit() {
     assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     assert!(!wire.subscribed);
     wire.assert_drains();
+}
+
+#[test]
+fn what_is_held_when_the_server_ends_is_told_so_in_its_own_words() {
+    let mut wire = Wire::new(App::default());
+    let opening = wire.ask(get("/socket.io/?EIO=4&transport=polling"));
+    let sid = super::engine::sid_of(&opening);
+    for (target, expected) in [
+        (format!("/socket.io/?EIO=4&transport=polling&sid={sid}"), "200"),
+        ("/longpoll?topic=t".to_owned(), "503"),
+    ] {
+        wire.send(get(&target).as_bytes());
+        assert_eq!(wire.take_text(), "");
+        let session = Session::server(&App::default().into(), wire.now);
+        wire.session.close(CloseReason::GoingAway, wire.now);
+        let answer = wire.take_text();
+        assert_eq!(statuses(&answer), [expected]);
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        // The packet that closes a session: its client does not take it for an error.
+        assert_eq!(answer.ends_with("\r\n\r\n1"), expected == "200", "{answer}");
+        wire.assert_drains();
+        wire = Wire { session, finished: 0, ..wire };
+    }
 }
 
 #[test]
