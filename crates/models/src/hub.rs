@@ -22,8 +22,9 @@ use crate::limits::Limit;
 /// Room for the stack of a connection's thread. Only the pages that are used take memory.
 pub(crate) const STACK_BYTES: usize = 256 << 10;
 
-/// Messages that a subscriber's thread takes at once.
+/// Messages that a subscriber's thread takes at once, and bytes, unless that is a single one.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 64 << 10;
 
 /// How often the lines are looked after while the server ends.
 const LOOK_AFTER: Duration = Duration::from_millis(20);
@@ -58,7 +59,9 @@ pub(crate) struct Entry {
 /// The way to a connection's writing thread. It is bounded by bytes, not by messages: the limit is memory.
 struct Queue {
     effects: Sender<Effect>,
-    unsent_bytes: AtomicUsize,
+    /// What the writer has not taken yet. What it has, it may have written, and the client read, before anything here could be changed: whoever
+    /// keeps up would be taken for slow.
+    waiting_bytes: AtomicUsize,
     is_too_slow: AtomicBool,
 }
 
@@ -209,12 +212,12 @@ fn counted_bytes(effect: &Effect) -> usize {
 
 impl Queue {
     fn push(&self, effect: Effect, bytes: usize, max_bytes: usize) -> bool {
-        let unsent = self.unsent_bytes.load(Ordering::Relaxed);
-        if unsent > 0 && unsent + bytes > max_bytes {
+        let waiting = self.waiting_bytes.load(Ordering::Relaxed);
+        if waiting > 0 && waiting + bytes > max_bytes {
             self.is_too_slow.store(true, Ordering::Release);
             return false;
         }
-        self.unsent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.effects.send(effect).is_ok()
     }
 }
@@ -281,7 +284,7 @@ impl Talk {
             let (ended, has_ended) = bounded(0);
             let queue = Arc::new(Queue {
                 effects,
-                unsent_bytes: AtomicUsize::new(0),
+                waiting_bytes: AtomicUsize::new(0),
                 is_too_slow: AtomicBool::new(false),
             });
             let (talk, theirs) = (self.clone(), Arc::downgrade(&queue));
@@ -291,12 +294,12 @@ impl Talk {
                     let queue = theirs.upgrade()?;
                     queue.is_too_slow.load(Ordering::Acquire).then_some(CloseReason::TooSlow)
                 };
-                let written = |bytes| {
+                let taken = |bytes| {
                     if let Some(queue) = theirs.upgrade() {
-                        queue.unsent_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                        queue.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                     }
                 };
-                write_effects(&talk, &received, too_slow, written, &has_ended);
+                write_effects(&talk, &received, too_slow, taken, &has_ended);
             })?;
             hub.desk().waiting.insert(*port, queue.clone());
             *attendance = Attendance::Writer(Writer { thread, queue, topic: None, _ended: ended });
@@ -350,10 +353,12 @@ fn write_effects(
     talk: &Talk,
     effects: &Receiver<Effect>,
     too_slow: impl Fn() -> Option<CloseReason>,
-    written: impl Fn(usize),
+    taken: impl Fn(usize),
     has_ended: &Receiver<()>,
 ) {
     let line = &talk.0.line;
+    // More at once would be more than may be unsent, though nobody is slow.
+    let batch_bytes = BATCH_BYTES.min(talk.0.hub.0.app.max_unsent_bytes / 2);
     loop {
         let first = match line.poll_timeout() {
             Some(due) => effects.recv_deadline(due),
@@ -363,17 +368,21 @@ fn write_effects(
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => line.expire(),
             Ok(first) => {
-                let mut bytes = 0;
                 // What has gathered in the queue leaves in one write.
+                let mut batch = 0;
                 for effect in std::iter::once(first).chain(effects.try_iter().take(BATCH)) {
-                    bytes += counted_bytes(&effect);
+                    let bytes = counted_bytes(&effect);
+                    if batch > 0 && batch + bytes > batch_bytes {
+                        line.pass_on(talk);
+                        if line.flush(&too_slow).is_err() {
+                            return;
+                        }
+                        batch = 0;
+                    }
+                    batch += bytes;
+                    taken(bytes);
                     line.take(effect);
                 }
-                line.pass_on(talk);
-                if line.flush(&too_slow).is_err() {
-                    return;
-                }
-                written(bytes);
             }
         }
         line.pass_on(talk);
