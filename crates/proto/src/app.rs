@@ -2,13 +2,15 @@ use std::time::{Duration, Instant};
 
 use crate::engine::EngineSettings;
 use crate::work::Work;
-use crate::{CorsOrigins, Since};
+use crate::{CorsOrigins, Cursor, Epoch, Since};
 
 /// What a server offers and tolerates: the settings that every session of one server shares.
 #[derive(Debug, Clone)]
 pub struct App {
-    /// Name of the model that serves, for the page at `/`.
+    /// Name of the model that serves, for `/about.json`.
     pub served_by: &'static str,
+    /// Whether connections are served beside each other. Where each waits for the end of the one before it, pages are told so.
+    pub serves_together: bool,
     /// Connections held at once; one more is refused. `None`: what the machine allows.
     pub max_connections: Option<usize>,
     /// Longest message accepted, over all its fragments; for datagrams the longest returned whole.
@@ -33,6 +35,8 @@ pub struct App {
     pub sse_heartbeat: Duration,
     /// How often the time is published on the topic `tick`, if at all.
     pub tick: Option<Duration>,
+    /// How long a code of the sign-in waits to be confirmed.
+    pub login_expiry: Duration,
     /// The pages that may use this server from another origin.
     pub cors: CorsOrigins,
     /// Where Socket.IO is served: a path that begins and ends with a slash.
@@ -57,6 +61,7 @@ impl Default for App {
     fn default() -> App {
         App {
             served_by: "switchboard",
+            serves_together: true,
             max_connections: None,
             max_message_bytes: 16 << 20,
             max_unsent_bytes: 4 << 20,
@@ -69,6 +74,7 @@ impl Default for App {
             max_topics: 10_000,
             sse_heartbeat: Duration::from_secs(15),
             tick: None,
+            login_expiry: Duration::from_secs(60),
             cors: CorsOrigins::SameOrigin,
             socketio_path: "/socket.io/".into(),
             engine: EngineSettings::default(),
@@ -89,11 +95,18 @@ impl App {
         time.as_millis() as u64
     }
 
+    /// What tells the numbers that this server gives to events from those of a server before it; `None` if it does not know when it was started.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.started.and_then(|(_, time)| Epoch::starting_at(time))
+    }
+
     /// The tag of a poll's answer. Two servers may give the same numbers to other events.
-    pub(crate) fn etag(&self, found: &Since, since: Option<u64>) -> String {
-        let started = self.started.map_or(0, |(_, time)| time.as_millis());
-        let since = since.unwrap_or(u64::MAX);
-        format!("\"{started:x}-{:x}-{since:x}\"", found.newest)
+    pub(crate) fn etag(&self, found: &Since, since: Option<Cursor>) -> String {
+        let newest = Cursor { id: found.newest, epoch: found.epoch };
+        match since {
+            Some(since) => format!("\"{newest}-{since}\""),
+            None => format!("\"{newest}\""),
+        }
     }
 }
 

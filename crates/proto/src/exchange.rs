@@ -12,8 +12,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{self, Engines, Published};
+use crate::login::{self, Logins};
 use crate::topics::{PublishError, Since, Topics};
-use crate::{App, Format, Kind, Outgoing, Port};
+use crate::{App, Cursor, Format, Kind, Outgoing, Port, poll};
 
 /// The topic that the ticker publishes on.
 const TICK_TOPIC: &str = "tick";
@@ -26,14 +27,14 @@ pub enum Request {
         /// The topic's name.
         topic: String,
         /// The last event that the client has had.
-        since: Option<u64>,
+        since: Option<Cursor>,
     },
     /// The same for somebody who gets what follows from now on.
     Subscribe {
         /// The topic's name.
         topic: String,
         /// The last event that the client has had.
-        since: Option<u64>,
+        since: Option<Cursor>,
         /// Whether it wants all that is held, and not only as much as one answer may be long.
         wants_all: bool,
     },
@@ -57,6 +58,8 @@ pub enum Request {
         /// How its events were taken.
         format: Format,
     },
+    /// Something of the sign-in's. Answered by [`Reply::Login`] at once.
+    Login(login::Request),
     /// Something for a session of Engine.IO.
     Engine(engine::Request),
 }
@@ -68,6 +71,8 @@ pub enum Reply {
     Since(Since),
     /// The number of the event that was published.
     Published(Result<u64, PublishError>),
+    /// What the sign-in says.
+    Login(login::Reply),
     /// Something from a session of Engine.IO.
     Engine(engine::Reply),
 }
@@ -93,7 +98,10 @@ impl Request {
     /// Whether an answer comes at once, and nothing after it.
     pub fn is_answered_at_once(&self) -> bool {
         match self {
-            Request::Since { .. } | Request::Publish { .. } | Request::Unsubscribe { .. } => true,
+            Request::Since { .. }
+            | Request::Publish { .. }
+            | Request::Unsubscribe { .. }
+            | Request::Login(_) => true,
             Request::Subscribe { .. } => false,
             // Even a POST may have to wait for another request that it has overtaken.
             Request::Engine(request) => *request == engine::Request::Gone,
@@ -117,7 +125,7 @@ impl Reply {
     pub fn held_bytes(&self) -> usize {
         let data = match self {
             Reply::Since(since) => since.events.iter().map(|event| event.data().len()).sum(),
-            Reply::Published(_) => 0,
+            Reply::Published(_) | Reply::Login(_) => 0,
             Reply::Engine(engine::Reply::Answer { body, .. }) => body.len(),
             Reply::Engine(engine::Reply::Send { data, .. }) => data.len(),
             Reply::Engine(_) => 0,
@@ -131,6 +139,7 @@ impl Reply {
 pub struct Exchange {
     app: Arc<App>,
     topics: Topics,
+    logins: Logins,
     engines: Engines,
     /// When the ticker publishes next.
     tick: Option<Instant>,
@@ -145,6 +154,7 @@ impl Exchange {
         Exchange {
             app: app.clone(),
             topics: Topics::new(app),
+            logins: Logins::new(app.login_expiry),
             engines: Engines::new(&app.engine),
             tick: app.tick.and_then(|period| now.checked_add(period)),
             effects: VecDeque::new(),
@@ -164,13 +174,19 @@ impl Exchange {
                 self.tell_since(port, &topic, since, max_bytes);
             }
             Request::Publish { topic, event, kind, data, is_answered } => {
-                let published = self.publish(&topic, event.as_deref(), kind, data);
+                let published =
+                    check_topic(&topic).and_then(|()| self.publish(&topic, event.as_deref(), kind, data));
                 if is_answered || published.is_err() {
                     self.effects.push_back(Effect::Reply(port, Reply::Published(published)));
                 }
             }
             // Who gets what is published is for those to know who have the connections.
             Request::Unsubscribe { .. } => {}
+            Request::Login(request) => {
+                let reply = self.logins.handle(request, now);
+                self.change_topics();
+                self.effects.push_back(Effect::Reply(port, Reply::Login(reply)));
+            }
             Request::Engine(request) => self.engines.handle(port, request, now),
         }
     }
@@ -185,7 +201,9 @@ impl Exchange {
                 engine::Effect::Reply(port, reply) => return Some(Effect::Reply(port, Reply::Engine(reply))),
                 engine::Effect::Publish(publish) => {
                     let engine::Publish { topic, event, kind, data, receipt } = *publish;
-                    match self.topics.publish(&topic, event.as_deref(), kind, data) {
+                    let result = check_topic(&topic)
+                        .and_then(|()| self.topics.publish(&topic, event.as_deref(), kind, data));
+                    match result {
                         Ok(message) => {
                             self.engines.published(published(&message), Some(receipt), self.now);
                             self.effects.push_back(Effect::Publish(message));
@@ -193,16 +211,20 @@ impl Exchange {
                         Err(error) => self.engines.not_published(receipt, &error.to_string(), self.now),
                     }
                 }
+                engine::Effect::Since(question) => {
+                    let engine::Since { topic, since, receipt } = *question;
+                    // As long as what such a session may send itself.
+                    let found = self.topics.since(&topic, since, self.app.engine.max_payload_bytes);
+                    let json = poll::encode(&topic, &found);
+                    self.engines.tell_since(receipt, &String::from_utf8_lossy(&json), self.now);
+                }
             }
         }
     }
 
     /// When [`handle_timeout`](Exchange::handle_timeout) should be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match (self.tick, self.engines.poll_timeout()) {
-            (Some(tick), Some(engines)) => Some(tick.min(engines)),
-            (tick, engines) => tick.or(engines),
-        }
+        [self.tick, self.logins.poll_timeout(), self.engines.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`. Harmless when nothing is.
@@ -218,12 +240,28 @@ impl Exchange {
             // One topic too many is the publishers' business; the ticker goes without.
             let _ = self.publish(TICK_TOPIC, None, Kind::Text, data.into());
         }
+        self.logins.handle_timeout(now);
+        self.change_topics();
         self.engines.handle_timeout(now);
     }
 
-    fn tell_since(&mut self, port: Port, topic: &str, since: Option<u64>, max_bytes: usize) {
+    fn tell_since(&mut self, port: Port, topic: &str, since: Option<Cursor>, max_bytes: usize) {
         let since = self.topics.since(topic, since, max_bytes);
         self.effects.push_back(Effect::Reply(port, Reply::Since(since)));
+    }
+
+    /// Does for the topics of the sign-in's codes what follows from what became of them.
+    fn change_topics(&mut self) {
+        while let Some(change) = self.logins.poll_change() {
+            match change {
+                login::Change::Opened { topic } => self.topics.reserve(&topic),
+                login::Change::Ended { topic, event, data } => {
+                    // There is no limit for a topic that is there.
+                    let _ = self.publish(&topic, Some(event), Kind::Text, data.into());
+                }
+                login::Change::Forgotten { topic } => self.topics.forget(&topic),
+            }
+        }
     }
 
     fn publish(
@@ -239,6 +277,11 @@ impl Exchange {
         self.effects.push_back(Effect::Publish(message));
         Ok(id)
     }
+}
+
+/// Whether others than the sign-in may publish on a topic.
+fn check_topic(topic: &str) -> Result<(), PublishError> {
+    if topic.starts_with(login::TOPIC_PREFIX) { Err(PublishError::Reserved) } else { Ok(()) }
 }
 
 fn published(message: &Outgoing) -> Published<'_> {

@@ -11,15 +11,18 @@
 //! - [`Exchange`]: what outlives a connection or belongs to several: topics, their history, sessions of Engine.IO.
 //! - [`http`]: requests and answers (RFC 9110, RFC 9112).
 //! - [`engine`]: all Engine.IO sessions of a server, with Socket.IO on top, whatever connections carry them.
+//! - [`login`]: sign-in by a second device.
 //! - [`datagram`]: what a server without connections has to remember about its senders.
 
 mod app;
 mod client;
 mod cors;
+mod cursor;
 pub mod datagram;
 pub mod engine;
 mod exchange;
 pub mod http;
+pub mod login;
 mod message;
 mod output;
 mod poll;
@@ -38,6 +41,7 @@ pub use client::polling::{Heard as PollingHeard, PollingClient, PollingError, Si
 pub use client::response::{Content, Head, Part, Response, ResponseError, Responses};
 pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejection};
 pub use cors::{AllowOrigin, CorsOrigins, NotAnOrigin};
+pub use cursor::{Cursor, Epoch, NotACursor};
 pub use exchange::{Effect, Exchange, Reply, Request};
 pub use message::{Format, Kind, Outgoing};
 pub use output::{Lent, Output};

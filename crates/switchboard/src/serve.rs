@@ -80,6 +80,9 @@ struct Delivery {
     /// Publish the time on the topic `tick` so often [default: never]
     #[arg(long, value_name = "TIME", value_parser = args::some_time)]
     tick: Option<Duration>,
+    /// Let a code of the sign-in expire that is not confirmed for so long
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::some_time)]
+    login_expiry: Duration,
     /// Let pages of these origins use this server, separated by commas; `*`: all [default: its own pages]
     #[arg(long, value_name = "ORIGINS")]
     cors_origin: Option<CorsOrigins>,
@@ -128,6 +131,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     let delivery = &args.delivery;
     let app = App {
         served_by: model.name,
+        serves_together: model.serves.contains(&Mechanism::Together),
         max_connections: args.max_connections,
         max_message_bytes: args.max_message_bytes,
         max_unsent_bytes: args.max_unsent_bytes,
@@ -148,6 +152,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         max_topics: delivery.max_topics,
         sse_heartbeat: delivery.sse_heartbeat,
         tick: delivery.tick,
+        login_expiry: delivery.login_expiry,
         cors: delivery.cors_origin.clone().unwrap_or_default(),
         socketio_path: delivery.socketio_path.clone(),
         engine: EngineSettings {

@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setresuid};
 use switchboard_models::{
-    App, CorsOrigins, EngineSettings, Listener, Model, PlainApp, Shutdown, Work, Workers,
+    App, CorsOrigins, EngineSettings, Listener, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
 };
 
 /// The environment variable that makes this program a server, and says how.
@@ -83,6 +83,7 @@ impl Settings {
             milliseconds(app.engine.connect_timeout),
             app.engine.max_payload_bytes.to_string(),
             number(app.engine.max_sessions.map(|n| n as u64)),
+            milliseconds(app.login_expiry),
         ]
         .join(" ")
     }
@@ -97,6 +98,7 @@ impl Settings {
         let listen = word().parse().expect("an address");
         let mut app = App {
             served_by: model.name,
+            serves_together: model.serves.contains(&Mechanism::Together),
             max_connections: number(word()).map(|n| n as usize),
             max_message_bytes: size(word()),
             max_unsent_bytes: size(word()),
@@ -128,6 +130,7 @@ impl Settings {
             max_sessions: number(word()).map(|n| n as usize),
             max_unsent_bytes: app.max_unsent_bytes,
         };
+        app.login_expiry = milliseconds(word()).expect("a time");
         (model, Settings { app, listen, descriptors, processes, work })
     }
 }

@@ -1,5 +1,7 @@
 //! One request of HTTP (RFC 9110, RFC 9112): the page, and every way to be told that this is not it.
 
+use switchboard_models::Mechanism;
+
 use crate::client::{Client, Named, Pace, Response, at_each_pace};
 use crate::server::Server;
 use crate::{Case, case};
@@ -7,6 +9,7 @@ use crate::{Case, case};
 pub(crate) const CASES: &[Case] = &[
     case!(Http, the_page_says_what_is_here),
     case!(Http, the_page_is_found_by_every_form_of_its_name),
+    case!(Http, a_page_loads_over_many_connections_or_one),
     case!(Http, head_gets_the_head_of_the_page_only),
     case!(Http, another_path_is_not_found),
     case!(Http, another_method_is_not_allowed),
@@ -42,10 +45,40 @@ fn the_page_says_what_is_here(server: &mut Server) {
         let page = ask(server, pace, request);
         assert_eq!(page.status, 200);
         assert!(page.header("Content-Type").unwrap().starts_with("text/html"));
-        for here in ["/echo", "/broadcast", server.model.name] {
+        for here in ["/echo", "/broadcast", "/chat", "/login"] {
             assert!(page.body.contains(here), "{here} is not in {}", page.body);
         }
     });
+    at_each_pace(&[("the facts", get("/about.json"))], |pace, request| {
+        let about: serde_json::Value = serde_json::from_str(&ask(server, pace, request).body).unwrap();
+        assert_eq!(about["model"], server.model.name);
+        assert_eq!(about["serves_together"], server.model.serves.contains(&Mechanism::Together));
+    });
+}
+
+fn a_page_loads_over_many_connections_or_one(server: &mut Server) {
+    let mut first = Client::connect(server);
+    first.send_at(Pace::AllAtOnce, get("/chat"));
+    assert_eq!(first.response().status, 200);
+    // A browser goes on with this connection and opens others at the same time; it ends none of them before it has its answer.
+    let files = ["/assets/style.css", "/assets/chat.js", "/socket.io/socket.io.min.js", "/about.json"];
+    let clients = [first, Client::connect(server), Client::connect(server), Client::connect(server)];
+    let mut asked = clients.into_iter().zip(files).map(|(mut client, path)| {
+        client.send_at(Pace::AllAtOnce, get(path));
+        client
+    });
+    let clients: [Client; 4] = std::array::from_fn(|_| asked.next().expect("a client for each file"));
+    let answers = clients.map(|mut client| client.response());
+    for (path, answer) in files.iter().zip(answers) {
+        assert_eq!(
+            (answer.status, answer.header("X-Content-Type-Options")),
+            (200, Some("nosniff")),
+            "{path}"
+        );
+        let Some(tag) = answer.header("ETag") else { continue };
+        let again = get(path).replace("\r\n\r\n", &format!("\r\nIf-None-Match: {tag}\r\n\r\n"));
+        at_each_pace(&[(path, again)], |pace, request| assert_eq!(ask(server, pace, request).status, 304));
+    }
 }
 
 fn the_page_is_found_by_every_form_of_its_name(server: &mut Server) {

@@ -28,11 +28,13 @@ mod framing;
 mod http;
 mod keep_alive;
 mod leaving;
+mod login;
 mod long_polling;
 mod mechanisms;
 mod polling;
 mod raw;
 mod refusals;
+mod resuming;
 mod server;
 mod shutdown;
 mod slow_readers;
@@ -73,6 +75,8 @@ const CASES: &[&[Case]] = &[
     long_polling::CASES,
     event_stream::CASES,
     mechanisms::CASES,
+    resuming::CASES,
+    login::CASES,
     engineio::CASES,
     engine_ends::CASES,
     engine_refusals::CASES,

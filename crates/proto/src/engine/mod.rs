@@ -28,8 +28,9 @@ mod table;
 mod websocket;
 
 pub use interface::{
-    ContentType, Effect, Endpoint, EngineSettings, Publish, Published, Query, Receipt, Reply, Request,
+    ContentType, Effect, Endpoint, EngineSettings, Publish, Published, Query, Receipt, Reply, Request, Since,
 };
+pub(crate) use packet::CLOSE as CLOSE_PACKET;
 pub(crate) use sid::random;
 pub(crate) use table::Table;
 
@@ -91,6 +92,13 @@ impl Engines {
     /// Tells who wanted to publish by [`Effect::Publish`] that it was refused, and why.
     pub fn not_published(&mut self, receipt: Receipt, reason: &str, _now: Instant) {
         self.socketio.not_published(&mut self.table, receipt, reason);
+        self.settle();
+    }
+
+    /// Tells who asked by [`Effect::Since`] what there is: `found` is a JSON object. It comes behind all that was published before, and none of that comes
+    /// after it.
+    pub fn tell_since(&mut self, receipt: Receipt, found: &str, _now: Instant) {
+        self.socketio.tell_since(&mut self.table, receipt, found);
         self.settle();
     }
 
@@ -234,7 +242,7 @@ impl Engines {
 }
 
 /// `from` and a period later, or, if a clock cannot say so, never: a hundred years.
-fn later(from: Instant, period: Duration) -> Instant {
+pub(crate) fn later(from: Instant, period: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     from.checked_add(period).unwrap_or_else(|| from + NEVER)
 }

@@ -9,7 +9,7 @@ use crate::Kind;
 /// Stands between the packets of a payload.
 pub(super) const SEPARATOR: u8 = 0x1e;
 
-pub(super) const CLOSE: Bytes = Bytes::from_static(b"1");
+pub(crate) const CLOSE: Bytes = Bytes::from_static(b"1");
 pub(super) const PING: Bytes = Bytes::from_static(b"2");
 pub(super) const PROBE: &[u8] = b"2probe";
 pub(super) const PROBE_ANSWER: Bytes = Bytes::from_static(b"3probe");

@@ -6,6 +6,9 @@ use super::request::{Method, Request};
 use crate::CorsOrigins;
 use crate::cors::AllowOrigin;
 
+/// As long as most heads are at the most.
+const HEAD_BYTES: usize = 256;
+
 /// What the server says to a request.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -113,8 +116,10 @@ impl Answer {
 
     /// Appends the whole answer.
     pub fn encode(&self, reply: &ReplyTo, out: &mut Vec<u8>) {
+        let body = self.body(reply);
+        out.reserve(HEAD_BYTES + body.len());
         self.encode_head(reply, out);
-        out.extend_from_slice(self.body(reply));
+        out.extend_from_slice(body);
     }
 
     /// What follows the head, for somebody who would rather queue it by reference.
@@ -125,7 +130,7 @@ impl Answer {
 
     /// Appends the head. It has no Date: a server without a clock must not send one (RFC 9110, section 6.6.1).
     pub fn encode_head(&self, reply: &ReplyTo, out: &mut Vec<u8>) {
-        out.reserve(256 + if reply.is_head { 0 } else { self.body.len() });
+        out.reserve(HEAD_BYTES);
         out.extend_from_slice(status_line(self.status).as_bytes());
         if !self.content_type.is_empty() {
             field(out, "Content-Type", self.content_type);
@@ -172,6 +177,7 @@ pub(crate) fn field(out: &mut Vec<u8>, name: &str, value: &str) {
 fn status_line(status: u16) -> Cow<'static, str> {
     Cow::Borrowed(match status {
         200 => "HTTP/1.1 200 OK\r\n",
+        201 => "HTTP/1.1 201 Created\r\n",
         202 => "HTTP/1.1 202 Accepted\r\n",
         204 => "HTTP/1.1 204 No Content\r\n",
         304 => "HTTP/1.1 304 Not Modified\r\n",

@@ -1,11 +1,13 @@
 //! One connection as a server sees it, whatever it comes to speak.
 //!
 //! Its life is in this file and nothing else changes the stage; what it does in two of its stages has a file each: `requests` while it is HTTP,
-//! `websocket` once it is that.
+//! `websocket` once it is that. What stands under which path is in `route`; the sign-in's part of that is in `login`.
 
+mod login;
 mod questions;
 mod requests;
 mod route;
+mod site;
 mod websocket;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use self::websocket::WebSocket;
 use crate::engine;
 use crate::http::{self, Answer, Reader, ReplyTo};
 use crate::topics::Since;
-use crate::{App, Format, Outgoing, Output, Reply, Request, sse};
+use crate::{App, Cursor, Format, Outgoing, Output, Reply, Request, sse};
 
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
 const HIGH_WATER_BYTES: usize = 64 << 10;
@@ -218,17 +220,17 @@ impl Session {
     /// Takes a message that somebody published on the topic that this session has subscribed to. A peer that is too far behind is closed
     /// instead.
     pub fn deliver(&mut self, message: &Outgoing, now: Instant) {
-        let format = match &self.stage {
-            Stage::WebSocket(socket) if socket.takes_publications() => Format::WebSocket,
-            Stage::Stream { .. } => Format::EventStream,
+        match &self.stage {
+            Stage::WebSocket(socket) if socket.takes_publications() => {}
+            Stage::Stream { .. } => {}
             Stage::Waiting(waiting) if waiting.takes_publications() => {
                 return self.answer_publication(message, now);
             }
             // It gets what follows its subscription, and that has not been answered yet.
             _ => return,
-        };
-        let bytes = message.encoded(format);
-        let replayed = self.subscription.as_ref().map_or(0, |subscription| subscription.replayed);
+        }
+        let Some(Subscription { format, replayed, .. }) = self.subscription.as_deref() else { return };
+        let bytes = message.encoded(*format);
         let behind = self.output.len() - replayed.saturating_sub(self.output.written()) as usize;
         // A single message may be longer than the limit: somebody who keeps up is never dropped for it.
         if behind > 0 && behind + bytes.len() > self.app.max_unsent_bytes {
@@ -269,7 +271,10 @@ impl Session {
                 false => self.flush(now),
             },
             (Stage::Http { .. }, _) => self.last_answer(&going_away(), &ReplyTo::default(), now),
-            (Stage::Waiting(_), _) => self.answer_instead(going_away(), now),
+            (Stage::Waiting(waiting), _) => {
+                let answer = waiting.what.farewell().unwrap_or_else(going_away);
+                self.answer_instead(answer, now);
+            }
             _ => {}
         }
     }
@@ -358,7 +363,7 @@ impl Session {
         self.questions.push(request);
     }
 
-    fn subscribe(&mut self, topic: &str, format: Format, since: Option<u64>) {
+    fn subscribe(&mut self, topic: &str, format: Format, since: Option<Cursor>) {
         self.subscription = Some(Box::new(Subscription { topic: Arc::from(topic), format, replayed: 0 }));
         // A long poll gets the rest when it asks again.
         let wants_all = format != Format::Poll;
@@ -366,9 +371,9 @@ impl Session {
     }
 
     /// Queues what was published before it came.
-    fn replay(&mut self, found: &Since, format: Format) {
-        found.events.iter().for_each(|event| self.output.share(event.encoded(format)));
+    fn replay(&mut self, found: &Since) {
         if let Some(subscription) = &mut self.subscription {
+            found.events.iter().for_each(|event| self.output.share(event.encoded(subscription.format)));
             subscription.replayed = self.output.written() + self.output.len() as u64;
         }
     }
@@ -423,7 +428,8 @@ impl Session {
     /// An answer behind which nothing more is read.
     fn last_answer(&mut self, answer: &Answer, reply_to: &ReplyTo, now: Instant) {
         let reply_to = ReplyTo { keep_alive: false, ..reply_to.clone() };
-        answer.encode(&reply_to, self.output.tail());
+        answer.encode_head(&reply_to, self.output.tail());
+        self.output.share(answer.body(&reply_to));
         self.drain(now);
     }
 }

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
+use super::login;
 use super::route::{self, Wanted};
 use super::websocket::Room;
 use super::{Session, Stage};
 use crate::http::{Answer, Next, ReplyTo, Rules};
-use crate::topics::Since;
-use crate::{Format, Outgoing, Reply, Request, engine, poll, sse};
+use crate::topics::{PublishError, Since};
+use crate::{Cursor, Format, Outgoing, Reply, Request, engine, poll, sse};
 
 /// A request whose answer is not known yet.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) enum Pending {
     Topic { accept: Box<str> },
     /// The number of what was published.
     Publish,
+    /// The sign-in's answer.
+    Login(login::Question),
     /// Engine.IO's answer. It may take its time.
     Engine { is_held: bool },
     /// Engine.IO's word on a WebSocket.
@@ -45,7 +48,7 @@ pub(super) enum Pending {
 #[derive(Debug)]
 pub(super) struct Poll {
     topic: String,
-    since: Option<u64>,
+    since: Option<Cursor>,
     /// The client has the answer with these tags already.
     if_none_match: Option<String>,
 }
@@ -57,7 +60,18 @@ impl Pending {
             Pending::LongPoll { .. } | Pending::Stream | Pending::Topic { .. } => true,
             Pending::Engine { is_held } => *is_held,
             Pending::EngineUpgrade { .. } => true,
-            Pending::Poll(_) | Pending::Publish => false,
+            Pending::Poll(_) | Pending::Publish | Pending::Login(_) => false,
+        }
+    }
+
+    /// What it is answered with when the server ends, if its protocol has a word for that.
+    pub(super) fn farewell(&self) -> Option<Answer> {
+        match self {
+            Pending::Engine { is_held: true } => {
+                let content_type = engine::ContentType::Text.as_str();
+                Some(Answer::of(content_type, 200, engine::CLOSE_PACKET).with("Cache-Control", "no-store"))
+            }
+            _ => None,
         }
     }
 }
@@ -150,6 +164,12 @@ impl Session {
         };
         let what = match wanted {
             Wanted::Answer(answer) => return self.answer(&answer, &reply_to, now),
+            Wanted::Asset(answer) => {
+                // A browser loads what belongs to a page over several connections at a time, the one that brought the page among them. Where they are served one after the
+                // other, each has to end for the next.
+                let keep_alive = reply_to.keep_alive && app.serves_together;
+                return self.answer(&answer, &ReplyTo { keep_alive, ..reply_to }, now);
+            }
             Wanted::Echo { accept } => return self.upgrade(&accept, Room::Echo, now),
             Wanted::Poll { topic, since } => {
                 self.ask(Request::Since { topic: topic.clone(), since });
@@ -163,14 +183,18 @@ impl Session {
                 self.subscribe(&topic, Format::EventStream, since);
                 Pending::Stream
             }
-            Wanted::Topic { accept, topic, since } => {
-                self.subscribe(&topic, Format::WebSocket, since);
+            Wanted::Topic { accept, topic, format, since } => {
+                self.subscribe(&topic, format, since);
                 Pending::Topic { accept: accept.into() }
             }
             Wanted::Publish { topic, event, kind, data } => {
                 self.count(data.len());
                 self.ask(Request::Publish { topic, event, kind, data, is_answered: true });
                 Pending::Publish
+            }
+            Wanted::Login { question, request } => {
+                self.ask(Request::Login(request));
+                Pending::Login(question)
             }
             Wanted::Engine(request) => {
                 let is_held = matches!(request, engine::Request::Get(_));
@@ -208,23 +232,18 @@ impl Session {
                     if_none_match.as_deref().is_some_and(|tags| crate::http::etag::matches(tags, &tag));
                 let answer = match has_it {
                     true => Answer::not_modified(tag),
-                    false => {
-                        let events = found.events.iter().map(|event| &**event);
-                        let json = poll::encode(topic, found.newest, found.missed, events);
-                        Answer::json(200, json).with("ETag", tag)
-                    }
+                    false => Answer::json(200, poll::encode(topic, &found)).with("ETag", tag),
                 };
                 self.answer_it(&answer.with("Cache-Control", "no-cache"), now);
             }
             (Pending::LongPoll { timeout, is_held }, Reply::Since(found)) => {
-                if found.events.is_empty() && found.missed == 0 {
+                if found.events.is_empty() && found.missed == 0 && !found.restarted {
                     *is_held = true;
                     self.deadline = now.checked_add(*timeout);
                     return;
                 }
-                let events = found.events.iter().map(|event| &**event);
                 let topic = self.subscription.as_ref().map(|subscription| &*subscription.topic);
-                let json = poll::encode(topic.unwrap_or_default(), found.newest, found.missed, events);
+                let json = poll::encode(topic.unwrap_or_default(), &found);
                 self.answer_it(&Answer::json(200, json).with("Cache-Control", "no-store"), now);
             }
             (Pending::Stream, Reply::Since(found)) => self.begin_stream(&found, now),
@@ -232,15 +251,22 @@ impl Session {
                 let accept = std::mem::take(accept);
                 let input = std::mem::take(&mut waiting.input);
                 self.upgrade(&accept, Room::Topic, now);
-                self.replay(&found, Format::WebSocket);
+                self.begin_topic(&found);
                 self.go_on(input, now);
             }
             (Pending::Publish, Reply::Published(Ok(id))) => {
                 self.answer_it(&Answer::json(202, format!("{{\"id\":{id}}}")), now);
             }
+            (Pending::Publish, Reply::Published(Err(error @ PublishError::Reserved))) => {
+                self.answer_it(&Answer::new(403, format!("Not published: {error}.\n")), now);
+            }
             (Pending::Publish, Reply::Published(Err(error))) => {
                 let answer = Answer::new(503, format!("Not published: {error}.\n"));
                 self.answer_it(&answer.with(crate::http::REFUSED_HEADER, "topics"), now);
+            }
+            (Pending::Login(question), Reply::Login(reply)) => {
+                let answer = login::answer(question, reply);
+                self.answer_it(&answer, now);
             }
             (Pending::Engine { .. }, Reply::Engine(engine::Reply::Answer { status, content_type, body })) => {
                 self.has_engine = false;
@@ -305,11 +331,14 @@ impl Session {
             .with("Cache-Control", "no-cache")
             .encode(&reply_to, self.output.tail());
         self.output.copy(sse::PREAMBLE);
-        if found.missed > 0 {
-            let oldest = found.events.first().map_or(found.newest + 1, |event| event.id());
-            self.output.copy(&sse::encode_gap(oldest - 1, found.missed));
+        let oldest = found.events.first().map_or(found.newest + 1, |event| event.id());
+        let last = Cursor { id: oldest - 1, epoch: found.epoch };
+        if found.missed > 0 || found.restarted {
+            self.output.copy(&sse::encode_gap(last, found.missed, found.restarted));
+        } else if found.events.is_empty() {
+            self.output.copy(&sse::encode_place(last));
         }
-        self.replay(found, Format::EventStream);
+        self.replay(found);
         self.stage = Stage::Stream { behind: None };
         self.deadline = now.checked_add(self.app.sse_heartbeat);
     }

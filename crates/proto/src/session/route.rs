@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::login::{self, Question};
+use super::site;
 use crate::engine::{self, Endpoint};
 use crate::http::{Answer, Method, Query, Request, Upgrade};
 use crate::topics::MAX_NAME_BYTES;
-use crate::{App, Kind};
+use crate::{App, Cursor, Format, Kind, NotACursor};
 
 /// The topic of those who name none.
 const DEFAULT_TOPIC: &str = "broadcast";
@@ -25,22 +27,29 @@ const IGNORED_BODY_BYTES: usize = 64 << 10;
 /// Where the bare Engine.IO echo is.
 const ENGINE_PATH: &str = "/engine.io/";
 
+/// What can be done with a path that only tells something.
+const READ_ONLY: &str = "GET, HEAD, OPTIONS";
+
 /// What a request wants.
 pub(super) enum Wanted {
     /// An answer that is known.
     Answer(Answer),
+    /// Something that a page loads.
+    Asset(Answer),
     /// The events of a topic after one, at once.
-    Poll { topic: String, since: Option<u64> },
+    Poll { topic: String, since: Option<Cursor> },
     /// The same as soon as there is one.
-    LongPoll { topic: String, since: Option<u64>, timeout: Duration },
+    LongPoll { topic: String, since: Option<Cursor>, timeout: Duration },
     /// The events of a topic, as they come.
-    Stream { topic: String, since: Option<u64> },
+    Stream { topic: String, since: Option<Cursor> },
     /// An event for everyone.
     Publish { topic: String, event: Option<String>, kind: Kind, data: Bytes },
     /// A WebSocket that returns every message.
     Echo { accept: String },
     /// A WebSocket on a topic.
-    Topic { accept: String, topic: String, since: Option<u64> },
+    Topic { accept: String, topic: String, format: Format, since: Option<Cursor> },
+    /// Something of the sign-in's.
+    Login { question: Question, request: crate::login::Request },
     /// Something of Engine.IO's.
     Engine(engine::Request),
     /// A WebSocket that carries Engine.IO.
@@ -58,15 +67,24 @@ pub(super) fn max_body_bytes(app: &App, request: &Request) -> usize {
 
 /// What is wanted, or the answer that says what is wrong with it.
 pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
-    let allow = allowed(app, &request.path)?;
+    let page = site::find(app, &request.path);
+    let allow = match page {
+        Some(_) => READ_ONLY,
+        None => allowed(app, &request.path)?,
+    };
     if request.preflight.is_some() {
         return Err(app.cors.preflight(&request, allow));
     }
     if request.method == Method::Options {
         return Err(Answer::empty(204).with("Allow", allow));
     }
-    if let Some(endpoint) = endpoint(app, &request.path) {
+    if page.is_none()
+        && let Some(endpoint) = endpoint(app, &request.path)
+    {
         return engine(app, endpoint, request);
+    }
+    if let Some(place) = login::place(&request.path) {
+        return login::route(place, &request);
     }
     let is_allowed = match &request.method {
         Method::Get | Method::Head => allow.starts_with("GET"),
@@ -76,24 +94,28 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
     if !is_allowed {
         return Err(Answer::method_not_allowed(&request.method, allow));
     }
+    if let Some(page) = page {
+        let answer = site::file(page, &request);
+        return Ok(if page.is_page() { Wanted::Answer(answer) } else { Wanted::Asset(answer) });
+    }
     let is_head = request.method == Method::Head;
     let query = &request.query;
     Ok(match &request.path[..] {
-        "/" => Wanted::Answer(Answer::html(200, page(app))),
+        site::ABOUT_PATH => Wanted::Asset(site::about(app)),
         "/echo" => Wanted::Echo { accept: handshake(app, &request)? },
         "/broadcast" => {
             let accept = handshake(app, &request)?;
-            Wanted::Topic { accept, topic: topic(query)?, since: number(query, "since")? }
+            Wanted::Topic { accept, topic: topic(query)?, format: format(query)?, since: cursor(query)? }
         }
         "/poll" => {
-            let (topic, since) = (topic(query)?, number(query, "since")?);
+            let (topic, since) = (topic(query)?, cursor(query)?);
             Wanted::Poll { topic, since }
         }
         // There is nothing to wait for where only the head of the answer is asked for.
-        "/longpoll" if is_head => Wanted::Poll { topic: topic(query)?, since: number(query, "since")? },
+        "/longpoll" if is_head => Wanted::Poll { topic: topic(query)?, since: cursor(query)? },
         "/longpoll" => {
             let timeout = seconds(query, "timeout")?.unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
-            Wanted::LongPoll { topic: topic(query)?, since: number(query, "since")?, timeout }
+            Wanted::LongPoll { topic: topic(query)?, since: cursor(query)?, timeout }
         }
         "/events" if is_head => Wanted::Answer(Answer::stream(crate::sse::CONTENT_TYPE)),
         "/events" => {
@@ -105,7 +127,7 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
             let since = match request.last_event_id.as_deref().or(in_query) {
                 // Whose it is not, nobody can tell; it is as good as none.
                 Some(id) => id.parse().ok(),
-                None => number(query, "since")?,
+                None => cursor(query)?,
             };
             Wanted::Stream { topic: topic(query)?, since }
         }
@@ -116,16 +138,18 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
 /// The methods that a path knows, or that there is no such path.
 fn allowed(app: &App, path: &str) -> Result<&'static str, Answer> {
     match path {
-        "/" | "/echo" | "/broadcast" | "/poll" | "/longpoll" | "/events" => Ok("GET, HEAD, OPTIONS"),
+        site::ABOUT_PATH | "/echo" | "/broadcast" | "/poll" | "/longpoll" | "/events" => Ok(READ_ONLY),
         "/publish" => Ok("POST, OPTIONS"),
         "*" => Ok("GET, HEAD, POST, OPTIONS"),
         path if endpoint(app, path).is_some() => Ok("GET, POST, OPTIONS"),
+        path if let Some(place) = login::place(path) => Ok(login::allowed(place)),
         _ => {
             let socketio = &app.socketio_path;
             Err(Answer::new(
                 404,
                 format!(
-                    "Not here. There are /, /echo, /broadcast, /poll, /longpoll, /events, /publish, {socketio} and {ENGINE_PATH}.\n"
+                    "Not here. There are the pages /, /chat and /login, and /echo, /broadcast, /poll, /longpoll, /events, /publish, /login/codes, {socketio}, {ENGINE_PATH} and {}.\n",
+                    site::ABOUT_PATH
                 ),
             ))
         }
@@ -219,8 +243,19 @@ fn topic(query: &Query) -> Result<String, Answer> {
     }
 }
 
-fn number(query: &Query, name: &str) -> Result<Option<u64>, Answer> {
-    parse(query, name, "is the number of an event")
+fn cursor(query: &Query) -> Result<Option<Cursor>, Answer> {
+    parse(query, "since", &NotACursor.to_string())
+}
+
+/// How a WebSocket takes what is published.
+fn format(query: &Query) -> Result<Format, Answer> {
+    match query.only("format")? {
+        None => Ok(Format::WebSocket),
+        Some("json") => Ok(Format::JsonWebSocket),
+        Some(_) => Err(Answer::bad_request(
+            "the parameter format is json, for each event with its number and name; without it there are the data alone",
+        )),
+    }
 }
 
 fn seconds(query: &Query, name: &str) -> Result<Option<Duration>, Answer> {
@@ -232,25 +267,4 @@ fn seconds(query: &Query, name: &str) -> Result<Option<Duration>, Answer> {
 fn parse<T: FromStr>(query: &Query, name: &str, what: &str) -> Result<Option<T>, Answer> {
     let value = query.only(name)?.map(str::parse).transpose();
     value.map_err(|_| Answer::bad_request(&format!("the parameter {name} {what}")))
-}
-
-fn page(app: &App) -> String {
-    let heartbeat = match app.heartbeat {
-        Some(period) => format!("after {period:?} of silence"),
-        None => "off".into(),
-    };
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Switchboard: {model}</title></head>\n\
-         <body><h1>Switchboard</h1>\n<p>Model: <b>{model}</b></p>\n<ul>\n\
-         <li><code>/echo</code>: a WebSocket that returns every message</li>\n\
-         <li><code>/broadcast?topic=T</code>: a WebSocket on which every message goes to everyone on that topic</li>\n\
-         <li><code>/poll?topic=T&amp;since=ID</code>: the events after that one, at once; <code>/longpoll</code>: as soon as there is one</li>\n\
-         <li><code>/events?topic=T</code>: the events as a stream</li>\n\
-         <li><code>/publish?topic=T&amp;event=NAME</code>: POST an event</li>\n\
-         <li><code>{socketio}</code>: Socket.IO; <code>{ENGINE_PATH}</code>: an Engine.IO that returns every message</li>\n</ul>\n\
-         <p>Longest message: {max} bytes. Heartbeat: {heartbeat}.</p>\n</body></html>\n",
-        model = app.served_by,
-        max = app.max_message_bytes,
-        socketio = app.socketio_path,
-    )
 }

@@ -161,7 +161,7 @@ fn another_path_is_not_here() {
     for target in ["/nothing", "/echo/", "//echo", "/Echo", "/echo%2F", "http://h/nothing"] {
         assert_eq!(status(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")), 404, "{target}");
     }
-    let there = upgrade_with(&[UPGRADE, CONNECTION, VERSION, KEY]).replace("/echo", "/chat");
+    let there = upgrade_with(&[UPGRADE, CONNECTION, VERSION, KEY]).replace("/echo", "/nothing");
     assert_eq!(status(there), 404);
 }
 

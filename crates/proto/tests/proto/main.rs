@@ -4,6 +4,7 @@
 //! `client` say what a user sees; `requests`, `bodies`, `answers` and `cors` hold HTTP to its RFCs, `websocket` the
 //! assembler to its own; `keep_alive` and `delivery` are about what takes time: many requests on a connection, polls, event streams, the ticker; `splitting`, `splitting_http`, `splitting_delivery` and `output` are properties; `differential` compares with
 //! tungstenite. `frames`, `script` and `reading` write bytes by hand for all of them.
+//! `pages` is what people see.
 //! `engine` is a server of Engine.IO sessions, and the modules with longer names say what its clients see.
 
 mod answers;
@@ -21,10 +22,13 @@ mod engine_websocket;
 mod frames;
 mod http;
 mod keep_alive;
+mod login;
 mod output;
+mod pages;
 mod pair;
 mod reading;
 mod requests;
+mod resuming;
 mod script;
 mod session;
 mod splitting;
