@@ -85,6 +85,7 @@ AXES = {
     "work_us": ("work per message, µs", None),
     "slow": ("receivers that do not read", None),
     "pause_ms": ("server stopped for, ms", None),
+    "restart_ms": ("server away for, ms", None),
     "workers": ("workers", "log"),
     "busy_poll_us": ("looking for events before the loop blocks, µs", None),
 }

@@ -79,6 +79,10 @@ fn outcome(point: &Point) -> (Status, Option<String>) {
             (None, Some(error)) => invalid(format!("{open} of {wanted} connected: {error}")),
             (None, None) => invalid(format!("{open} of {wanted} connected")),
         }
+    } else if let Some(blind) =
+        point.reconnect.as_ref().map(|again| again.still_blind).filter(|count| *count > 0)
+    {
+        invalid(format!("{blind} of {wanted} did not come back"))
     } else if let Some(error) = most(&point.errors) {
         invalid(format!("{} × {error}", point.errors[&error]))
     } else if point.messages.unwrap_or(0) == 0 && point.setting.talking() > 0 {
@@ -88,11 +92,12 @@ fn outcome(point: &Point) -> (Status, Option<String>) {
     }
 }
 
-/// What happened to messages that must not happen. A datagram may be lost, doubled and overtaken, but not changed.
+/// What happened to messages that must not happen. A datagram may be lost, doubled and overtaken, but not changed; whoever is not connected
+/// when a message is published loses it, and that is the question where the server is restarted.
 fn damage(point: &Point) -> Option<String> {
     let udp = point.mechanism.starts_with("udp");
     let kinds = [
-        (point.lost, "lost", udp),
+        (point.lost, "lost", udp || point.setting.restart_ms > 0),
         (point.duplicated, "duplicated", udp),
         (point.reordered, "reordered", udp),
         (point.corrupted, "corrupted", false),
@@ -121,7 +126,10 @@ fn checks(point: &Point) -> Vec<Check> {
     }
     let mut checks = vec![verified(point)];
     checks.extend(point.in_flight.map(|in_flight| littles_law(point, in_flight)));
-    checks.extend(point.due.zip(point.sent).map(|(due, sent)| offered(due, sent)));
+    // What is due while there is no server is not sent.
+    let unpublished = point.reconnect.as_ref().map_or(0, |again| again.unpublished);
+    checks
+        .extend(point.due.zip(point.sent).map(|(due, sent)| offered(due.saturating_sub(unpublished), sent)));
     checks.extend(steady(point));
     checks.extend(point.quiet.as_ref().map(quiet));
     checks
@@ -134,7 +142,8 @@ fn verified(point: &Point) -> Check {
         Some(reason) if is_broken => reason.clone(),
         _ => match point.lost {
             Some(lost @ 1..) => {
-                format!("{messages} messages verified, {} datagrams lost", grouped(lost as f64))
+                let what = if point.mechanism.starts_with("udp") { "datagrams" } else { "deliveries" };
+                format!("{messages} messages verified, {} {what} lost", grouped(lost as f64))
             }
             _ => format!("{messages} messages verified"),
         },
@@ -172,6 +181,12 @@ fn offered(due: u64, sent: u64) -> Check {
 fn steady(point: &Point) -> Option<Check> {
     if point.setting.pause_ms > 0 {
         let evidence = format!("the server was stopped for {} ms on purpose", point.setting.pause_ms);
+        return Some(Check { name: CheckName::Steady, holds: None, evidence });
+    }
+    if point.setting.restart_ms > 0 {
+        let away = point.reconnect.as_ref().and_then(|again| again.away_s);
+        let away = away.map_or(point.setting.restart_ms as f64, |away| 1e3 * away);
+        let evidence = format!("the server was restarted on purpose and away for {away:.0} ms");
         return Some(Check { name: CheckName::Steady, holds: None, evidence });
     }
     let trend = trend(&point.slices)?;
@@ -302,7 +317,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::canary::tests::canary;
     use crate::plan::Job;
-    use crate::record::Network;
+    use crate::record::{Network, Reconnect};
     use crate::setting::Setting;
     use crate::verdict::blank_for_tests;
 
@@ -372,6 +387,38 @@ pub(crate) mod tests {
             }),
             corrupted
         );
+    }
+
+    #[test]
+    fn who_was_not_there_has_lost_what_was_published_but_everybody_has_to_come_back() {
+        let restarted = |change: fn(&mut Point)| {
+            let point = judged(|p| {
+                p.mechanism = "sse".into();
+                (p.setting.restart_ms, p.setting.rate_per_s, p.lost) = (500, Some(100.0), Some(3));
+                (p.due, p.sent) = (Some(1000), Some(951));
+                p.slices = [vec![100; 5], vec![0; 5], vec![100; 10]].concat();
+                let again = Reconnect { away_s: Some(0.512), unpublished: 49, ..Reconnect::default() };
+                p.reconnect = Some(again);
+                change(p);
+            });
+            (point.status, point.reason.unwrap_or_default())
+        };
+        assert_eq!(restarted(|_| {}), (Status::Ok, String::new()));
+        let invalid = |reason: &str| (Status::Invalid, reason.to_owned());
+        let blind = restarted(|p| p.reconnect.as_mut().unwrap().still_blind = 2);
+        assert_eq!(blind, invalid("2 of 4 did not come back"));
+        assert_eq!(restarted(|p| p.duplicated = Some(1)), invalid("1 message duplicated"));
+        assert_eq!(restarted(|p| p.reordered = Some(1)), invalid("1 message reordered"));
+        assert_eq!(restarted(|p| p.setting.restart_ms = 0), invalid("3 messages lost"));
+        let late = restarted(|p| p.reconnect.as_mut().unwrap().unpublished = 0);
+        assert_eq!(late.0, Status::Doubtful, "what was due and not sent has to have its reason");
+        let steady =
+            |point: &Point| point.checks.iter().find(|check| check.name == CheckName::Steady).cloned();
+        let point = judged(|p| {
+            p.setting.restart_ms = 500;
+            p.reconnect = Some(Reconnect { away_s: Some(0.512), ..Reconnect::default() });
+        });
+        assert!(steady(&point).unwrap().evidence.ends_with("away for 512 ms"), "{point:?}");
     }
 
     #[test]

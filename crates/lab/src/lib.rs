@@ -32,6 +32,7 @@ mod progress;
 mod quantity;
 pub mod record;
 pub mod report;
+mod restart;
 mod rounds;
 mod run;
 mod sample;

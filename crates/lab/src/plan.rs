@@ -16,6 +16,7 @@ use crate::machine::{Machine, core_count, needs};
 use crate::mechanism::{is_text, server_of};
 use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA, write_whole};
 use crate::report::PictureName;
+use crate::restart::LEAST_AFTER;
 use crate::setting::{Axes, Axis, Range, Setting};
 use crate::syscalls;
 
@@ -149,7 +150,7 @@ impl Plan {
             plan.window_ms = plan.window_that_fits(left, budget.shortest_window, budget.window);
             plan.expected_s = (plan.cost_of(&plan.jobs) + aside).as_secs_f64();
             if plan.expected_s <= budget.budget.as_secs_f64() || plan.rounds <= 1 || !rounds_can_shrink {
-                return plan.with_a_message_in_the_window();
+                return plan.with_a_message_in_the_window()?.with_room_for_restarts();
             }
             plan.rounds -= 1;
         }
@@ -164,6 +165,18 @@ impl Plan {
                 self.window_ms
             ))),
             _ => Ok(self),
+        }
+    }
+
+    /// A server that is restarted has to be there again for long enough to see who comes back.
+    fn with_room_for_restarts(self) -> Result<Plan, LabError> {
+        let longest = self.jobs.iter().map(|job| job.setting.restart_ms).max().unwrap_or(0);
+        match longest > self.window_ms / u64::from(LEAST_AFTER) {
+            true => Err(LabError::Usage(format!(
+                "restart_ms = {longest}: more than half of a window of {} ms; a longer `shortest_window`, or a server that is away for less",
+                self.window_ms
+            ))),
+            false => Ok(self),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::observe::{CONNECTING, HOLDING, Observed, Watch};
 use crate::plan::{Job, Plan, hold, warmup, warmup_limit};
 use crate::process::{GLANCE, Line, Next, Process};
 use crate::record::{Histograms, Point, Status};
+use crate::restart::Restart;
 use crate::setting::Setting;
 use crate::verdict::{LoadResult, blank, fill};
 
@@ -58,7 +59,7 @@ impl Spectator for Nobody {
 }
 
 /// Why there is no result.
-enum Failure {
+pub(crate) enum Failure {
     /// One of the processes broke; the point is invalid for this reason.
     Broken(String),
     /// The user wants no more; there is no point.
@@ -105,8 +106,11 @@ impl Trial<'_> {
         prefix: &[String],
     ) -> Result<Option<Measured>, LabError> {
         match self.observe(job, spectator, prefix) {
-            Ok(observed) => {
+            Ok((observed, away)) => {
                 fill(&mut point, &observed);
+                if let Some(reconnect) = &mut point.reconnect {
+                    reconnect.away_s = away.map(|away| away.as_secs_f64());
+                }
                 let LoadResult { latency_histogram, uncorrected_histogram, .. } = observed.result;
                 Ok(Some((
                     point,
@@ -127,8 +131,8 @@ impl Trial<'_> {
         job: &Job,
         spectator: &mut dyn Spectator,
         prefix: &[String],
-    ) -> Result<Observed, Failure> {
-        let (mut server, address) = self.start_server(job, prefix)?;
+    ) -> Result<(Observed, Option<Duration>), Failure> {
+        let (mut server, address) = self.start_server(job, prefix, None)?;
         spectator.server_started(server.pid());
         let window = Duration::from_millis(self.plan.window_ms);
         let core = self.cores.filter(|_| !job.setting.all_cores).map(|cores| cores.server);
@@ -137,15 +141,22 @@ impl Trial<'_> {
 
         let mut load =
             self.start(&mut self.load_command(job, address), self.cores.map(|cores| cores.load).as_slice())?;
-        let mut pause = None;
+        let (mut pause, mut restart, mut away) = (None, None::<Restart>, None);
         let result = loop {
-            let line =
-                self.next_line(&mut load, &mut server, watch.doing, self.patience_for(job, watch.doing))?;
+            let (doing, at) = (watch.doing, restart.map(|restart| restart.at));
+            let patience = self.patience_for(job, doing);
+            let Some(line) = self.next_line(&mut load, &mut server, doing, patience, at)? else {
+                if let Some(restart) = restart.take() {
+                    away = Some(self.restart(restart, job, prefix, &mut server, address, &mut watch)?);
+                }
+                continue;
+            };
             match Said::parse(&line.text) {
                 Ok(Said::Phase(phase)) => {
                     spectator.phase(&phase);
                     if phase == "measuring" {
                         pause = self.pause(job, server.pid());
+                        restart = Restart::of(&job.setting, window, line.at);
                     }
                     watch.enter(&phase, load.pid(), line.at, hold(job));
                 }
@@ -164,15 +175,18 @@ impl Trial<'_> {
             return Err(died("server", &mut server, status));
         }
         match server.terminate(self.patience + needs(&job.model).open_and_close(job.setting.connections)) {
-            Some(status) if status.success() => {}
-            // What stands before the server passes the signal on and ends by it, and others than ours need not catch it.
-            Some(status)
-                if (!prefix.is_empty() || self.plan.external(&job.model).is_some())
-                    && is_by_sigterm(status) => {}
+            Some(status) if self.is_fine_at_the_end(job, prefix, status) => {}
             Some(status) => return Err(died("server, told to stop,", &mut server, status)),
             None => return Err(broken("server", "did not stop on SIGTERM and was killed")),
         }
-        Ok(watch.observed(result))
+        Ok((watch.observed(result), away))
+    }
+
+    /// Whether a server that was told to stop has ended as it should.
+    pub(crate) fn is_fine_at_the_end(&self, job: &Job, prefix: &[String], status: ExitStatus) -> bool {
+        // What stands before the server passes the signal on and ends by it, and others than ours need not catch it.
+        let may_end_by_it = !prefix.is_empty() || self.plan.external(&job.model).is_some();
+        status.success() || may_end_by_it && is_by_sigterm(status)
     }
 
     /// Stops the server for a while in the middle of the window, if the point is about that.
@@ -182,10 +196,16 @@ impl Trial<'_> {
         (!length.is_zero()).then(|| Pause::begin(server, window.saturating_sub(length) / 2, length))
     }
 
-    fn start_server(&self, job: &Job, prefix: &[String]) -> Result<(Process, SocketAddr), Failure> {
+    /// Starts the server, on a port that is free unless it is told which.
+    pub(crate) fn start_server(
+        &self,
+        job: &Job,
+        prefix: &[String],
+        port: Option<u16>,
+    ) -> Result<(Process, SocketAddr), Failure> {
         match self.plan.external(&job.model) {
-            Some(external) => self.start_external(job, &external.server, prefix),
-            None => self.start_model(job, prefix),
+            Some(external) => self.start_external(job, &external.server, prefix, port),
+            None => self.start_model(job, prefix, port.unwrap_or(0)),
         }
     }
 
@@ -195,8 +215,10 @@ impl Trial<'_> {
         job: &Job,
         server: &ExternalServer,
         prefix: &[String],
+        port: Option<u16>,
     ) -> Result<(Process, SocketAddr), Failure> {
-        let port = external::free_port()
+        let port = port
+            .map_or_else(external::free_port, Ok)
             .map_err(|source| Failure::Fatal(LabError::System { what: "find a free port", source }))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut process = self.start_on_cores(job, &mut server.command(port, prefix))?;
@@ -222,7 +244,7 @@ impl Trial<'_> {
         }
     }
 
-    fn start_model(&self, job: &Job, prefix: &[String]) -> Result<(Process, SocketAddr), Failure> {
+    fn start_model(&self, job: &Job, prefix: &[String], port: u16) -> Result<(Process, SocketAddr), Failure> {
         let mut command = match prefix {
             [] => Command::new(self.program),
             [first, rest @ ..] => {
@@ -231,7 +253,7 @@ impl Trial<'_> {
                 command
             }
         };
-        command.args(["serve", server_of(&job.model), "--listen", "127.0.0.1:0"]);
+        command.args(["serve", server_of(&job.model), "--listen", &format!("127.0.0.1:{port}")]);
         if matches!(job.mechanism.as_str(), "udp-broadcast" | "tcp-broadcast") {
             command.args(["--app", "broadcast"]);
         }
@@ -276,8 +298,17 @@ impl Trial<'_> {
         let ms = |milliseconds: u128| format!("{milliseconds}ms");
         let mut command = Command::new(self.program);
         command.args(["load", &url, "--json", "--phases"]);
-        let Setting { connections, payload_bytes, depth, rate_per_s, slow, churn, load_threads, .. } =
-            job.setting;
+        let Setting {
+            connections,
+            payload_bytes,
+            depth,
+            rate_per_s,
+            slow,
+            churn,
+            restart_ms,
+            load_threads,
+            ..
+        } = job.setting;
         command.args(["--connections", &connections.to_string()]);
         command.args(["--duration", &ms(self.plan.window_ms.into())]);
         command.args(["--warmup", &ms(warmup(self.plan, job).as_millis())]);
@@ -289,6 +320,9 @@ impl Trial<'_> {
         }
         if load_threads > 1 {
             command.args(["--threads", &load_threads.to_string()]);
+        }
+        if restart_ms > 0 {
+            command.arg("--reconnect");
         }
         if slow > 0 {
             command.args(["--slow", &slow.to_string()]);
@@ -311,21 +345,25 @@ impl Trial<'_> {
         })
     }
 
-    /// The load generator's next line, unless somebody dies, gives up or falls silent first.
+    /// The load generator's next line, unless somebody dies, gives up or falls silent first. `None`: it is `until` and nothing was said.
     fn next_line(
         &self,
         load: &mut Process,
         server: &mut Process,
         doing: &str,
         patience: Duration,
-    ) -> Result<Line, Failure> {
+        until: Option<Instant>,
+    ) -> Result<Option<Line>, Failure> {
         let deadline = Instant::now() + patience;
         loop {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(None);
+            }
             if self.is_stopped() {
                 return Err(Failure::Stopped);
             }
             match load.next_line() {
-                Next::Line(line) => return Ok(line),
+                Next::Line(line) => return Ok(Some(line)),
                 Next::Nothing => {}
                 Next::End => return Err(self.ended("load generator", load)),
             }
@@ -425,10 +463,10 @@ impl Said {
     }
 }
 
-fn broken(who: &str, what: &str) -> Failure {
+pub(crate) fn broken(who: &str, what: &str) -> Failure {
     Failure::Broken(format!("{who} {what}"))
 }
 
-fn died(who: &str, process: &mut Process, status: ExitStatus) -> Failure {
+pub(crate) fn died(who: &str, process: &mut Process, status: ExitStatus) -> Failure {
     Failure::Broken(format!("{who} ended with {}", process.obituary(status)))
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::observe::Observed;
 use crate::plan::{Job, Plan};
-use crate::record::{Point, Quantiles, SCHEMA, Status};
+use crate::record::{Point, Quantiles, Reconnect, SCHEMA, Status};
 
 /// The load generator's report; the fields are those of `switchboard load --json`.
 #[derive(Debug, Clone, Deserialize)]
@@ -58,6 +58,8 @@ pub(crate) struct LoadResult {
     pub(crate) due: Option<u64>,
     #[serde(default)]
     pub(crate) sent: Option<u64>,
+    #[serde(default)]
+    pub(crate) reconnect: Option<Reconnect>,
 }
 
 /// A point about which nothing is known yet; it is invalid until it is judged.
@@ -95,6 +97,7 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
         upgrade_ns: None,
         opening_s: None,
         client_memory_bytes: None,
+        reconnect: None,
         lost: None,
         duplicated: None,
         reordered: None,
@@ -146,6 +149,7 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
     point.upgrade_ns = result.upgrade_ns;
     point.opening_s = result.opening_ns.filter(|_| !point.setting.churn).map(|ns| ns as f64 / 1e9);
     point.client_memory_bytes = result.memory_bytes;
+    point.reconnect = result.reconnect.clone();
     point.lost = Some(result.lost);
     point.duplicated = Some(result.duplicated);
     point.reordered = Some(result.reordered);

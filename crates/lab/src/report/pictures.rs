@@ -271,6 +271,7 @@ pub(super) fn chart(summary: &ExperimentSummary, name: PictureName, level: Optio
     let against = match x {
         Axis::Load => "offered load",
         Axis::PauseMs => "how long the server is stopped",
+        Axis::RestartMs => "how long the server is away",
         Axis::Depth => "messages in flight",
         _ => &x_label,
     };
