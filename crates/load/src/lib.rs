@@ -21,8 +21,10 @@ mod web;
 mod worker;
 
 pub use plan::{LoadError, LoadPlan};
-pub use report::{LoadReport, Percentiles};
+pub use recorder::Traffic;
+pub use report::{LoadReport, PerDelivery, Percentiles};
 pub use run::run;
+pub use schedule::Arrivals;
 pub use stamp::{LEAST_PAYLOAD_BYTES, STAMP_BYTES};
 pub use target::Mechanism;
 pub use text::LEAST_TEXT_BYTES;

@@ -2,12 +2,16 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::schedule::Arrivals;
 use crate::stamp::LEAST_PAYLOAD_BYTES;
 use crate::target::{Mechanism, Target};
 use crate::text::LEAST_TEXT_BYTES;
 
 /// Messages or connections per second above which their due times would be the same nanosecond.
 const HIGHEST_RATE: f64 = 1e9;
+
+/// Nobody polls more often than this on one connection; who wants to leaves `every` out.
+const SHORTEST_EVERY: Duration = Duration::from_millis(1);
 
 /// Longer than anybody waits, and short enough that nanoseconds can be added up.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -17,11 +21,14 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct LoadPlan {
     /// Where and how, as [`Mechanism`] lists it: `ws://H:P/echo`.
     pub url: String,
-    /// Where the one publisher publishes for those who hear by `sse+http` or `longpoll+http`: `http://H:P/publish?topic=T` (POST) or
+    /// Where the one publisher publishes for those who only listen, by `sse+http`, `longpoll+http`, `poll+http` with `every`, or in a room of `socketio+http`: `http://H:P/publish?topic=T` (POST) or
     /// `ws://H:P/broadcast?topic=T`. `None`: the former, on the same server.
     pub publish: Option<String>,
     /// Requests say which version of the answer is known (`If-None-Match`), so that the server may answer 304.
     pub revalidate: bool,
+    /// `poll+http`: each connection asks once in this time what is new, while one more publishes. `None`: requests follow each other as fast as they
+    /// are answered, and are what is counted.
+    pub every: Option<Duration>,
     /// Connections to open.
     pub connections: usize,
     /// Connections that talk, evenly spread over all; the others are open and silent. `None`: all of them talk.
@@ -42,6 +49,8 @@ pub struct LoadPlan {
     pub depth: usize,
     /// Messages sent per second, over all connections, whatever comes back. `None`: a closed loop.
     pub rate_per_s: Option<f64>,
+    /// How the due times of an open loop lie.
+    pub arrivals: Arrivals,
     /// Loops, each on a thread of its own.
     pub threads: usize,
     /// CPUs to pin the threads to, in turn.
@@ -66,6 +75,7 @@ impl Default for LoadPlan {
             url: String::new(),
             publish: None,
             revalidate: false,
+            every: None,
             connections: 64,
             active: None,
             churn: false,
@@ -76,6 +86,7 @@ impl Default for LoadPlan {
             payload_bytes: 64,
             depth: 1,
             rate_per_s: None,
+            arrivals: Arrivals::Even,
             threads: 1,
             cpus: None,
             connect_rate_per_s: None,
@@ -166,7 +177,15 @@ impl LoadPlan {
                 self.duration
             ));
         }
-        let target = Target::parse(&self.url, self.publish.as_deref())?;
+        if self.rate_per_s.is_none() && self.arrivals != Arrivals::Even {
+            return usage("--arrivals random says when messages of a --rate are due: add --rate".into());
+        }
+        if let Some(every) = self.every
+            && (every < SHORTEST_EVERY || every > LONGEST)
+        {
+            return usage("--every must be at least 1ms and at most 30 days".into());
+        }
+        let target = Target::parse(&self.url, self.publish.as_deref(), self.every.is_some())?;
         self.check_kind(target.mechanism)?;
         Ok(target)
     }
@@ -186,10 +205,15 @@ impl LoadPlan {
             return usage("--payload can be at most 65507 bytes in a datagram");
         }
         if self.publish.is_some() && !mechanism.is_text() {
-            return usage("--publish is for those who only listen: sse+http:// and longpoll+http://");
+            return usage(
+                "--publish is for those who only listen: sse+http://, longpoll+http://, poll+http:// with --every, and socketio+http:// with topic=",
+            );
         }
         if self.revalidate && !matches!(mechanism, Mechanism::Get | Mechanism::Poll) {
-            return usage("--etag is for http:// and poll+http://");
+            return usage("--etag is for http:// and poll+http://, without --every");
+        }
+        if self.every.is_some() && mechanism != Mechanism::PollEvery {
+            return usage("--every is for poll+http://: how often each connection asks what is new");
         }
         if let Some(active) = self.active {
             if mechanism.is_broadcast() {
@@ -222,6 +246,11 @@ impl LoadPlan {
             }
         }
         Ok(())
+    }
+
+    /// How long is waited for what was published or sent: who asks only now and then has no fault in that.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience + self.every.unwrap_or_default()
     }
 
     /// Whether a connection talks.
@@ -257,6 +286,8 @@ mod tests {
             (LoadPlan { warmup_limit: Some(Duration::ZERO), ..LoadPlan::default() }, "--warmup-limit"),
             (LoadPlan { warmup: Duration::MAX, ..LoadPlan::default() }, "--warmup can be at most"),
             (LoadPlan { duration: Duration::ZERO, ..LoadPlan::default() }, "--duration"),
+            (LoadPlan { arrivals: Arrivals::Random { seed: 1 }, ..LoadPlan::default() }, "--arrivals"),
+            (LoadPlan { every: Some(Duration::ZERO), ..LoadPlan::default() }, "--every must be at least 1ms"),
         ] {
             let error = plan.target().unwrap_err();
             assert_eq!(error.exit_status(), 2);
@@ -269,7 +300,7 @@ mod tests {
         let plan = |url: &str| LoadPlan { url: url.into(), ..LoadPlan::default() };
         let (echo, broadcast, udp) =
             (plan("ws://127.0.0.1:1/echo"), plan("ws://127.0.0.1:1/broadcast"), plan("udp://127.0.0.1:1"));
-        let sse = plan("sse+http://127.0.0.1:1/events");
+        let (sse, poll) = (plan("sse+http://127.0.0.1:1/events"), plan("poll+http://127.0.0.1:1/poll"));
         for (plan, word) in [
             (LoadPlan { active: Some(65), ..echo.clone() }, "only 64 connections"),
             (LoadPlan { payload_bytes: 15, ..echo.clone() }, "16 bytes"),
@@ -278,7 +309,11 @@ mod tests {
             (LoadPlan { active: Some(1), ..sse.clone() }, "--active"),
             (LoadPlan { slow: 1, ..sse.clone() }, "--slow"),
             (LoadPlan { revalidate: true, ..sse.clone() }, "--etag"),
-            (LoadPlan { churn: true, ..sse }, "--churn"),
+            (LoadPlan { churn: true, ..sse.clone() }, "--churn"),
+            (LoadPlan { every: Some(Duration::from_secs(1)), ..sse }, "--every is for poll+http://"),
+            (LoadPlan { revalidate: true, every: Some(Duration::from_secs(1)), ..poll.clone() }, "--etag"),
+            (LoadPlan { payload_bytes: 21, every: Some(Duration::from_secs(1)), ..poll }, "22 bytes"),
+            (LoadPlan { payload_bytes: 21, ..plan("socketio+http://127.0.0.1:1/?topic=t") }, "22 bytes"),
             (LoadPlan { publish: Some("ws://127.0.0.1:1/broadcast".into()), ..echo.clone() }, "--publish"),
             (LoadPlan { active: Some(0), rate_per_s: Some(9.0), ..echo.clone() }, "nobody"),
             (LoadPlan { active: Some(1), ..broadcast.clone() }, "--active"),

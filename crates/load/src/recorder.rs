@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
 /// Longest time that is told apart, in ns: a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
@@ -27,11 +28,13 @@ pub(crate) struct Recorder {
     pub(crate) seen: u64,
     /// Published within the window.
     pub(crate) published: u64,
-    /// Requests that were answered within the window, and those of them that brought nothing.
-    pub(crate) requests: u64,
-    pub(crate) empty: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) bytes_received: u64,
+    /// What went to and fro within the window: of those who hear or say messages, and of the one who publishes.
+    pub(crate) traffic: Traffic,
+    pub(crate) publisher: Traffic,
+    /// Polls that the clock asked for within the window, and those of them that were left out because the answer to the one before was still on
+    /// its way.
+    pub(crate) polls_due: u64,
+    pub(crate) polls_skipped: u64,
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
@@ -52,6 +55,28 @@ pub(crate) struct Recorder {
     pub(crate) slow_closed: u64,
     pub(crate) connect: Times,
     pub(crate) upgrade: Times,
+}
+
+/// Requests and bytes of some connections. Bytes are those of the connections, with heads of HTTP and of frames but without those of TCP and IP; of
+/// datagrams those that they carry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // The names are the documentation: they are the JSON's keys.
+pub struct Traffic {
+    /// Those whose answers have begun.
+    pub requests: u64,
+    /// Those of them that brought nothing.
+    pub empty_answers: u64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+}
+
+impl Traffic {
+    pub(crate) fn add(&mut self, other: Traffic) {
+        self.requests += other.requests;
+        self.empty_answers += other.empty_answers;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+    }
 }
 
 /// Jain's index (Jain, Chiu and Hawe 1984) of what several receivers got: 1 if all got the same, 1/n if one got all.
@@ -105,10 +130,10 @@ impl Recorder {
             sent: 0,
             seen: 0,
             published: 0,
-            requests: 0,
-            empty: 0,
-            bytes_sent: 0,
-            bytes_received: 0,
+            traffic: Traffic::default(),
+            publisher: Traffic::default(),
+            polls_due: 0,
+            polls_skipped: 0,
             lost: 0,
             duplicated: 0,
             reordered: 0,
@@ -145,10 +170,10 @@ impl Recorder {
         self.sent += other.sent;
         self.seen += other.seen;
         self.published += other.published;
-        self.requests += other.requests;
-        self.empty += other.empty;
-        self.bytes_sent += other.bytes_sent;
-        self.bytes_received += other.bytes_received;
+        self.traffic.add(other.traffic);
+        self.publisher.add(other.publisher);
+        self.polls_due += other.polls_due;
+        self.polls_skipped += other.polls_skipped;
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;

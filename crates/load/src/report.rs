@@ -8,8 +8,9 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use crate::plan::LoadPlan;
-use crate::recorder::{Recorder, SLICES, Times};
+use crate::recorder::{Recorder, SLICES, Times, Traffic};
 use crate::run::Course;
+use crate::schedule::Arrivals;
 use crate::target::Mechanism;
 
 /// What came of a load. Times in nanoseconds; `client_cpu` in cores, so that 1.0 is one core all the time.
@@ -23,6 +24,9 @@ pub struct LoadReport {
     pub payload_bytes: usize,
     pub depth: usize,
     pub rate_per_s: Option<f64>,
+    /// The seed of random arrivals; `None`: they were even.
+    pub seed: Option<u64>,
+    pub every_ns: Option<u64>,
     pub active: usize,
     pub churn: bool,
     pub slow: usize,
@@ -39,10 +43,20 @@ pub struct LoadReport {
     pub ended_early: bool,
     pub messages: u64,
     pub messages_per_s: f64,
+    /// Of all connections, the publisher's included.
     pub bytes_sent: u64,
     pub bytes_received: u64,
+    /// Those of the publisher not included.
     pub requests: Option<u64>,
     pub empty_answers: Option<u64>,
+    /// In a broadcast: what went to and fro within the window on the connections of those who hear, and of the one who publishes. Where one connection
+    /// does both, what it sends is the publisher's and what it gets is not.
+    pub subscribers: Option<Traffic>,
+    pub publisher: Option<Traffic>,
+    /// `subscribers` for each delivery: one event at one subscriber.
+    pub per_delivery: Option<PerDelivery>,
+    pub polls_due: Option<u64>,
+    pub polls_skipped: Option<u64>,
     pub slices: [u64; SLICES],
     pub in_flight_ns: u64,
     pub published: Option<u64>,
@@ -64,6 +78,29 @@ pub struct LoadReport {
     pub client_cpu: f64,
     pub latency_histogram: String,
     pub uncorrected_histogram: Option<String>,
+}
+
+/// What a delivery took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct PerDelivery {
+    pub requests: f64,
+    pub empty_answers: f64,
+    pub bytes_sent: f64,
+    pub bytes_received: f64,
+}
+
+impl PerDelivery {
+    /// `None` if nothing was delivered.
+    fn of(traffic: Traffic, deliveries: u64) -> Option<PerDelivery> {
+        let per = |figure: u64| figure as f64 / deliveries as f64;
+        (deliveries > 0).then(|| PerDelivery {
+            requests: per(traffic.requests),
+            empty_answers: per(traffic.empty_answers),
+            bytes_sent: per(traffic.bytes_sent),
+            bytes_received: per(traffic.bytes_received),
+        })
+    }
 }
 
 /// Where times lie, in nanoseconds.
@@ -119,6 +156,11 @@ impl LoadReport {
             payload_bytes: plan.payload_bytes,
             depth: plan.depth,
             rate_per_s: plan.rate_per_s,
+            seed: match plan.arrivals {
+                Arrivals::Even => None,
+                Arrivals::Random { seed } => Some(seed),
+            },
+            every_ns: plan.every.map(|every| every.as_nanos() as u64),
             active: plan.active.unwrap_or(plan.connections),
             churn: plan.churn,
             slow: plan.slow,
@@ -137,10 +179,19 @@ impl LoadReport {
             in_flight_ns: total.in_flight_ns,
             due: is_open_loop.then_some(total.due),
             sent: is_open_loop.then_some(total.sent),
-            bytes_sent: total.bytes_sent,
-            bytes_received: total.bytes_received,
-            requests: mechanism.is_http().then_some(total.requests),
-            empty_answers: (mechanism == Mechanism::Longpoll).then_some(total.empty),
+            bytes_sent: total.traffic.bytes_sent + total.publisher.bytes_sent,
+            bytes_received: total.traffic.bytes_received + total.publisher.bytes_received,
+            requests: mechanism.is_http().then_some(total.traffic.requests),
+            empty_answers: matches!(mechanism, Mechanism::Longpoll | Mechanism::PollEvery)
+                .then_some(total.traffic.empty_answers),
+            subscribers: mechanism.is_broadcast().then_some(total.traffic),
+            publisher: mechanism.is_broadcast().then_some(total.publisher),
+            per_delivery: mechanism
+                .is_broadcast()
+                .then(|| PerDelivery::of(total.traffic, total.messages))
+                .flatten(),
+            polls_due: plan.every.map(|_| total.polls_due),
+            polls_skipped: plan.every.map(|_| total.polls_skipped),
             published: mechanism.is_broadcast().then_some(total.published),
             lost: total.lost,
             duplicated: total.duplicated,
@@ -220,6 +271,7 @@ impl fmt::Display for LoadReport {
             empty.map_or(Ok(()), |empty| write!(f, ", {} of them for nothing", grouped(empty)))?;
             writeln!(f)?;
         }
+        self.write_traffic(f)?;
         if self.ended_early {
             writeln!(f, "ended early: every connection was gone before the window had ended")?;
         }
@@ -275,6 +327,42 @@ impl fmt::Display for LoadReport {
     }
 }
 
+impl LoadReport {
+    /// The bytes of all, and what each delivery took.
+    fn write_traffic(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = |sent, received| format!("{} sent, {} received", grouped(sent), grouped(received));
+        let (Some(heard), Some(published)) = (self.subscribers, self.publisher) else {
+            return writeln!(
+                f,
+                "bytes        {} (heads and frames, but not TCP and IP)",
+                bytes(self.bytes_sent, self.bytes_received)
+            );
+        };
+        writeln!(
+            f,
+            "bytes        {} by those who hear; {} by the one who publishes (heads and frames, but not TCP and IP)",
+            bytes(heard.bytes_sent, heard.bytes_received),
+            bytes(published.bytes_sent, published.bytes_received)
+        )?;
+        if let Some(per) = self.per_delivery {
+            write!(f, "a delivery   {} requests", few(per.requests))?;
+            if per.empty_answers > 0.0 {
+                write!(f, ", {} of them for nothing", few(per.empty_answers))?;
+            }
+            writeln!(f, ", {} bytes sent, {} received", few(per.bytes_sent), few(per.bytes_received))?;
+        }
+        if let (Some(due), Some(skipped @ 1..)) = (self.polls_due, self.polls_skipped) {
+            writeln!(
+                f,
+                "polls        {} of {} were left out: the answer to the one before was still on its way",
+                grouped(skipped),
+                grouped(due)
+            )?;
+        }
+        Ok(())
+    }
+}
+
 fn kinds(kinds: &BTreeMap<String, u64>) -> String {
     match kinds.iter().next() {
         Some((kind, _)) if kinds.len() == 1 => kind.clone(),
@@ -289,6 +377,15 @@ fn kinds(kinds: &BTreeMap<String, u64>) -> String {
 /// `1234567` as `1,234,567`.
 fn grouped(number: u64) -> String {
     HumanCount(number).to_string()
+}
+
+/// A mean with as many digits as say something.
+fn few(figure: f64) -> String {
+    match figure {
+        100.0.. => grouped(figure.round() as u64),
+        10.0.. => format!("{figure:.1}"),
+        _ => format!("{figure:.2}"),
+    }
 }
 
 /// A time in the unit that gives it one to three digits before the point.

@@ -18,6 +18,7 @@ use crate::plan::{LoadError, LoadPlan};
 use crate::publish::Board;
 use crate::recorder::Recorder;
 use crate::report::LoadReport;
+use crate::schedule::Arrivals;
 use crate::trend::trend;
 use crate::worker::{Shared, Window, Worker};
 
@@ -130,7 +131,12 @@ fn conduct(shared: &Shared, has_failed: impl Fn() -> bool) -> Course {
     let _ = shared.start_ns.set(ns(start));
     let is_steady = warm_up(shared, start, &bar);
 
-    let opens = shared.epoch.elapsed() + NOTICE;
+    let earliest = shared.epoch.elapsed() + NOTICE;
+    let opens = match plan.arrivals {
+        Arrivals::Even => earliest,
+        // To the nanosecond, so that the same seed puts the same messages into the window; unless this thread was kept from running.
+        Arrivals::Random { .. } => earliest.max(start + plan.warmup + 2 * NOTICE),
+    };
     let closes = opens + plan.duration;
     let _ = shared.window.set(Window {
         open_ns: ns(opens),
@@ -168,7 +174,9 @@ fn allocated_bytes() -> Option<u64> {
 /// Waits for as long as the plan says, and then for the rate to become steady. Whether it has, if that was wanted.
 fn warm_up(shared: &Shared, start: Duration, bar: &ProgressBar) -> Option<bool> {
     let plan = &shared.plan;
-    let Some(limit) = plan.warmup_limit.filter(|_| !plan.warmup.is_zero()) else {
+    // Random arrivals are never steady from one slice to the next, and which of them are measured must not depend on what came back.
+    let is_even = plan.arrivals == Arrivals::Even;
+    let Some(limit) = plan.warmup_limit.filter(|_| is_even && !plan.warmup.is_zero()) else {
         sleep_until(shared, start + plan.warmup, bar);
         return None;
     };

@@ -106,7 +106,12 @@ pub(crate) struct Worker {
     workspace: Vec<u8>,
     recorder: Recorder,
     schedule: Option<Schedule>,
-    /// Rings when the next message of an open loop is due: epoll alone counts in milliseconds.
+    /// When the next of those is due who ask by the clock what is new.
+    polls: Option<Schedule>,
+    /// They, and whose turn it is.
+    pollers: Vec<usize>,
+    poll_turn: usize,
+    /// Rings when the next message of an open loop, or the next poll, is due: epoll alone counts in milliseconds.
     alarm: TimerFd,
     /// The open connections are in `shared.open`.
     is_counted_open: bool,
@@ -165,6 +170,9 @@ impl Worker {
             },
             recorder: Recorder::new(),
             schedule: None,
+            polls: None,
+            pollers: Vec::new(),
+            poll_turn: 0,
             alarm,
             is_counted_open: false,
             has_begun: false,
@@ -218,9 +226,10 @@ impl Worker {
             self.recorder.connected = self.lines.iter().filter(has_worked).count() as u64;
         }
         let Some(window) = self.window else { return Ok(self.recorder) };
-        let patience_ns = window.close_ns + self.shared.plan.patience.as_nanos() as u64;
+        let patience_ns = window.close_ns + self.shared.plan.patience().as_nanos() as u64;
         while self.is_waiting() && self.shared.now_ns() < patience_ns {
-            self.turn(&mut events, LOOK_UP)?;
+            let wait = self.ask_due();
+            self.turn(&mut events, wait)?;
         }
         self.judge(window);
         self.drain_slow();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Token};
-use switchboard_proto::{Client, ClientPlan, Dialect, Output, PollingClient, Side};
+use switchboard_proto::{Client, ClientPlan, Dialect, Output, PollingClient, Side, UpgradingClient};
 
 use super::{Shared, Worker};
 use crate::connect;
@@ -175,22 +175,27 @@ fn transport(plan: &LoadPlan, target: &Target, id: u32, source: u32) -> io::Resu
     if let Some(client) = Web::new(plan, target) {
         return Ok(Transport::Web { stream: tcp()?, client: Box::new(client) });
     }
-    let dialect = match target.mechanism {
-        Mechanism::Socketio | Mechanism::SocketioPolling => Dialect::SocketIo,
-        _ => Dialect::Plain,
+    let dialect = || match &target.room {
+        Some(room) => Dialect::SocketIoRoom(room.clone()),
+        None if target.mechanism.is_socketio() => Dialect::SocketIo,
+        None => Dialect::Plain,
     };
     let client_plan = || ClientPlan {
         host: target.host.clone(),
         path: target.path.clone(),
         max_message_bytes: plan.payload_bytes.max(1 << 20),
-        dialect,
+        dialect: dialect(),
     };
     Ok(match target.mechanism {
         Mechanism::UdpEcho | Mechanism::UdpBroadcast => Transport::Udp(connect::udp(target, id)?),
         Mechanism::TcpEcho | Mechanism::TcpBroadcast => {
             Transport::Tcp { stream: tcp()?, output: Output::retaining(), partial: Vec::new() }
         }
-        Mechanism::SocketioPolling => {
+        mechanism if mechanism.is_socketio_upgraded() => {
+            let client = Box::new(UpgradingClient::new(&client_plan()));
+            Transport::Upgrading { streams: Box::new([tcp()?, tcp()?]), client }
+        }
+        mechanism if mechanism.is_socketio_polling() => {
             let client = Box::new(PollingClient::new(&client_plan()));
             Transport::Polling { streams: Box::new([tcp()?, tcp()?]), client }
         }

@@ -61,7 +61,7 @@ impl Receipt<'_> {
                 }
                 self.line.stage = Stage::Open;
             }
-            Heard::Nothing => self.recorder.empty += u64::from(self.is_measured),
+            Heard::Nothing => self.recorder.traffic.empty_answers += u64::from(self.is_measured),
             Heard::Gap => self.recorder.error("the server no longer had all events (gap)"),
             Heard::Refused(answer) => self.end = Some(End::Refused(answer)),
             Heard::Failed(reason) => self.end = Some(End::Failed(reason)),

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 
-use switchboard_proto::{ClientEvent, PollingHeard, Side};
+use switchboard_proto::{ClientEvent, Opened, PollingHeard, Side};
 
 use super::Worker;
 use super::receipt::{End, Receipt};
@@ -117,8 +117,11 @@ impl Worker {
         let Receipt { completed, has_opened, end, .. } = receipt;
         if let Some(slice) = slice {
             self.recorder.slices[slice] += self.recorder.messages - counted_before;
-            self.recorder.bytes_received += bytes.len() as u64;
-            self.recorder.requests += transport.answers() - answers_before;
+            let is_publisher = self.lines[index].is_publisher;
+            let traffic =
+                if is_publisher { &mut self.recorder.publisher } else { &mut self.recorder.traffic };
+            traffic.bytes_received += bytes.len() as u64;
+            traffic.requests += transport.answers().saturating_sub(answers_before);
         }
         self.lines[index].transport = transport;
         self.opening -= usize::from(has_opened);
@@ -244,6 +247,15 @@ fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut R
             }
         }
         Transport::Web { client, .. } => client.receive(bytes, &mut |heard| receipt.hear(heard)),
+        Transport::Upgrading { .. } if side == Side::Get => {
+            receipt.hear(Heard::Failed("something came before it was asked for".into()));
+        }
+        Transport::Upgrading { client, .. } => match client.receive(bytes, fastrand::u64(..)) {
+            Ok(None) => {}
+            Ok(Some(Opened::Client(client))) => transport.upgrade(client),
+            Ok(Some(Opened::Rejected(answer))) => receipt.hear(Heard::Refused(answer)),
+            Err(error) => receipt.hear(Heard::Failed(error.to_string())),
+        },
         Transport::Polling { client, .. } => {
             let done = client.receive(side, bytes, |heard| {
                 receipt.hear(match heard {

@@ -1,16 +1,17 @@
-//! Long polls: the server holds each request until there is something new, and the answer says where to go on.
+//! What is new since the last answer: long polls, of which the server holds each until there is something, and short ones that are made by the
+//! clock. Either way the answer says where to go on.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use switchboard_proto::{Content, Output, Responses};
 
 use super::{Done, Heard, get_request, is_endless, updates};
-use crate::target::{Target, parameter};
+use crate::target::{Mechanism, Target, parameter};
 
-/// One subscriber.
+/// One subscriber. It never has two requests under way.
 ///
 /// It learns the newest id by a short poll, so that nothing that is published from then on can be missed, and asks for what follows.
-pub(crate) struct Longpoll {
+pub(crate) struct News {
     output: Output,
     responses: Responses,
     /// A request up to the id.
@@ -20,26 +21,36 @@ pub(crate) struct Longpoll {
     topic: String,
     /// The newest id that is known; `None` before the first answer.
     newest: Option<u64>,
+    /// What is asked next is decided by the clock, and not by what was answered.
+    by_the_clock: bool,
+    /// A request is under way.
+    is_asking: bool,
     decoded: Vec<u8>,
 }
 
-impl Longpoll {
-    pub(super) fn new(target: &Target, most_bytes: usize) -> Longpoll {
+impl News {
+    pub(super) fn new(target: &Target, most_bytes: usize) -> News {
         let Target { path, host, .. } = target;
         let (file, query) = path.split_once('?').unwrap_or((path, ""));
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let short =
-            if query.is_empty() { format!("{folder}/poll") } else { format!("{folder}/poll?{query}") };
+        let by_the_clock = target.mechanism == Mechanism::PollEvery;
+        let short = match query {
+            _ if by_the_clock => path.clone(),
+            "" => format!("{folder}/poll"),
+            query => format!("{folder}/poll?{query}"),
+        };
         let separator = if query.is_empty() { '?' } else { '&' };
         let mut output = Output::retaining();
         output.copy(&get_request(&short, host));
-        Longpoll {
+        News {
             output,
             responses: Responses::new(most_bytes),
             before_id: format!("GET {path}{separator}since=").into_bytes(),
             behind_id: format!(" HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes(),
             topic: parameter(query, "topic").unwrap_or_default().to_owned(),
             newest: None,
+            by_the_clock,
+            is_asking: true,
             decoded: Vec::new(),
         }
     }
@@ -47,7 +58,11 @@ impl Longpoll {
     pub(super) fn receive(&mut self, mut input: &[u8], hear: &mut dyn FnMut(Heard<'_>)) -> Done {
         while let Some(response) = self.responses.next(&mut input)? {
             let head = response.head;
-            if head.status == 204 && self.newest.is_some() {
+            if !std::mem::take(&mut self.is_asking) {
+                hear(Heard::Failed("an answer came without a request".into()));
+                return Ok(());
+            }
+            if head.status == 204 && self.newest.is_some() && !self.by_the_clock {
                 hear(Heard::Nothing);
                 self.ask();
                 continue;
@@ -91,7 +106,9 @@ impl Longpoll {
                     } else if is_empty {
                         hear(Heard::Nothing);
                     }
-                    self.ask();
+                    if !self.by_the_clock {
+                        self.ask();
+                    }
                 }
             }
         }
@@ -101,8 +118,18 @@ impl Longpoll {
         Ok(())
     }
 
+    /// Its time has come to ask. `false`: the answer to the last request is still on its way.
+    pub(super) fn ask_if_idle(&mut self) -> bool {
+        let is_idle = !self.is_asking && self.newest.is_some();
+        if is_idle {
+            self.ask();
+        }
+        is_idle
+    }
+
     fn ask(&mut self) {
         use std::io::Write;
+        self.is_asking = true;
         let tail = self.output.tail();
         tail.extend_from_slice(&self.before_id);
         // Writing to a vector does not fail.
