@@ -4,7 +4,9 @@
 //! it is right), `sequence` (lost, duplicated, reordered), `line` (one connection), `web` (what is asked and heard over HTTP), `worker`
 //! (one loop over many connections), `run` (the phases of a run), [`LoadReport`] (what came of it).
 
+mod again;
 mod connect;
+mod cursor;
 mod line;
 mod plan;
 mod publish;
@@ -20,6 +22,7 @@ pub mod trend;
 mod web;
 mod worker;
 
+pub use again::Reconnect;
 pub use plan::{LoadError, LoadPlan};
 pub use recorder::Traffic;
 pub use report::{LoadReport, PerDelivery, Percentiles};

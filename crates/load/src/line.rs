@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::time::Duration;
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
@@ -10,7 +11,7 @@ use switchboard_proto::{Client, Kind, Output, PollingClient, Side, UpgradingClie
 use crate::sequence::Sequence;
 use crate::stamp::Stamp;
 use crate::text;
-use crate::web::Web;
+use crate::web::{Feed, Web};
 
 /// Stands in the token of events on the second of two connections.
 pub(crate) const POST_SIDE: usize = 1 << 62;
@@ -40,6 +41,12 @@ pub(crate) struct Line {
     pub(crate) since_ns: u64,
     /// Failures in a row, of connections that come and go.
     pub(crate) failures: u32,
+    /// What a WebSocket has said of where the topic stands, if it says that.
+    pub(crate) feed: Option<Box<Feed>>,
+    /// It had lost the server; `since_ns` is when it began to come again.
+    pub(crate) has_come_again: bool,
+    /// The longest time for which a receiver of datagrams heard nothing.
+    pub(crate) silence_ns: u64,
 }
 
 /// Where a connection is in its life.
@@ -103,6 +110,26 @@ impl Line {
             waited_ns: 0,
             since_ns: 0,
             failures: 0,
+            feed: None,
+            has_come_again: false,
+            silence_ns: 0,
+        }
+    }
+
+    /// Where the connection would go on if it were lost.
+    pub(crate) fn cursor(&self) -> Option<String> {
+        match (&self.transport, &self.feed) {
+            (Transport::Web { client, .. }, _) => client.cursor(),
+            (_, Some(feed)) => feed.cursor().map(|cursor| cursor.to_string()),
+            _ => None,
+        }
+    }
+
+    /// How long the server wants it to wait if it is lost.
+    pub(crate) fn retry(&self) -> Option<Duration> {
+        match &self.transport {
+            Transport::Web { client, .. } => client.retry(),
+            _ => None,
         }
     }
 

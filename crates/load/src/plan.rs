@@ -29,6 +29,10 @@ pub struct LoadPlan {
     /// `poll+http`: each connection asks once in this time what is new, while one more publishes. `None`: requests follow each other as fast as they
     /// are answered, and are what is counted.
     pub every: Option<Duration>,
+    /// In a broadcast with a rate: those who lose the server come again, and wait so long before each attempt where their mechanism does not say how long
+    /// itself. One more connection publishes, whatever the mechanism: by POST, or by datagrams where that is spoken. What is lost on the way is a
+    /// result then. `None`: a connection that is lost is an error.
+    pub reconnect: Option<Duration>,
     /// Connections to open.
     pub connections: usize,
     /// Connections that talk, evenly spread over all; the others are open and silent. `None`: all of them talk.
@@ -76,6 +80,7 @@ impl Default for LoadPlan {
             publish: None,
             revalidate: false,
             every: None,
+            reconnect: None,
             connections: 64,
             active: None,
             churn: false,
@@ -185,17 +190,28 @@ impl LoadPlan {
         {
             return usage("--every must be at least 1ms and at most 30 days".into());
         }
-        let target = Target::parse(&self.url, self.publish.as_deref(), self.every.is_some())?;
-        self.check_kind(target.mechanism)?;
+        if let Some(delay) = self.reconnect {
+            if delay < SHORTEST_EVERY || delay > LONGEST {
+                return usage("--reconnect-delay must be at least 1ms and at most 30 days".into());
+            }
+            if self.rate_per_s.is_none() {
+                let why = "a publisher that waits for those who are not there would publish nothing";
+                return usage(format!("--reconnect needs --rate: {why}"));
+            }
+        }
+        let (publish, by_the_clock) = (self.publish.as_deref(), self.every.is_some());
+        let target = Target::parse(&self.url, publish, by_the_clock, self.reconnect.is_some())?;
+        self.check_kind(&target)?;
         Ok(target)
     }
 }
 
 impl LoadPlan {
     /// Checks what only some mechanisms can do.
-    fn check_kind(&self, mechanism: Mechanism) -> Result<(), LoadError> {
+    fn check_kind(&self, target: &Target) -> Result<(), LoadError> {
+        let mechanism = target.mechanism;
         let usage = |text: &str| Err(LoadError::Usage(text.to_owned()));
-        let least = if mechanism.is_text() { LEAST_TEXT_BYTES } else { LEAST_PAYLOAD_BYTES };
+        let least = if target.is_text() { LEAST_TEXT_BYTES } else { LEAST_PAYLOAD_BYTES };
         if self.payload_bytes < least {
             return usage(&format!(
                 "--payload must be at least {least} bytes: a message carries its connection, sequence number and time"
@@ -204,7 +220,19 @@ impl LoadPlan {
         if mechanism.is_datagram() && self.payload_bytes > 65_507 {
             return usage("--payload can be at most 65507 bytes in a datagram");
         }
-        if self.publish.is_some() && !mechanism.is_text() {
+        if self.reconnect.is_some() {
+            if !mechanism.is_broadcast() || mechanism == Mechanism::TcpBroadcast {
+                return usage(
+                    "--reconnect is for those who listen: ws://…/broadcast, sse+http://, longpoll+http://, poll+http:// with --every, socketio+http:// with topic=, udp://…/broadcast",
+                );
+            }
+            if self.slow > 0 {
+                return usage(
+                    "--reconnect and --slow: who reads nothing does not notice that the server has gone",
+                );
+            }
+        }
+        if self.publish.is_some() && !target.is_text() {
             return usage(
                 "--publish is for those who only listen: sse+http://, longpoll+http://, poll+http:// with --every, and socketio+http:// with topic=",
             );
@@ -288,6 +316,11 @@ mod tests {
             (LoadPlan { duration: Duration::ZERO, ..LoadPlan::default() }, "--duration"),
             (LoadPlan { arrivals: Arrivals::Random { seed: 1 }, ..LoadPlan::default() }, "--arrivals"),
             (LoadPlan { every: Some(Duration::ZERO), ..LoadPlan::default() }, "--every must be at least 1ms"),
+            (LoadPlan { reconnect: Some(Duration::from_secs(1)), ..LoadPlan::default() }, "needs --rate"),
+            (
+                LoadPlan { reconnect: Some(Duration::ZERO), rate_per_s: Some(9.0), ..LoadPlan::default() },
+                "--reconnect-delay",
+            ),
         ] {
             let error = plan.target().unwrap_err();
             assert_eq!(error.exit_status(), 2);
@@ -300,6 +333,7 @@ mod tests {
         let plan = |url: &str| LoadPlan { url: url.into(), ..LoadPlan::default() };
         let (echo, broadcast, udp) =
             (plan("ws://127.0.0.1:1/echo"), plan("ws://127.0.0.1:1/broadcast"), plan("udp://127.0.0.1:1"));
+        let (again, rate) = (Some(Duration::from_secs(1)), Some(9.0));
         let (sse, poll) = (plan("sse+http://127.0.0.1:1/events"), plan("poll+http://127.0.0.1:1/poll"));
         for (plan, word) in [
             (LoadPlan { active: Some(65), ..echo.clone() }, "only 64 connections"),
@@ -317,6 +351,16 @@ mod tests {
             (LoadPlan { publish: Some("ws://127.0.0.1:1/broadcast".into()), ..echo.clone() }, "--publish"),
             (LoadPlan { active: Some(0), rate_per_s: Some(9.0), ..echo.clone() }, "nobody"),
             (LoadPlan { active: Some(1), ..broadcast.clone() }, "--active"),
+            (LoadPlan { reconnect: again, rate_per_s: rate, ..echo.clone() }, "for those who listen"),
+            (
+                LoadPlan { reconnect: again, rate_per_s: rate, ..plan("tcp://127.0.0.1:1/broadcast") },
+                "listen",
+            ),
+            (LoadPlan { reconnect: again, rate_per_s: rate, slow: 1, ..broadcast.clone() }, "--slow"),
+            (
+                LoadPlan { reconnect: again, rate_per_s: rate, payload_bytes: 21, ..broadcast.clone() },
+                "22 bytes",
+            ),
             (LoadPlan { churn: true, ..udp.clone() }, "--churn"),
             (LoadPlan { churn: true, ..broadcast.clone() }, "--churn"),
             (LoadPlan { churn: true, depth: 2, ..echo.clone() }, "--churn"),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::again::Counts;
+
 /// Longest time that is told apart, in ns: a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
 
@@ -35,6 +37,8 @@ pub(crate) struct Recorder {
     /// its way.
     pub(crate) polls_due: u64,
     pub(crate) polls_skipped: u64,
+    /// What came of those who lost the server, if they come again.
+    pub(crate) again: Option<Box<Counts>>,
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
@@ -110,8 +114,13 @@ impl Fairness {
 pub(crate) struct Times(pub(crate) Histogram<u64>);
 
 impl Times {
-    fn new() -> Times {
+    pub(crate) fn new() -> Times {
         Times(Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are in order"))
+    }
+
+    /// Takes in what another has recorded.
+    pub(crate) fn merge(&mut self, other: &Times) {
+        self.0.add(&other.0).expect("all have the same bounds");
     }
 
     /// Records a time; one beyond a minute counts as a minute.
@@ -134,6 +143,7 @@ impl Recorder {
             publisher: Traffic::default(),
             polls_due: 0,
             polls_skipped: 0,
+            again: None,
             lost: 0,
             duplicated: 0,
             reordered: 0,
@@ -174,6 +184,10 @@ impl Recorder {
         self.publisher.add(other.publisher);
         self.polls_due += other.polls_due;
         self.polls_skipped += other.polls_skipped;
+        match (&mut self.again, other.again) {
+            (Some(ours), Some(theirs)) => ours.merge(*theirs),
+            (ours, theirs) => *ours = ours.take().or(theirs),
+        }
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
@@ -196,7 +210,7 @@ impl Recorder {
             (&mut self.connect, other.connect),
             (&mut self.upgrade, other.upgrade),
         ] {
-            ours.0.add(&theirs.0).expect("all have the same bounds");
+            ours.merge(&theirs);
         }
     }
 }

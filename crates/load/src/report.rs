@@ -7,6 +7,7 @@ use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use indicatif::HumanCount;
 use serde::Serialize;
 
+use crate::again::Reconnect;
 use crate::plan::LoadPlan;
 use crate::recorder::{Recorder, SLICES, Times, Traffic};
 use crate::run::Course;
@@ -62,6 +63,8 @@ pub struct LoadReport {
     pub published: Option<u64>,
     pub due: Option<u64>,
     pub sent: Option<u64>,
+    /// What came of those who lost the server, if they were to come again.
+    pub reconnect: Option<Reconnect>,
     pub lost: u64,
     pub duplicated: u64,
     pub reordered: u64,
@@ -118,7 +121,7 @@ pub struct Percentiles {
 
 impl Percentiles {
     /// `None` where there was nothing to measure.
-    fn of(times: &Times) -> Option<Percentiles> {
+    pub(crate) fn of(times: &Times) -> Option<Percentiles> {
         let histogram = &times.0;
         (!histogram.is_empty()).then(|| Percentiles {
             min: histogram.min(),
@@ -144,7 +147,15 @@ impl Times {
 }
 
 impl LoadReport {
-    pub(crate) fn new(plan: &LoadPlan, mechanism: Mechanism, total: Recorder, course: Course) -> LoadReport {
+    /// `unknown`: messages of which nobody knows whether the server has taken them.
+    pub(crate) fn new(
+        plan: &LoadPlan,
+        mechanism: Mechanism,
+        total: Recorder,
+        course: Course,
+        unknown: u64,
+    ) -> LoadReport {
+        let delay_ns = plan.reconnect.map(|delay| delay.as_nanos() as u64).unwrap_or_default();
         let window_ns = course.window.as_nanos() as u64;
         let per_ns = |figure: u64| if window_ns > 0 { figure as f64 / window_ns as f64 } else { 0.0 };
         let is_open_loop = plan.rate_per_s.is_some();
@@ -193,6 +204,7 @@ impl LoadReport {
             polls_due: plan.every.map(|_| total.polls_due),
             polls_skipped: plan.every.map(|_| total.polls_skipped),
             published: mechanism.is_broadcast().then_some(total.published),
+            reconnect: total.again.map(|counts| counts.report(delay_ns, unknown)),
             lost: total.lost,
             duplicated: total.duplicated,
             reordered: total.reordered,
@@ -216,11 +228,16 @@ impl LoadReport {
     }
 
     /// 0: connected, and every message came back once, in order and whole. Datagrams may be lost and change
-    /// places: that is a result.
+    /// places, and who loses the server and comes again may have lost what was published meanwhile: those are results. Whoever does not
+    /// come back is none.
     pub fn exit_status(&self) -> u8 {
         let is_datagram = self.mechanism.is_datagram();
-        let broken =
-            self.corrupted + if is_datagram { 0 } else { self.lost + self.duplicated + self.reordered };
+        let lost = match &self.reconnect {
+            Some(reconnect) => reconnect.still_blind,
+            None if is_datagram => 0,
+            None => self.lost,
+        };
+        let broken = self.corrupted + lost + if is_datagram { 0 } else { self.duplicated + self.reordered };
         u8::from(self.connections_open == 0 || self.ended_early || broken > 0)
     }
 }
@@ -300,6 +317,9 @@ impl fmt::Display for LoadReport {
                 writeln!(f, "{name:<12} p50 {p50}   p90 {p90}   p99 {p99}   p99.9 {p99_9}   max {max}")?;
             }
         }
+        if let Some(reconnect) = &self.reconnect {
+            write!(f, "{reconnect}")?;
+        }
         if let Some(fairness) = self.fairness {
             writeln!(f, "fairness     {fairness:.4} (Jain's index of the receivers' mean waiting times)")?;
         }
@@ -363,7 +383,7 @@ impl LoadReport {
     }
 }
 
-fn kinds(kinds: &BTreeMap<String, u64>) -> String {
+pub(crate) fn kinds(kinds: &BTreeMap<String, u64>) -> String {
     match kinds.iter().next() {
         Some((kind, _)) if kinds.len() == 1 => kind.clone(),
         _ => kinds
@@ -375,7 +395,7 @@ fn kinds(kinds: &BTreeMap<String, u64>) -> String {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
@@ -389,7 +409,7 @@ fn few(figure: f64) -> String {
 }
 
 /// A time in the unit that gives it one to three digits before the point.
-fn readable(ns: u64) -> String {
+pub(crate) fn readable(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
@@ -417,7 +437,7 @@ mod tests {
         total.connected = 1021;
         total.refused.insert("503 FD_SETSIZE".into(), 979);
         let plan = LoadPlan { connections: 2000, ..LoadPlan::default() };
-        let report = LoadReport::new(&plan, Mechanism::Echo, total, Course::default());
+        let report = LoadReport::new(&plan, Mechanism::Echo, total, Course::default(), 0);
         let text = report.to_string();
         assert!(text.starts_with("1,021 of 2,000 connected, 979 refused: 503 FD_SETSIZE\n"), "{text}");
         assert_eq!(report.exit_status(), 0);

@@ -14,6 +14,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use serde_json::json;
 
+use crate::again::Account;
 use crate::plan::{LoadError, LoadPlan};
 use crate::publish::Board;
 use crate::recorder::Recorder;
@@ -56,6 +57,7 @@ pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
         open: AtomicUsize::new(0),
         is_abandoned: AtomicBool::new(false),
         board: Board::new(in_flight),
+        account: Account::default(),
         publisher: OnceLock::new(),
         progress: AtomicU64::new(0),
     });
@@ -88,7 +90,8 @@ pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
             let recorder = thread.join().expect("a worker does not panic");
             total.merge(recorder.map_err(LoadError::system("wait for connections"))?);
         }
-        Ok(LoadReport::new(&shared.plan, shared.target.mechanism, total, course))
+        let unknown = shared.account.unknown().len() as u64;
+        Ok(LoadReport::new(&shared.plan, shared.target.mechanism, total, course, unknown))
     })
 }
 

@@ -108,6 +108,8 @@ pub(crate) struct Target {
     pub(crate) path: String,
     /// The room of Socket.IO in which is listened.
     pub(crate) room: Option<String>,
+    /// A WebSocket says which event each is.
+    pub(crate) is_json: bool,
     /// Who publishes, where those who receive cannot.
     pub(crate) publisher: Option<Publisher>,
 }
@@ -128,6 +130,8 @@ pub(crate) enum Publishing {
     Post,
     /// A message on a WebSocket.
     WebSocket,
+    /// A datagram.
+    Datagram,
 }
 
 const SCHEMES: &str =
@@ -137,8 +141,14 @@ const SCHEMES: &str =
 const SOCKETIO: &str = "/socket.io/";
 
 impl Target {
-    /// Takes a URL apart and finds the server's address. `by_the_clock`: short polls are made every so often, and not as fast as possible.
-    pub(crate) fn parse(url: &str, publish: Option<&str>, by_the_clock: bool) -> Result<Target, LoadError> {
+    /// Takes a URL apart and finds the server's address. `by_the_clock`: short polls are made every so often, and not as fast as possible;
+    /// `is_apart`: of those who could publish themselves none does, but one more, as where they cannot.
+    pub(crate) fn parse(
+        url: &str,
+        publish: Option<&str>,
+        by_the_clock: bool,
+        is_apart: bool,
+    ) -> Result<Target, LoadError> {
         let usage = |text: String| Err(LoadError::Usage(text));
         let Some(Parts { scheme, host, path, query }) = Parts::of(url) else {
             return usage(format!(
@@ -170,24 +180,37 @@ impl Target {
         }
         let (address, host) = resolve(url, scheme, host)?;
         let path_and_query = target_of(path, query);
-        let mut target =
-            Target { mechanism, address, host, path: path_and_query, room: None, publisher: None };
+        let mut target = Target {
+            mechanism,
+            address,
+            host,
+            path: path_and_query,
+            room: None,
+            is_json: mechanism == Mechanism::Broadcast && parameter("format") == Some("json"),
+            publisher: None,
+        };
         if mechanism.is_socketio() {
             target.path = socketio_path(path, query, mechanism);
             target.room = room.filter(|_| mechanism.is_room());
         }
-        if mechanism.is_text() {
+        if mechanism.is_text() || is_apart {
             target.publisher = Some(match publish {
                 Some(url) => Publisher::parse(url)?,
                 None => {
                     let topic = parameter("topic").map_or(String::new(), |topic| format!("topic={topic}&"));
                     let path = format!("/publish?{topic}event=message");
                     let (address, host) = (target.address, target.host.clone());
-                    Publisher { by: Publishing::Post, address, host, path }
+                    let by = if mechanism.is_datagram() { Publishing::Datagram } else { Publishing::Post };
+                    Publisher { by, address, host, path }
                 }
             });
         }
         Ok(target)
+    }
+
+    /// Whether what is published is text.
+    pub(crate) fn is_text(&self) -> bool {
+        self.publisher.as_ref().is_some_and(|publisher| publisher.by != Publishing::Datagram)
     }
 }
 
@@ -290,7 +313,7 @@ mod tests {
     use super::*;
 
     fn target(url: &str) -> Result<Target, LoadError> {
-        Target::parse(url, None, false)
+        Target::parse(url, None, false, false)
     }
 
     #[test]
@@ -340,7 +363,7 @@ mod tests {
             assert_eq!((target.mechanism, &*target.path), (mechanism, path), "{url}");
         }
         assert_eq!(target("ws://127.0.0.1/echo").unwrap().address.port(), 80);
-        let by_the_clock = Target::parse("poll+http://127.0.0.1:1/poll?topic=t", None, true).unwrap();
+        let by_the_clock = Target::parse("poll+http://127.0.0.1:1/poll?topic=t", None, true, false).unwrap();
         assert_eq!((by_the_clock.mechanism, &*by_the_clock.path), (Mechanism::PollEvery, "/poll?topic=t"));
         let room = |url| target(url).unwrap().room;
         assert_eq!(room("socketio+http://127.0.0.1:1/?topic=a%20b+c"), Some("a b c".into()));
@@ -350,7 +373,7 @@ mod tests {
 
     #[test]
     fn who_publishes_follows_from_the_url_unless_it_is_told() {
-        let publisher = |url, publish| Target::parse(url, publish, false).unwrap().publisher.unwrap();
+        let publisher = |url, publish| Target::parse(url, publish, false, false).unwrap().publisher.unwrap();
         let usual = publisher("sse+http://127.0.0.1:1/events?topic=a%20b&x=y", None);
         assert_eq!((usual.by, &*usual.path), (Publishing::Post, "/publish?topic=a%20b&event=message"));
         let room = publisher("socketio+http://127.0.0.1:1/socket.io/?topic=a%20b&transport=upgrade", None);
@@ -376,7 +399,8 @@ mod tests {
             let error = target(url).unwrap_err();
             assert!(error.exit_status() == 2 && error.to_string().contains(word), "{error}");
         }
-        let error = Target::parse("sse+http://127.0.0.1:1/events", Some("udp://h:1"), false).unwrap_err();
+        let error =
+            Target::parse("sse+http://127.0.0.1:1/events", Some("udp://h:1"), false, false).unwrap_err();
         assert!(error.to_string().contains("--publish udp://h:1"), "{error}");
     }
 }

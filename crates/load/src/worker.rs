@@ -1,5 +1,6 @@
 //! One loop over many connections, on a thread of its own.
 
+mod again;
 mod open;
 mod receipt;
 mod receive;
@@ -15,6 +16,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 
+use crate::again::Account;
 use crate::line::{Line, Stage};
 use crate::plan::LoadPlan;
 use crate::publish::Board;
@@ -83,6 +85,8 @@ pub(crate) struct Shared {
     /// Set when nobody is left to measure.
     pub(crate) is_abandoned: AtomicBool,
     pub(crate) board: Board,
+    /// Which messages the server has taken, where it may go away.
+    pub(crate) account: Account,
     /// Wakes the worker that publishes.
     pub(crate) publisher: OnceLock<Waker>,
     /// Messages that came back so far, for the progress bar.
@@ -142,6 +146,8 @@ pub(crate) struct Worker {
     is_judged: bool,
     /// Messages that the progress bar knows of.
     shown: u64,
+    /// Those who come again when they have lost the server, if anybody does.
+    again: Option<Box<again::Again>>,
 }
 
 impl Worker {
@@ -165,7 +171,7 @@ impl Worker {
             scratch: vec![0; SCRATCH_BYTES],
             workspace: match shared.target.mechanism {
                 mechanism if mechanism.is_datagram() => vec![0; payload_bytes],
-                mechanism if mechanism.is_text() => text::workspace(payload_bytes),
+                _ if shared.target.is_text() => text::workspace(payload_bytes),
                 _ => Vec::new(),
             },
             recorder: Recorder::new(),
@@ -190,6 +196,7 @@ impl Worker {
             oldest: 0,
             is_judged: false,
             shown: 0,
+            again: again::Again::of(shared),
         })
     }
 
@@ -283,6 +290,7 @@ impl Worker {
             self.next_timeouts_ns = now + TIMEOUTS_EVERY_NS;
             self.time_out(now);
         }
+        self.come_again(now);
         self.now = now;
         self.fill_vacant();
         self.shared.progress.fetch_add(self.recorder.seen - self.shown, Ordering::Relaxed);

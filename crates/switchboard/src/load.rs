@@ -44,6 +44,17 @@ pub(crate) struct Args {
     /// poll+http://: each connection asks once in this time what is new, while one more publishes
     #[arg(long, value_name = "TIME", value_parser = args::some_time, conflicts_with_all = ["etag", "active", "churn"])]
     every: Option<Duration>,
+    /// Those who listen, and the one who publishes, come again when they have lost the server, and go on where they were if they can. What they lost
+    /// and for how long they were blind is a result then, not an error. One more connection publishes, by POST (over UDP by datagrams)
+    ///
+    /// Before each attempt sse+http:// waits as the stream's `retry:` says, poll+http:// until its next poll, Socket.IO as its client does (1 s, then
+    /// twice as long up to 5 s, each ± 50 %), others for --reconnect-delay; udp:// announces itself so often all the time. Who polls or hears events goes
+    /// on behind the last one; a WebSocket does so with `format=json` in its URL; Socket.IO and UDP cannot
+    #[arg(long, requires = "rate", conflicts_with_all = ["slow", "churn"])]
+    reconnect: bool,
+    /// How long to wait before each attempt to come again where the mechanism does not say so itself
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = args::some_time, requires = "reconnect")]
+    reconnect_delay: Duration,
     /// Connections to open
     #[arg(long, default_value_t = 64, value_name = "N")]
     connections: usize,
@@ -115,6 +126,7 @@ pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
         publish: args.publish.clone(),
         revalidate: args.etag,
         every: args.every,
+        reconnect: args.reconnect.then_some(args.reconnect_delay),
         connections: args.connections,
         active: args.active,
         churn: args.churn,

@@ -2,10 +2,13 @@
 //! that publish what others hear. (Socket.IO needs two connections, and is [`switchboard_proto::PollingClient`].)
 
 mod events;
+mod feed;
 mod get;
 mod news;
 mod post;
 mod updates;
+
+use std::time::Duration;
 
 use switchboard_proto::{Content, Output, ResponseError, Responses};
 
@@ -14,6 +17,7 @@ use crate::stamp::Stamp;
 use crate::target::{Mechanism, Publisher, Target};
 
 use events::Events;
+pub(crate) use feed::Feed;
 use get::Get;
 use news::News;
 use post::Post;
@@ -48,13 +52,13 @@ pub(crate) enum Web {
 }
 
 impl Web {
-    /// A connection that was just opened to hear something; `None` if the mechanism is another.
-    pub(crate) fn new(plan: &LoadPlan, target: &Target) -> Option<Web> {
+    /// A connection that was just opened to hear something, and to go on behind `since` if that is known; `None` if the mechanism is another.
+    pub(crate) fn new(plan: &LoadPlan, target: &Target, since: Option<&str>) -> Option<Web> {
         let most_bytes = plan.payload_bytes.saturating_mul(100).max(MOST_BODY_BYTES);
         Some(match target.mechanism {
             Mechanism::Get | Mechanism::Poll => Web::Get(Get::new(target, plan.revalidate, most_bytes)),
-            Mechanism::Longpoll | Mechanism::PollEvery => Web::News(News::new(target, most_bytes)),
-            Mechanism::Sse => Web::Events(Events::new(target, most_bytes)),
+            Mechanism::Longpoll | Mechanism::PollEvery => Web::News(News::new(target, most_bytes, since)),
+            Mechanism::Sse => Web::Events(Events::new(target, most_bytes, since)),
             _ => return None,
         })
     }
@@ -92,6 +96,23 @@ impl Web {
         match self {
             Web::News(news) => news.ask_if_idle(),
             Web::Get(_) | Web::Events(_) | Web::Post(_) => false,
+        }
+    }
+
+    /// Where it would go on if it were lost.
+    pub(crate) fn cursor(&self) -> Option<String> {
+        match self {
+            Web::News(news) => news.cursor(),
+            Web::Events(events) => events.last_id(),
+            Web::Get(_) | Web::Post(_) => None,
+        }
+    }
+
+    /// How long the server wants those to wait who have lost it, if it says so.
+    pub(crate) fn retry(&self) -> Option<Duration> {
+        match self {
+            Web::Events(events) => events.retry(),
+            _ => None,
         }
     }
 

@@ -44,7 +44,7 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Somebody's closed port refused a datagram: that says nothing about the next one.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_datagram => {
-                    self.recorder.error("datagram refused");
+                    self.datagram_refused(index);
                 }
                 Err(error) => self.gone(index, connect::kind(&error)),
             }
@@ -123,8 +123,16 @@ impl Worker {
             traffic.bytes_received += bytes.len() as u64;
             traffic.requests += transport.answers().saturating_sub(answers_before);
         }
+        let is_refused = matches!(end, Some(End::Refused(_)));
+        let answers = transport.answers().saturating_sub(answers_before);
         self.lines[index].transport = transport;
         self.opening -= usize::from(has_opened);
+        if has_opened {
+            self.is_back(index);
+        }
+        if self.lines[index].is_publisher {
+            self.has_taken(answers.saturating_sub(u64::from(is_refused)));
+        }
         let is_answered = self.lines[index].answered > answered_before;
         match end {
             None if has_opened => self.say_something(index),
@@ -153,6 +161,9 @@ impl Worker {
 
     /// The server answered with something else than an upgrade.
     fn refused(&mut self, index: usize, kind: String) {
+        if self.has_lost(index, &kind) {
+            return;
+        }
         let is_publisher = self.lines[index].is_publisher;
         self.recorder.refusal(if is_publisher { format!("publishing: {kind}") } else { kind });
         self.lines[index].failures += 1;
@@ -161,6 +172,9 @@ impl Worker {
 
     /// The connection failed or ended before its time.
     pub(super) fn gone(&mut self, index: usize, kind: String) {
+        if self.has_lost(index, &kind) {
+            return;
+        }
         if self.lines[index].stage == Stage::Closing {
             return self.end(index);
         }
@@ -209,7 +223,7 @@ fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut R
     let payload_bytes = receipt.shared.plan.payload_bytes;
     match transport {
         Transport::None => {}
-        Transport::Udp(_) if bytes.is_empty() => {}
+        Transport::Udp(_) if bytes.is_empty() || receipt.line.is_publisher => {}
         Transport::Udp(_) => receipt.hear(Heard::Message(bytes)),
         Transport::Tcp { partial, .. } => {
             let mut input = &*bytes;
@@ -233,7 +247,13 @@ fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut R
                     Ok(None) => break,
                     // A publisher that hears itself is not one of those who are to hear it.
                     Ok(Some(ClientEvent::Message(..))) if receipt.line.is_publisher => {}
-                    Ok(Some(ClientEvent::Message(_, payload))) => receipt.hear(Heard::Message(&payload)),
+                    Ok(Some(ClientEvent::Message(_, payload))) => match receipt.line.feed.take() {
+                        Some(mut feed) => {
+                            feed.receive(&payload, &mut |heard| receipt.hear(heard));
+                            receipt.line.feed = Some(feed);
+                        }
+                        None => receipt.hear(Heard::Message(&payload)),
+                    },
                     Ok(Some(ClientEvent::Upgraded)) => receipt.hear(Heard::Open),
                     Ok(Some(ClientEvent::Rejected(rejection))) => {
                         receipt.hear(Heard::Refused(format!("{} {}", rejection.status, rejection.reason)));

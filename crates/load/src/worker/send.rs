@@ -29,6 +29,7 @@ impl Worker {
     /// Sends the first messages: in a closed loop as many as may be in flight, in an open loop those due.
     pub(super) fn begin(&mut self, start_ns: u64) {
         self.has_begun = true;
+        self.begin_again(start_ns);
         self.now = self.shared.now_ns();
         let is_broadcast = self.shared.target.mechanism.is_broadcast();
         // In an open loop each worker has the share of the rate that its connections have of all that talk; only one publishes.
@@ -94,6 +95,7 @@ impl Worker {
         let now = self.shared.now_ns();
         self.now = now;
         let is_broadcast = self.shared.target.mechanism.is_broadcast();
+        self.pass_over(&mut schedule, now);
         let mut sent = 0;
         if is_broadcast {
             while sent < SENDS_PER_TURN
@@ -131,6 +133,7 @@ impl Worker {
             let index = self.pollers[self.poll_turn];
             self.poll_turn = (self.poll_turn + 1) % self.pollers.len();
             if self.lines[index].stage != Stage::Open {
+                self.comes_in_turn(index);
                 continue;
             }
             let is_asked = self.lines[index].ask();
@@ -265,6 +268,7 @@ impl Worker {
     /// Whether something that was sent may still come back.
     pub(super) fn is_waiting(&self) -> bool {
         match self.shared.target.mechanism.is_broadcast() {
+            true if self.again.is_some() => self.is_catching_up(),
             true => self.shared.board.in_flight() > 0,
             false => self.lines.iter().any(|line| match line.stage {
                 Stage::Open => line.in_flight() > 0,
@@ -281,10 +285,14 @@ impl Worker {
         if let Some(schedule) = &self.schedule {
             self.recorder.due = schedule.due_between(window.open_ns, window.close_ns);
         }
+        self.judge_again(window);
         let published = self.shared.board.published();
         for line in &self.lines {
             if line.heard > 0 {
                 self.recorder.fairness.add(line.waited_ns as f64 / line.heard as f64);
+            }
+            if self.again.is_some() {
+                continue;
             }
             self.recorder.lost += match self.shared.target.mechanism.is_broadcast() {
                 // Who has left was promised nothing more; that it left is counted by itself. Who does not read has not lost
@@ -367,6 +375,7 @@ impl Worker {
         let number = self.shared.board.published();
         let slot = (number % self.published_at.len() as u64) as usize;
         self.published_at[slot] = self.now.max(sent_ns);
+        self.has_sent(number);
         self.shared.board.publish();
         self.recorder.published += u64::from(self.is_measured());
         self.send(0, sent_ns);
