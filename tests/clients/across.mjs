@@ -23,7 +23,7 @@ const SUBSCRIBERS = {
     const inbox = new Inbox();
     const source = new EventSource(`${http}/events?topic=${topic}`);
     t.after(() => source.close());
-    const push = ({ lastEventId, type, data }) => inbox.push({ id: Number(lastEventId), event: type, data });
+    const push = ({ lastEventId, type, data }) => inbox.push({ id: parseInt(lastEventId, 10), event: type, data });
     ["message", "news", "chat message - server"].forEach((type) => source.addEventListener(type, push));
     await within(new Promise((resolve) => (source.onopen = resolve)), "an event stream");
     return inbox;

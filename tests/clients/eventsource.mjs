@@ -9,14 +9,19 @@ import { Inbox, within } from "./lib/wait.mjs";
 
 export const suite = new Suite("eventsource");
 
-/// An open EventSource with an inbox of `[type, data, id]`, of these types.
+/// An open EventSource with an inbox of `[type, data, id]`, of these types; an id is the event's number before that of the server's run.
 async function listen(t, url, types = ["message"]) {
   const source = new EventSource(url);
   t.after(() => source.close());
   source.inbox = new Inbox();
-  for (const type of types) source.addEventListener(type, (event) => source.inbox.push([type, event.data, event.lastEventId]));
+  for (const type of types) source.addEventListener(type, (event) => source.inbox.push([type, event.data, numberOf(event.lastEventId)]));
   await opened(source);
   return source;
+}
+
+function numberOf(id) {
+  const [, number] = /^([0-9]+)-[0-9a-f]+$/.exec(id) ?? assert.fail(`${id} is no number and run`);
+  return number;
 }
 
 function opened(source) {
@@ -92,14 +97,15 @@ test("the ticker ticks", async (t, http) => {
 suite.test("a client comes back to a server that was started again, and gets what is new there", "event-stream", async (t) => {
   const server = await t.own();
   const topic = t.unique();
-  const source = await listen(t, `${server.http}/events?topic=${topic}`);
+  const source = await listen(t, `${server.http}/events?topic=${topic}`, ["message", "gap"]);
   for (const data of ["1", "2", "3"]) await publish(server.http, topic, data);
   await source.inbox.take(3, "what was published");
   await server.stop();
   await server.start();
-  // Its Last-Event-ID is one that this server has not given yet, so all of this is new.
+  // Its Last-Event-ID is of the run before, so all of this is new, though it has had more events of that than this one has.
   for (const data of ["new 1", "new 2"]) await publish(server.http, topic, data);
-  assert.deepEqual(await source.inbox.take(2, "what is new"), [["message", "new 1", "1"], ["message", "new 2", "2"]]);
+  const restarted = ["gap", '{"missed":0,"restarted":true}', "0"];
+  assert.deepEqual(await source.inbox.take(3, "what is new"), [restarted, ["message", "new 1", "1"], ["message", "new 2", "2"]]);
 });
 
 suite.test("what is no event stream is not asked again", "event-stream", async (t) => {

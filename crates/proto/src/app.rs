@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::EngineSettings;
 use crate::work::Work;
-use crate::{CorsOrigins, Since};
+use crate::{CorsOrigins, Cursor, Epoch, Since};
 
 /// What a server offers and tolerates: the settings that every session of one server shares.
 #[derive(Debug, Clone)]
@@ -89,11 +89,18 @@ impl App {
         time.as_millis() as u64
     }
 
+    /// What tells the numbers that this server gives to events from those of a server before it; `None` if it does not know when it was started.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.started.and_then(|(_, time)| Epoch::starting_at(time))
+    }
+
     /// The tag of a poll's answer. Two servers may give the same numbers to other events.
-    pub(crate) fn etag(&self, found: &Since, since: Option<u64>) -> String {
-        let started = self.started.map_or(0, |(_, time)| time.as_millis());
-        let since = since.unwrap_or(u64::MAX);
-        format!("\"{started:x}-{:x}-{since:x}\"", found.newest)
+    pub(crate) fn etag(&self, found: &Since, since: Option<Cursor>) -> String {
+        let newest = Cursor { id: found.newest, epoch: found.epoch };
+        match since {
+            Some(since) => format!("\"{newest}-{since}\""),
+            None => format!("\"{newest}\""),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{self, Engines, Published};
 use crate::topics::{PublishError, Since, Topics};
-use crate::{App, Format, Kind, Outgoing, Port};
+use crate::{App, Cursor, Format, Kind, Outgoing, Port, poll};
 
 /// The topic that the ticker publishes on.
 const TICK_TOPIC: &str = "tick";
@@ -26,14 +26,14 @@ pub enum Request {
         /// The topic's name.
         topic: String,
         /// The last event that the client has had.
-        since: Option<u64>,
+        since: Option<Cursor>,
     },
     /// The same for somebody who gets what follows from now on.
     Subscribe {
         /// The topic's name.
         topic: String,
         /// The last event that the client has had.
-        since: Option<u64>,
+        since: Option<Cursor>,
         /// Whether it wants all that is held, and not only as much as one answer may be long.
         wants_all: bool,
     },
@@ -193,6 +193,13 @@ impl Exchange {
                         Err(error) => self.engines.not_published(receipt, &error.to_string(), self.now),
                     }
                 }
+                engine::Effect::Since(question) => {
+                    let engine::Since { topic, since, receipt } = *question;
+                    // As long as what such a session may send itself.
+                    let found = self.topics.since(&topic, since, self.app.engine.max_payload_bytes);
+                    let json = poll::encode(&topic, &found);
+                    self.engines.tell_since(receipt, &String::from_utf8_lossy(&json), self.now);
+                }
             }
         }
     }
@@ -221,7 +228,7 @@ impl Exchange {
         self.engines.handle_timeout(now);
     }
 
-    fn tell_since(&mut self, port: Port, topic: &str, since: Option<u64>, max_bytes: usize) {
+    fn tell_since(&mut self, port: Port, topic: &str, since: Option<Cursor>, max_bytes: usize) {
         let since = self.topics.since(topic, since, max_bytes);
         self.effects.push_back(Effect::Reply(port, Reply::Since(since)));
     }

@@ -17,6 +17,7 @@
 mod app;
 mod client;
 mod cors;
+mod cursor;
 pub mod datagram;
 pub mod engine;
 mod exchange;
@@ -40,6 +41,7 @@ pub use client::response::{Content, Head, Part, Response, ResponseError, Respons
 pub use client::upgrade::{Opened, UpgradingClient};
 pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejection};
 pub use cors::{AllowOrigin, CorsOrigins, NotAnOrigin};
+pub use cursor::{Cursor, Epoch, NotACursor};
 pub use exchange::{Effect, Exchange, Reply, Request};
 pub use message::{Format, Kind, Outgoing};
 pub use output::{Lent, Output};

@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{poll, sse, websocket};
+use crate::{Cursor, Epoch, poll, sse, websocket};
 
 /// Whether a message is text, which must be UTF-8, or any bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,11 +23,17 @@ pub enum Format {
     EventStream,
     /// The JSON that answers a poll.
     Poll,
+    /// One unmasked WebSocket frame with the event as JSON.
+    JsonWebSocket,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Format; 3] = [Format::WebSocket, Format::EventStream, Format::Poll];
+    pub const ALL: [Format; 4] =
+        [Format::WebSocket, Format::EventStream, Format::Poll, Format::JsonWebSocket];
+
+    /// Those of the subscribers that stay, and get everything that follows as it is encoded.
+    pub const STREAMED: [Format; 3] = [Format::WebSocket, Format::EventStream, Format::JsonWebSocket];
 }
 
 /// The event name of what was published without one; it is what an `EventSource` calls its events by default.
@@ -38,19 +44,26 @@ pub(crate) const DEFAULT_EVENT: &str = "message";
 pub struct Outgoing {
     topic: Arc<str>,
     id: u64,
+    /// Which run of the server has given the number.
+    epoch: Option<Epoch>,
     event: Option<Box<str>>,
     kind: Kind,
     data: Bytes,
     /// Each made when the first receiver of that kind asks for it, and shared by all the others.
     #[serde(skip)]
-    encoded: [OnceLock<Bytes>; 3],
+    encoded: [OnceLock<Bytes>; Format::ALL.len()],
 }
 
 impl Outgoing {
     /// An event that is not encoded for anyone yet. `event`: its name, where it is not `message`.
     pub fn new(topic: Arc<str>, id: u64, event: Option<&str>, kind: Kind, data: Bytes) -> Outgoing {
         let event = event.filter(|event| *event != DEFAULT_EVENT).map(Box::from);
-        Outgoing { topic, id, event, kind, data, encoded: Default::default() }
+        Outgoing { topic, id, epoch: None, event, kind, data, encoded: Default::default() }
+    }
+
+    /// The same with the run of the server that has given the number.
+    pub fn with_epoch(self, epoch: Option<Epoch>) -> Outgoing {
+        Outgoing { epoch, ..self }
     }
 
     /// The topic it was published on.
@@ -61,6 +74,11 @@ impl Outgoing {
     /// Its number among the events of its topic: 1, 2, …
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// What a client names that has had this event last.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { id: self.id, epoch: self.epoch }
     }
 
     /// Its name.
@@ -83,18 +101,21 @@ impl Outgoing {
         self.encoded[format as usize].get_or_init(|| match format {
             Format::WebSocket => websocket_frame(self.kind, &self.data),
             Format::EventStream => sse::encode(self),
-            Format::Poll => poll::encode(&self.topic, self.id, 0, [self]),
+            Format::Poll => poll::encode_one(self),
+            Format::JsonWebSocket => websocket_frame(Kind::Text, &poll::encode_event(self)),
         })
     }
 
     /// What it may take in memory, its encodings included, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
-        4 * self.data.len() + self.event.as_ref().map_or(0, |event| event.len()) + size_of::<Outgoing>()
+        (1 + Format::ALL.len()) * self.data.len()
+            + self.event.as_ref().map_or(0, |event| event.len())
+            + size_of::<Outgoing>()
     }
 }
 
 /// The data as one unmasked WebSocket frame.
-fn websocket_frame(kind: Kind, data: &[u8]) -> Bytes {
+pub(crate) fn websocket_frame(kind: Kind, data: &[u8]) -> Bytes {
     let mut frame = Vec::with_capacity(websocket::MAX_HEADER_BYTES + data.len());
     websocket::encode_header(&mut frame, kind.into(), data.len(), None);
     frame.extend_from_slice(data);

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::message::DEFAULT_EVENT;
-use crate::{Kind, Outgoing};
+use crate::{Cursor, Kind, Outgoing};
 
 /// What an event stream's answer says of its content.
 pub(crate) const CONTENT_TYPE: &str = "text/event-stream";
@@ -19,7 +19,7 @@ pub(crate) const HEARTBEAT: &[u8] = b": still here\n\n";
 /// An event. Its data are lines, whatever ends them; binary data are base64, which an event stream has no other way to carry.
 pub(crate) fn encode(message: &Outgoing) -> Bytes {
     let mut out = Vec::with_capacity(message.data().len() + 64);
-    field(&mut out, "id", itoa::Buffer::new().format(message.id()));
+    field(&mut out, "id", &message.cursor().to_string());
     if message.event() != DEFAULT_EVENT {
         field(&mut out, "event", message.event());
     }
@@ -31,9 +31,16 @@ pub(crate) fn encode(message: &Outgoing) -> Bytes {
     out.into()
 }
 
-/// Says that `missed` events after the last that the client had are no longer held; it goes on behind `id`.
-pub(crate) fn encode_gap(id: u64, missed: u64) -> Vec<u8> {
-    format!("id: {id}\nevent: gap\ndata: {{\"missed\":{missed}}}\n\n").into_bytes()
+/// Says that `missed` events after the last that the client had are no longer held, or that its last was of another run of the server; it goes on behind
+/// `last`.
+pub(crate) fn encode_gap(last: Cursor, missed: u64, restarted: bool) -> Vec<u8> {
+    let restarted = if restarted { ",\"restarted\":true" } else { "" };
+    format!("id: {last}\nevent: gap\ndata: {{\"missed\":{missed}{restarted}}}\n\n").into_bytes()
+}
+
+/// Says where the client is, which is told of no event: else one that has had none would have nothing to name when it comes again.
+pub(crate) fn encode_place(last: Cursor) -> Vec<u8> {
+    format!("id: {last}\n\n").into_bytes()
 }
 
 /// A line of data for each line of the text: CR LF, LF and CR all end one.
@@ -72,6 +79,19 @@ mod tests {
             "id: 7\nevent: news\ndata: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"
         );
         assert_eq!(event(None, Kind::Text, b""), "id: 7\ndata: \n\n");
+    }
+
+    #[test]
+    fn an_id_names_the_run_of_the_server() {
+        let epoch = "19ac0f3b2d1".parse().ok();
+        let message =
+            Outgoing::new("t".into(), 7, None, Kind::Text, Bytes::from_static(b"a")).with_epoch(epoch);
+        assert_eq!(encode(&message), "id: 7-19ac0f3b2d1\ndata: a\n\n");
+        let last = Cursor { id: 2, epoch };
+        assert_eq!(encode_gap(last, 2, false), b"id: 2-19ac0f3b2d1\nevent: gap\ndata: {\"missed\":2}\n\n");
+        let gap = b"id: 0\nevent: gap\ndata: {\"missed\":0,\"restarted\":true}\n\n";
+        assert_eq!(encode_gap(0.into(), 0, true), gap);
+        assert_eq!(encode_place(last), b"id: 2-19ac0f3b2d1\n\n");
     }
 
     #[test]

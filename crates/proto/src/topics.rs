@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::{App, Kind, Outgoing};
+use crate::{App, Cursor, Epoch, Kind, Outgoing};
 
 /// Longest name of a topic or of an event, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -26,6 +26,7 @@ pub(crate) struct Topics {
     max_topics: usize,
     max_events: usize,
     max_bytes: usize,
+    epoch: Option<Epoch>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +40,10 @@ struct Topic {
 pub struct Since {
     /// The number of the topic's latest event; 0: there was none.
     pub newest: u64,
+    /// The run of the server that has given the numbers, if it has a clock.
+    pub epoch: Option<Epoch>,
+    /// The client named an event of another run, so that it has had none of these.
+    pub restarted: bool,
     /// So many events are no longer held that the client has not had.
     pub missed: u64,
     /// The events that it has not had, in order.
@@ -63,6 +68,7 @@ impl Topics {
             max_topics: app.max_topics,
             max_events: app.history_events,
             max_bytes: app.history_bytes,
+            epoch: app.epoch(),
         }
     }
 
@@ -83,7 +89,8 @@ impl Topics {
         };
         let entry = self.topics.entry(name.clone()).or_default();
         entry.newest += 1;
-        let message = Arc::new(Outgoing::new(name.clone(), entry.newest, event, kind, data));
+        let message = Outgoing::new(name.clone(), entry.newest, event, kind, data);
+        let message = Arc::new(message.with_epoch(self.epoch));
         if self.max_events > 0 && message.held_bytes() <= self.max_bytes {
             self.held_events += 1;
             self.held_bytes += message.held_bytes();
@@ -126,15 +133,19 @@ impl Topics {
         }
     }
 
-    /// What somebody has not had who had `since` last; who comes for the first time (`None`) has missed nothing. A number that is still to come was given by
-    /// a server before this one, so everything is new.
+    /// What somebody has not had who had `since` last; who comes for the first time (`None`) has missed nothing. To who had an event of another run of the
+    /// server everything is new.
     ///
     /// At most about `max_bytes` of data at once, but at least one event: who asks again gets the rest.
-    pub(crate) fn since(&self, topic: &str, since: Option<u64>, max_bytes: usize) -> Since {
-        let Some(topic) = self.topics.get(topic) else { return Since::default() };
-        let newest = topic.newest;
-        let Some(since) = since else { return Since { newest, ..Since::default() } };
-        let since = if since > newest { 0 } else { since };
+    pub(crate) fn since(&self, topic: &str, since: Option<Cursor>, max_bytes: usize) -> Since {
+        let topic = self.topics.get(topic);
+        let newest = topic.map_or(0, |topic| topic.newest);
+        let nothing = Since { newest, epoch: self.epoch, ..Since::default() };
+        let Some(since) = since else { return nothing };
+        let since = since.within(self.epoch, newest);
+        let restarted = since.is_none();
+        let since = since.unwrap_or(0);
+        let Some(topic) = topic else { return Since { restarted, ..nothing } };
         // They are numbered without gaps, so the place follows from the number.
         let oldest = newest + 1 - topic.events.len() as u64;
         let missed = oldest.saturating_sub(since + 1);
@@ -146,12 +157,14 @@ impl Topics {
             is_first || bytes <= max_bytes
         };
         let events = topic.events.iter().skip(skipped).take_while(fits).cloned().collect();
-        Since { newest, missed, events }
+        Since { restarted, missed, events, ..nothing }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn topics(max_topics: usize, history_events: usize, history_bytes: usize) -> Topics {
@@ -172,21 +185,47 @@ mod tests {
         assert_eq!(publish(&mut topics, "a", "1"), 1);
         assert_eq!(publish(&mut topics, "b", "1"), 1);
         assert_eq!(publish(&mut topics, "a", "2"), 2);
-        assert_eq!(ids(&topics.since("a", Some(0), usize::MAX)), [1, 2]);
-        assert_eq!(ids(&topics.since("a", Some(1), usize::MAX)), [2]);
-        assert_eq!(ids(&topics.since("a", Some(2), usize::MAX)), [0; 0]);
-        assert_eq!((topics.since("a", None, 0).newest, topics.since("nothing", Some(3), 0).newest), (2, 0));
+        assert_eq!(ids(&topics.since("a", Some(0.into()), usize::MAX)), [1, 2]);
+        assert_eq!(ids(&topics.since("a", Some(1.into()), usize::MAX)), [2]);
+        assert_eq!(ids(&topics.since("a", Some(2.into()), usize::MAX)), [0; 0]);
+        assert_eq!(
+            (topics.since("a", None, 0).newest, topics.since("nothing", Some(3.into()), 0).newest),
+            (2, 0)
+        );
     }
 
     #[test]
     fn what_is_no_longer_held_is_counted_as_missed() {
         let mut topics = topics(10, 3, 1 << 20);
         (0..5).for_each(|_| assert_ne!(publish(&mut topics, "a", "x"), 0));
-        let since = topics.since("a", Some(0), usize::MAX);
+        let since = topics.since("a", Some(0.into()), usize::MAX);
         assert_eq!((ids(&since), since.missed, since.newest), (vec![3, 4, 5], 2, 5));
-        assert_eq!(topics.since("a", Some(2), usize::MAX).missed, 0);
-        // A server that was started again counts from 1: its client has a larger number.
-        assert_eq!(ids(&topics.since("a", Some(77), usize::MAX)), [3, 4, 5]);
+        assert_eq!(topics.since("a", Some(2.into()), usize::MAX).missed, 0);
+        assert!(!topics.since("a", Some(5.into()), usize::MAX).restarted);
+    }
+
+    #[test]
+    fn to_who_had_an_event_of_another_run_all_that_is_held_is_new() {
+        let (this, other): (Option<Epoch>, Option<Epoch>) = ("2".parse().ok(), "1".parse().ok());
+        let started = Some((Instant::now(), Duration::from_millis(2)));
+        let mut topics = Topics::new(&App { history_events: 3, started, ..App::default() });
+        (0..5).for_each(|_| assert_ne!(publish(&mut topics, "a", "x"), 0));
+        let since = |topic, id, epoch| topics.since(topic, Some(Cursor { id, epoch }), usize::MAX);
+        // The smaller number, the same one, the larger one; and that of a server without a clock, which only the larger one gives away.
+        for cursor in [(2, other), (5, other), (77, other), (0, other), (77, None), (77, this)] {
+            let since = since("a", cursor.0, cursor.1);
+            assert_eq!((ids(&since), since.missed, since.restarted), (vec![3, 4, 5], 2, true), "{cursor:?}");
+            assert_eq!((since.newest, since.epoch), (5, this));
+        }
+        for cursor in [(3, this), (3, None)] {
+            let since = since("a", cursor.0, cursor.1);
+            assert_eq!((ids(&since), since.missed, since.restarted), (vec![4, 5], 0, false), "{cursor:?}");
+        }
+        // Nothing has been said there since the server was started again: that as well has to be told.
+        let nothing = since("b", 3, other);
+        assert_eq!((nothing.newest, nothing.epoch, nothing.restarted), (0, this, true));
+        assert!(!since("b", 0, this).restarted);
+        assert_eq!(topics.since("a", None, 0).epoch, this);
     }
 
     #[test]
@@ -197,12 +236,12 @@ mod tests {
         (0..3).for_each(|_| assert_ne!(publish(&mut topics, "a", "0123456789"), 0));
         (0..3).for_each(|_| assert_ne!(publish(&mut topics, "b", "0123456789"), 0));
         assert_eq!(topics.held_bytes, 4 * one);
-        assert_eq!(ids(&topics.since("a", Some(0), usize::MAX)), [3]);
-        assert_eq!(ids(&topics.since("b", Some(0), usize::MAX)), [1, 2, 3]);
+        assert_eq!(ids(&topics.since("a", Some(0.into()), usize::MAX)), [3]);
+        assert_eq!(ids(&topics.since("b", Some(0.into()), usize::MAX)), [1, 2, 3]);
         // One that does not fit at all is numbered and passed on, and whoever comes later has missed it.
         let big = Bytes::from(vec![b'x'; 5 * one]);
         assert_eq!(topics.publish("b", None, Kind::Text, big).unwrap().id(), 4);
-        let since = topics.since("b", Some(1), usize::MAX);
+        let since = topics.since("b", Some(1.into()), usize::MAX);
         assert_eq!((ids(&since), since.missed), (vec![], 3));
         (0..100).for_each(|_| assert_ne!(publish(&mut topics, "c", "0123456789"), 0));
         assert_eq!((topics.held_bytes, topics.held_events), (4 * one, 4));
@@ -214,15 +253,15 @@ mod tests {
         publish(&mut topics, "quiet", "x");
         (0..1000).for_each(|_| assert_ne!(publish(&mut topics, "busy", "x"), 0));
         assert!(topics.order.len() <= 2 * topics.held_events + SPARE_PLACES + 1, "{}", topics.order.len());
-        assert_eq!(ids(&topics.since("quiet", Some(0), 0)), [1]);
+        assert_eq!(ids(&topics.since("quiet", Some(0.into()), 0)), [1]);
     }
 
     #[test]
     fn an_answer_is_no_longer_than_it_may_be() {
         let mut topics = topics(10, 100, 1 << 20);
         (0..5).for_each(|_| assert_ne!(publish(&mut topics, "a", "0123456789"), 0));
-        assert_eq!(ids(&topics.since("a", Some(0), 25)), [1, 2]);
-        assert_eq!(ids(&topics.since("a", Some(2), 0)), [3]);
+        assert_eq!(ids(&topics.since("a", Some(0.into()), 25)), [1, 2]);
+        assert_eq!(ids(&topics.since("a", Some(2.into()), 0)), [3]);
     }
 
     #[test]

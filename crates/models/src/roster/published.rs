@@ -44,7 +44,7 @@ impl<S> Roster<S> {
         let mut pieces = Vec::new();
         let was_asking = std::mem::replace(&mut self.is_asking, true);
         for messages in by_topic(std::mem::take(&mut self.published)) {
-            for format in [Format::WebSocket, Format::EventStream] {
+            for format in Format::STREAMED {
                 let topic = messages[0].topic();
                 let Some(keys) = self.subscribers.of(topic, format) else { continue };
                 let Some(bytes) = in_one_piece(&messages, format, self.app.max_unsent_bytes) else {
@@ -74,8 +74,9 @@ impl<S> Roster<S> {
     pub(super) fn deliver(&mut self, now: Instant) {
         let was_asking = std::mem::replace(&mut self.is_asking, true);
         for messages in by_topic(std::mem::take(&mut self.published)) {
-            self.queue_all(&messages, Format::WebSocket, now);
-            self.queue_all(&messages, Format::EventStream, now);
+            for format in Format::STREAMED {
+                self.queue_all(&messages, format, now);
+            }
             self.answer_polls(&messages, now);
         }
         self.is_asking = was_asking;

@@ -118,6 +118,7 @@ fn a_stream_goes_on_behind_the_last_event_that_its_client_had(server: &mut Serve
     }
     // A number of another server, and one that is none.
     let mut stream = EventStream::resume(server, "t", 77);
+    stream.expect([Event { id: 0, event: "gap".into(), data: "{\"missed\":0,\"restarted\":true}".into() }]);
     stream.expect((1..=6).map(|i| Event::message(i, i.to_string())));
     streams.push(stream);
     streams.push(EventStream::open_with(
@@ -136,7 +137,7 @@ fn what_is_no_longer_held_is_told_as_a_gap(server: &mut Server) {
     let mut publisher = Client::connect(server);
     (1..=6).for_each(|i| assert_eq!(publisher.publish("t", i.to_string()), i));
     let held = || (4..=6).map(|i| Event::message(i, i.to_string()));
-    for (last, missed) in [(0, 3), (1, 2), (2, 1), (99, 3)] {
+    for (last, missed) in [(0, "3"), (1, "2"), (2, "1"), (99, "3,\"restarted\":true")] {
         let mut stream = EventStream::resume(server, "t", last);
         // Whoever breaks off here goes on behind what was missed.
         let data = format!("{{\"missed\":{missed}}}");
@@ -176,8 +177,10 @@ fn a_slow_stream_is_dropped_and_does_not_delay_the_others(server: &mut Server) {
     // What the slow one gets is the beginning, in order, and then the end.
     let text = String::from_utf8(slow.client.whatever_is_left()).expect("only ASCII was published");
     let mut had = 0;
-    for event in text.split_terminator("\n\n") {
-        let expected = format!("id: {}\ndata: {}", had + 1, payload(had + 1));
+    let epoch = publisher.epoch();
+    let events = text.strip_prefix(&format!("id: 0-{epoch}\n\n")).expect("it is told where it is");
+    for event in events.split_terminator("\n\n") {
+        let expected = format!("id: {}-{epoch}\ndata: {}", had + 1, payload(had + 1));
         if event.len() < expected.len() {
             assert!(expected.starts_with(event), "event {} is not the one that was published", had + 1);
             break;

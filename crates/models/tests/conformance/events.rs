@@ -1,5 +1,7 @@
 //! What clients of topics have in common: publishing, asking, and reading an event stream (WHATWG HTML, section 9.2).
 
+use std::fmt::Display;
+
 use serde_json::Value;
 
 use crate::client::{Client, Response};
@@ -32,6 +34,11 @@ impl Client {
         let response = self.response();
         assert_eq!(response.status, 202, "{response:?}");
         response.json()["id"].as_u64().expect("an event has a number")
+    }
+
+    /// The server's epoch, as all its answers have it.
+    pub(crate) fn epoch(&mut self) -> String {
+        self.ask("/poll")["epoch"].as_str().expect("a server knows when it was started").to_owned()
     }
 
     /// Asks for the events of a topic, and returns the answer.
@@ -70,6 +77,8 @@ pub(crate) struct EventStream {
     pub(crate) comments: usize,
     /// The number of the last event.
     pub(crate) last_id: Option<u64>,
+    /// The same as the server said it, with its epoch.
+    pub(crate) last_event_id: String,
     pub(crate) retry: Option<u64>,
 }
 
@@ -79,7 +88,7 @@ impl EventStream {
     }
 
     /// One that has had all up to this event.
-    pub(crate) fn resume(server: &Server, topic: &str, last_id: u64) -> EventStream {
+    pub(crate) fn resume(server: &Server, topic: &str, last_id: impl Display) -> EventStream {
         let line = format!("Last-Event-ID: {last_id}\r\n");
         EventStream::open_with(Client::connect(server), &format!("/events?topic={topic}"), &line)
     }
@@ -102,7 +111,8 @@ impl EventStream {
         assert_eq!(head.header("Cache-Control"), Some("no-cache"));
         // It ends with its connection.
         assert!(head.says_close() && head.header("Content-Length").is_none(), "{head:?}");
-        let mut stream = EventStream { client, comments: 0, last_id: None, retry: None };
+        let last_event_id = String::new();
+        let mut stream = EventStream { client, comments: 0, last_id: None, last_event_id, retry: None };
         // How long to wait before one comes again stands before everything else.
         let first = stream.client.line();
         stream.retry = first.strip_prefix("retry: ").map(|ms| ms.parse().expect("milliseconds"));
@@ -126,7 +136,7 @@ impl EventStream {
                     }
                 },
                 ("", _) => self.comments += 1,
-                ("id", id) => self.last_id = Some(id.parse().expect("a number")),
+                ("id", id) => self.note_id(id),
                 ("event", name) => event = name.to_owned(),
                 ("data", more) => {
                     data = Some(data.map_or(more.to_owned(), |data| format!("{data}\n{more}")));
@@ -143,9 +153,22 @@ impl EventStream {
         }
     }
 
+    /// An id is a number and the epoch of the server.
+    fn note_id(&mut self, id: &str) {
+        let number = id.split_once('-').and_then(|(number, _)| number.parse().ok());
+        self.last_id = Some(number.unwrap_or_else(|| panic!("no number and epoch: {id}")));
+        id.clone_into(&mut self.last_event_id);
+    }
+
     /// Reads up to the next comment, with no event in between.
     pub(crate) fn comment(&mut self) {
-        let line = self.client.line();
+        let mut line = self.client.line();
+        // To begin with it is told where it is.
+        if let Some(id) = line.strip_prefix("id: ") {
+            self.note_id(id);
+            assert_eq!(self.client.line(), "");
+            line = self.client.line();
+        }
         assert!(line.starts_with(':'), "{line} is no comment");
         assert_eq!(self.client.line(), "");
     }

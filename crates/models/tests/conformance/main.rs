@@ -33,6 +33,7 @@ mod mechanisms;
 mod polling;
 mod raw;
 mod refusals;
+mod resuming;
 mod server;
 mod shutdown;
 mod slow_readers;
@@ -73,6 +74,7 @@ const CASES: &[&[Case]] = &[
     long_polling::CASES,
     event_stream::CASES,
     mechanisms::CASES,
+    resuming::CASES,
     engineio::CASES,
     engine_ends::CASES,
     engine_refusals::CASES,

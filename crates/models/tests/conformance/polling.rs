@@ -43,15 +43,17 @@ fn numbers_rise_by_one_on_each_topic_whichever_connection_publishes(server: &mut
 
 fn a_poll_is_answered_with_what_its_client_has_not_had(server: &mut Server) {
     let mut client = Client::connect(server);
-    let nothing = serde_json::json!({"topic": "a b", "newest": 0, "events": []});
-    for query in ["topic=a%20b", "topic=a+b&since=0", "topic=a%20b&since=7"] {
+    let epoch = client.epoch();
+    let nothing = serde_json::json!({"topic": "a b", "newest": 0, "epoch": epoch, "events": []});
+    for query in ["topic=a%20b", "topic=a+b&since=0"] {
         assert_eq!(client.ask(&format!("/poll?{query}")), nothing);
     }
     let texts = ["", "two", "drei: \u{20ac}\n\"\\\u{1}", " \u{1d11e} "];
     for text in texts {
         client.publish_to("topic=a+b&event=news", text);
     }
-    assert_eq!(client.ask("/poll?topic=a+b"), serde_json::json!({"topic": "a b", "newest": 4, "events": []}));
+    let newest = serde_json::json!({"topic": "a b", "newest": 4, "epoch": epoch, "events": []});
+    assert_eq!(client.ask("/poll?topic=a+b"), newest);
     let all: Vec<Event> =
         (1..).zip(texts).map(|(id, text)| Event { id, event: "news".into(), data: text.into() }).collect();
     for since in 0..=4 {
@@ -147,6 +149,8 @@ fn a_question_that_makes_no_sense_is_a_bad_request(server: &mut Server) {
         ("two names", (400, get("topic=a&topic=b"))),
         ("no number", (400, get("since=one"))),
         ("a number below all", (400, get("since=-1"))),
+        ("an epoch that is none", (400, get("since=1-XYZ"))),
+        ("an empty epoch", (400, get("since=1-"))),
         ("a number above all", (400, get("since=18446744073709551616"))),
         ("an empty number", (400, get("since="))),
         ("the longest name of an event", (202, publish(&format!("topic={fits}&event={fits}")))),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 
-use super::interface::{ContentType, Endpoint, Query, Reply};
+use super::interface::{ContentType, Effect, Endpoint, Query, Reply};
 use super::packet::{self, SEPARATOR};
 use super::session::{Closing, Poll, Polling, Session, Transport};
 use super::table::By;
@@ -158,7 +158,9 @@ impl Engines {
                 Some(end) => posted.body.advance(end + 1),
                 None => break,
             }
-            if self.table.effects.len() > MAX_EFFECTS {
+            // A question is answered before what stands behind it is read: the answer has its place among what that leads to.
+            let has_asked = matches!(self.table.effects.back(), Some(Effect::Since(_)));
+            if has_asked || self.table.effects.len() > MAX_EFFECTS {
                 return self.backlog.push_back(posted);
             }
         }

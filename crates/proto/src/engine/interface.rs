@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Kind, Port};
+use crate::{Cursor, Kind, Port};
 
 /// What one server grants its sessions.
 #[derive(Debug, Clone)]
@@ -147,6 +147,19 @@ pub enum Effect {
     /// Publish on a topic, then call [`Engines::published`](super::Engines::published) or
     /// [`Engines::not_published`](super::Engines::not_published) with its receipt.
     Publish(Box<Publish>),
+    /// Look what there is on a topic, and call [`Engines::tell_since`](super::Engines::tell_since) before the next effect is taken.
+    Since(Box<Since>),
+}
+
+/// What a Socket.IO client wants to know of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    /// The topic.
+    pub topic: String,
+    /// The last event that it has had.
+    pub since: Option<Cursor>,
+    /// To be handed back.
+    pub receipt: Receipt,
 }
 
 /// What a Socket.IO client publishes.
@@ -164,7 +177,7 @@ pub struct Publish {
     pub receipt: Receipt,
 }
 
-/// Who published, for the acknowledgement.
+/// Who published or asked, for the acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     pub(crate) session: u32,

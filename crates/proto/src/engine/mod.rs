@@ -28,7 +28,7 @@ mod table;
 mod websocket;
 
 pub use interface::{
-    ContentType, Effect, Endpoint, EngineSettings, Publish, Published, Query, Receipt, Reply, Request,
+    ContentType, Effect, Endpoint, EngineSettings, Publish, Published, Query, Receipt, Reply, Request, Since,
 };
 pub(crate) use sid::random;
 pub(crate) use table::Table;
@@ -91,6 +91,13 @@ impl Engines {
     /// Tells who wanted to publish by [`Effect::Publish`] that it was refused, and why.
     pub fn not_published(&mut self, receipt: Receipt, reason: &str, _now: Instant) {
         self.socketio.not_published(&mut self.table, receipt, reason);
+        self.settle();
+    }
+
+    /// Tells who asked by [`Effect::Since`] what there is: `found` is a JSON object. It comes behind all that was published before, and none of that comes
+    /// after it.
+    pub fn tell_since(&mut self, receipt: Receipt, found: &str, _now: Instant) {
+        self.socketio.tell_since(&mut self.table, receipt, found);
         self.settle();
     }
 

@@ -17,7 +17,7 @@ use self::websocket::WebSocket;
 use crate::engine;
 use crate::http::{self, Answer, Reader, ReplyTo};
 use crate::topics::Since;
-use crate::{App, Format, Outgoing, Output, Reply, Request, sse};
+use crate::{App, Cursor, Format, Outgoing, Output, Reply, Request, sse};
 
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
 const HIGH_WATER_BYTES: usize = 64 << 10;
@@ -218,17 +218,17 @@ impl Session {
     /// Takes a message that somebody published on the topic that this session has subscribed to. A peer that is too far behind is closed
     /// instead.
     pub fn deliver(&mut self, message: &Outgoing, now: Instant) {
-        let format = match &self.stage {
-            Stage::WebSocket(socket) if socket.takes_publications() => Format::WebSocket,
-            Stage::Stream { .. } => Format::EventStream,
+        match &self.stage {
+            Stage::WebSocket(socket) if socket.takes_publications() => {}
+            Stage::Stream { .. } => {}
             Stage::Waiting(waiting) if waiting.takes_publications() => {
                 return self.answer_publication(message, now);
             }
             // It gets what follows its subscription, and that has not been answered yet.
             _ => return,
-        };
-        let bytes = message.encoded(format);
-        let replayed = self.subscription.as_ref().map_or(0, |subscription| subscription.replayed);
+        }
+        let Some(Subscription { format, replayed, .. }) = self.subscription.as_deref() else { return };
+        let bytes = message.encoded(*format);
         let behind = self.output.len() - replayed.saturating_sub(self.output.written()) as usize;
         // A single message may be longer than the limit: somebody who keeps up is never dropped for it.
         if behind > 0 && behind + bytes.len() > self.app.max_unsent_bytes {
@@ -358,7 +358,7 @@ impl Session {
         self.questions.push(request);
     }
 
-    fn subscribe(&mut self, topic: &str, format: Format, since: Option<u64>) {
+    fn subscribe(&mut self, topic: &str, format: Format, since: Option<Cursor>) {
         self.subscription = Some(Box::new(Subscription { topic: Arc::from(topic), format, replayed: 0 }));
         // A long poll gets the rest when it asks again.
         let wants_all = format != Format::Poll;
@@ -366,9 +366,9 @@ impl Session {
     }
 
     /// Queues what was published before it came.
-    fn replay(&mut self, found: &Since, format: Format) {
-        found.events.iter().for_each(|event| self.output.share(event.encoded(format)));
+    fn replay(&mut self, found: &Since) {
         if let Some(subscription) = &mut self.subscription {
+            found.events.iter().for_each(|event| self.output.share(event.encoded(subscription.format)));
             subscription.replayed = self.output.written() + self.output.len() as u64;
         }
     }

@@ -9,7 +9,7 @@ use super::websocket::Room;
 use super::{Session, Stage};
 use crate::http::{Answer, Next, ReplyTo, Rules};
 use crate::topics::Since;
-use crate::{Format, Outgoing, Reply, Request, engine, poll, sse};
+use crate::{Cursor, Format, Outgoing, Reply, Request, engine, poll, sse};
 
 /// A request whose answer is not known yet.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) enum Pending {
 #[derive(Debug)]
 pub(super) struct Poll {
     topic: String,
-    since: Option<u64>,
+    since: Option<Cursor>,
     /// The client has the answer with these tags already.
     if_none_match: Option<String>,
 }
@@ -163,8 +163,8 @@ impl Session {
                 self.subscribe(&topic, Format::EventStream, since);
                 Pending::Stream
             }
-            Wanted::Topic { accept, topic, since } => {
-                self.subscribe(&topic, Format::WebSocket, since);
+            Wanted::Topic { accept, topic, format, since } => {
+                self.subscribe(&topic, format, since);
                 Pending::Topic { accept: accept.into() }
             }
             Wanted::Publish { topic, event, kind, data } => {
@@ -208,23 +208,18 @@ impl Session {
                     if_none_match.as_deref().is_some_and(|tags| crate::http::etag::matches(tags, &tag));
                 let answer = match has_it {
                     true => Answer::not_modified(tag),
-                    false => {
-                        let events = found.events.iter().map(|event| &**event);
-                        let json = poll::encode(topic, found.newest, found.missed, events);
-                        Answer::json(200, json).with("ETag", tag)
-                    }
+                    false => Answer::json(200, poll::encode(topic, &found)).with("ETag", tag),
                 };
                 self.answer_it(&answer.with("Cache-Control", "no-cache"), now);
             }
             (Pending::LongPoll { timeout, is_held }, Reply::Since(found)) => {
-                if found.events.is_empty() && found.missed == 0 {
+                if found.events.is_empty() && found.missed == 0 && !found.restarted {
                     *is_held = true;
                     self.deadline = now.checked_add(*timeout);
                     return;
                 }
-                let events = found.events.iter().map(|event| &**event);
                 let topic = self.subscription.as_ref().map(|subscription| &*subscription.topic);
-                let json = poll::encode(topic.unwrap_or_default(), found.newest, found.missed, events);
+                let json = poll::encode(topic.unwrap_or_default(), &found);
                 self.answer_it(&Answer::json(200, json).with("Cache-Control", "no-store"), now);
             }
             (Pending::Stream, Reply::Since(found)) => self.begin_stream(&found, now),
@@ -232,7 +227,7 @@ impl Session {
                 let accept = std::mem::take(accept);
                 let input = std::mem::take(&mut waiting.input);
                 self.upgrade(&accept, Room::Topic, now);
-                self.replay(&found, Format::WebSocket);
+                self.begin_topic(&found);
                 self.go_on(input, now);
             }
             (Pending::Publish, Reply::Published(Ok(id))) => {
@@ -305,11 +300,14 @@ impl Session {
             .with("Cache-Control", "no-cache")
             .encode(&reply_to, self.output.tail());
         self.output.copy(sse::PREAMBLE);
-        if found.missed > 0 {
-            let oldest = found.events.first().map_or(found.newest + 1, |event| event.id());
-            self.output.copy(&sse::encode_gap(oldest - 1, found.missed));
+        let oldest = found.events.first().map_or(found.newest + 1, |event| event.id());
+        let last = Cursor { id: oldest - 1, epoch: found.epoch };
+        if found.missed > 0 || found.restarted {
+            self.output.copy(&sse::encode_gap(last, found.missed, found.restarted));
+        } else if found.events.is_empty() {
+            self.output.copy(&sse::encode_place(last));
         }
-        self.replay(found, Format::EventStream);
+        self.replay(found);
         self.stage = Stage::Stream { behind: None };
         self.deadline = now.checked_add(self.app.sse_heartbeat);
     }

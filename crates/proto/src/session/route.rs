@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::engine::{self, Endpoint};
 use crate::http::{Answer, Method, Query, Request, Upgrade};
 use crate::topics::MAX_NAME_BYTES;
-use crate::{App, Kind};
+use crate::{App, Cursor, Format, Kind, NotACursor};
 
 /// The topic of those who name none.
 const DEFAULT_TOPIC: &str = "broadcast";
@@ -30,17 +30,17 @@ pub(super) enum Wanted {
     /// An answer that is known.
     Answer(Answer),
     /// The events of a topic after one, at once.
-    Poll { topic: String, since: Option<u64> },
+    Poll { topic: String, since: Option<Cursor> },
     /// The same as soon as there is one.
-    LongPoll { topic: String, since: Option<u64>, timeout: Duration },
+    LongPoll { topic: String, since: Option<Cursor>, timeout: Duration },
     /// The events of a topic, as they come.
-    Stream { topic: String, since: Option<u64> },
+    Stream { topic: String, since: Option<Cursor> },
     /// An event for everyone.
     Publish { topic: String, event: Option<String>, kind: Kind, data: Bytes },
     /// A WebSocket that returns every message.
     Echo { accept: String },
     /// A WebSocket on a topic.
-    Topic { accept: String, topic: String, since: Option<u64> },
+    Topic { accept: String, topic: String, format: Format, since: Option<Cursor> },
     /// Something of Engine.IO's.
     Engine(engine::Request),
     /// A WebSocket that carries Engine.IO.
@@ -83,17 +83,17 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
         "/echo" => Wanted::Echo { accept: handshake(app, &request)? },
         "/broadcast" => {
             let accept = handshake(app, &request)?;
-            Wanted::Topic { accept, topic: topic(query)?, since: number(query, "since")? }
+            Wanted::Topic { accept, topic: topic(query)?, format: format(query)?, since: cursor(query)? }
         }
         "/poll" => {
-            let (topic, since) = (topic(query)?, number(query, "since")?);
+            let (topic, since) = (topic(query)?, cursor(query)?);
             Wanted::Poll { topic, since }
         }
         // There is nothing to wait for where only the head of the answer is asked for.
-        "/longpoll" if is_head => Wanted::Poll { topic: topic(query)?, since: number(query, "since")? },
+        "/longpoll" if is_head => Wanted::Poll { topic: topic(query)?, since: cursor(query)? },
         "/longpoll" => {
             let timeout = seconds(query, "timeout")?.unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
-            Wanted::LongPoll { topic: topic(query)?, since: number(query, "since")?, timeout }
+            Wanted::LongPoll { topic: topic(query)?, since: cursor(query)?, timeout }
         }
         "/events" if is_head => Wanted::Answer(Answer::stream(crate::sse::CONTENT_TYPE)),
         "/events" => {
@@ -105,7 +105,7 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
             let since = match request.last_event_id.as_deref().or(in_query) {
                 // Whose it is not, nobody can tell; it is as good as none.
                 Some(id) => id.parse().ok(),
-                None => number(query, "since")?,
+                None => cursor(query)?,
             };
             Wanted::Stream { topic: topic(query)?, since }
         }
@@ -219,8 +219,19 @@ fn topic(query: &Query) -> Result<String, Answer> {
     }
 }
 
-fn number(query: &Query, name: &str) -> Result<Option<u64>, Answer> {
-    parse(query, name, "is the number of an event")
+fn cursor(query: &Query) -> Result<Option<Cursor>, Answer> {
+    parse(query, "since", &NotACursor.to_string())
+}
+
+/// How a WebSocket takes what is published.
+fn format(query: &Query) -> Result<Format, Answer> {
+    match query.only("format")? {
+        None => Ok(Format::WebSocket),
+        Some("json") => Ok(Format::JsonWebSocket),
+        Some(_) => Err(Answer::bad_request(
+            "the parameter format is json, for each event with its number and name; without it there are the data alone",
+        )),
+    }
 }
 
 fn seconds(query: &Query, name: &str) -> Result<Option<Duration>, Answer> {

@@ -5,10 +5,12 @@ use std::time::Instant;
 use super::{CloseReason, Session, Stage};
 use crate::engine;
 use crate::http::switching_protocols;
+use crate::message::websocket_frame;
 use crate::topics::PublishError;
+use crate::topics::Since;
 use crate::websocket::{Assembler, Incoming, MAX_HEADER_BYTES, Opcode, Payload, Role, Violation};
 use crate::websocket::{encode_close, encode_header};
-use crate::{Kind, Output, Request};
+use crate::{Format, Kind, Output, Request, poll};
 
 /// A payload that is echoed by reference from this size on; a shorter one is copied next to its header.
 const SHARE_BYTES: usize = 4096;
@@ -66,6 +68,15 @@ impl Session {
     /// Engine.IO has a heartbeat of its own.
     fn next_heartbeat(&self, room: Room, now: Instant) -> Option<Instant> {
         self.app.heartbeat.filter(|_| room != Room::Engine).and_then(|period| now.checked_add(period))
+    }
+
+    /// What a subscriber gets before all that is published from now on.
+    pub(super) fn begin_topic(&mut self, found: &Since) {
+        if let Some((topic, Format::JsonWebSocket)) = self.subscription() {
+            let hello = poll::encode_hello(topic, found);
+            self.output.share(&websocket_frame(Kind::Text, &hello));
+        }
+        self.replay(found);
     }
 
     pub(super) fn receive_frames(&mut self, mut input: &mut [u8], now: Instant) {

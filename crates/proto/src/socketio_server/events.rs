@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::packet::{Type, encode};
 use super::payload::{self, Array};
 use super::{Emission, Namespace, Sender, Server, is_connected};
-use crate::Kind;
-use crate::engine::{Effect, Publish, Receipt, Table};
+use crate::engine::{Effect, Publish, Receipt, Since, Table};
+use crate::{Cursor, Kind};
 
 /// Rooms that a socket may be in, and bytes of a room's name.
 const MAX_ROOMS: usize = 64;
@@ -58,6 +58,7 @@ impl Server {
                 acknowledge(table, sender, ack, done.map(|()| String::new()));
             }
             "publish" => self.publish(table, sender, ack, array, &attachments),
+            "since" => since(table, sender, ack, array),
             "clients" => {
                 if let Some(id) = ack {
                     let ids = self.clients(table, namespace);
@@ -182,6 +183,31 @@ fn plain(argument: &str, attachments: &[Bytes]) -> Option<(Kind, Bytes)> {
     Some((Kind::Binary, attachment.clone()))
 }
 
+/// What there is on a topic. The answer has to take its place among the events that the same client gets, and only who has the topics knows it.
+fn since(table: &mut Table, sender: Sender, ack: Option<u64>, array: Array<'_>) {
+    let arguments = array.arguments();
+    let parsed = match &*arguments {
+        [topic, cursor] => payload::string(topic.get()).zip(match cursor.get() {
+            "null" => Some(None),
+            cursor => match payload::string(cursor) {
+                Some(text) => text.parse().ok().map(Some),
+                None => cursor.parse().ok().map(|id: u64| Some(Cursor::from(id))),
+            },
+        }),
+        _ => None,
+    };
+    let Some((topic, since)) = parsed else {
+        let usage = "since takes a topic, and the last event that was had: 7, \"7-19ac0f3b2d1\" or null";
+        return acknowledge(table, sender, ack, Err(usage.to_owned()));
+    };
+    if ack.is_some()
+        && let Some(receipt) = receipt(table, sender, ack, false)
+    {
+        let since = Since { topic: topic.into_owned(), since, receipt };
+        table.effects.push_back(Effect::Since(Box::new(since)));
+    }
+}
+
 fn emit_publish(
     table: &mut Table,
     sender: Sender,
@@ -189,12 +215,15 @@ fn emit_publish(
     is_chat: bool,
     (topic, event, kind, data): (String, Option<String>, Kind, Bytes),
 ) {
-    let session = table.get(sender.session);
     // A chat's sender may be gone by now, for not having polled what it got itself.
-    let Some(socket) = session.and_then(|session| session.sockets.get(sender.namespace)) else { return };
-    let receipt =
-        Receipt { session: sender.session, socket: socket.number, namespace: sender.namespace, ack, is_chat };
+    let Some(receipt) = receipt(table, sender, ack, is_chat) else { return };
     table.effects.push_back(Effect::Publish(Box::new(Publish { topic, event, kind, data, receipt })));
+}
+
+fn receipt(table: &Table, sender: Sender, ack: Option<u64>, is_chat: bool) -> Option<Receipt> {
+    let Sender { session, namespace } = sender;
+    let socket = table.get(session)?.sockets.get(namespace)?.number;
+    Some(Receipt { session, socket, namespace, ack, is_chat })
 }
 
 /// Acknowledges, if that was asked for: with the text of the arguments, or with what was wrong.

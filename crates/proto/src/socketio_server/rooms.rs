@@ -88,6 +88,14 @@ impl Server {
             acknowledge(table, sender, receipt.ack, Err(reason.to_owned()));
         }
     }
+
+    /// Tells who asked what there is on a topic.
+    pub(crate) fn tell_since(&mut self, table: &mut Table, receipt: Receipt, found: &str) {
+        if is_there(table, &receipt) {
+            let sender = Sender { session: receipt.session, namespace: receipt.namespace };
+            acknowledge(table, sender, receipt.ack, Ok(found.to_owned()));
+        }
+    }
 }
 
 /// Whether the socket of a receipt is still the one that it was written for.

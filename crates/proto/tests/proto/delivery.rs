@@ -19,7 +19,7 @@ fn body(answer: &str) -> &str {
 fn stream(app: App) -> Wire {
     let mut wire = Wire::new(app);
     let head = wire.ask(get("/events?topic=t"));
-    assert!(head.ends_with("\r\n\r\nretry: 1000\n\n"), "{head}");
+    assert!(head.ends_with("\r\n\r\nretry: 1000\n\nid: 0\n\n"), "{head}");
     wire
 }
 

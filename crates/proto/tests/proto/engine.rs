@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use switchboard_proto::engine::{
-    Effect, Endpoint, EngineSettings, Engines, Publish, Published, Query, Reply, Request,
+    Effect, Endpoint, EngineSettings, Engines, Publish, Published, Query, Reply, Request, Since,
 };
 use switchboard_proto::{Kind, Port};
 
@@ -31,6 +31,7 @@ pub(crate) struct Server {
     pub(crate) engines: Engines,
     pub(crate) now: Instant,
     pub(crate) published: Vec<Publish>,
+    pub(crate) asked: Vec<Since>,
     replies: HashMap<Port, Vec<Reply>>,
     next_port: u64,
     next_id: u64,
@@ -42,6 +43,7 @@ impl Server {
             engines: Engines::new(settings),
             now: Instant::now(),
             published: Vec::new(),
+            asked: Vec::new(),
             replies: HashMap::new(),
             next_port: 0,
             next_id: 0,
@@ -79,6 +81,11 @@ impl Server {
                     };
                     self.engines.published(message, Some(publish.receipt), self.now);
                     self.published.push(*publish);
+                }
+                Effect::Since(question) => {
+                    let found = format!(r#"{{"newest":{}}}"#, self.next_id);
+                    self.engines.tell_since(question.receipt, &found, self.now);
+                    self.asked.push(*question);
                 }
             }
         }

@@ -127,6 +127,51 @@ fn a_client_publishes_and_is_told_the_number() {
 }
 
 #[test]
+fn a_client_asks_what_there_is_and_is_told_in_order() {
+    let (mut server, port) = start();
+    server.say(port, r#"42["join","t"]"#);
+    // Nothing of what was published before is told after it.
+    let poll = server.polling(Endpoint::SocketIo);
+    server.post(poll.clone(), "40");
+    server.poll(poll.clone());
+    let packets = [
+        r#"420["join","t"]"#,
+        r#"421["publish","t","e","x"]"#,
+        r#"422["since","t",null]"#,
+        r#"42["chat message - client","z"]"#,
+        r#"423["publish","t","e","y"]"#,
+    ];
+    assert_eq!(server.post(poll.clone(), packets.join("\u{1e}")), ["200 ok"]);
+    let told = server.poll(poll).concat();
+    let told: Vec<&str> = told.trim_start_matches("200 ").split('\u{1e}').collect();
+    let chat = r#"42["chat message - server","z"]"#;
+    let event = |data: &str, id: u64| format!(r#"42["e","{data}",{{"topic":"t","id":{id}}}]"#);
+    let expected =
+        ["430[]", "431[1]", &event("x", 1), r#"432[{"newest":1}]"#, chat, "433[3]", &event("y", 3)];
+    assert_eq!(told, expected);
+
+    let cursors = ["null", "7", r#""7""#, r#""7-19ac0f3b2d1""#];
+    server.asked.clear();
+    for cursor in cursors {
+        server.told(port);
+        let told = server.exchange(port, &format!(r#"425["since","n\u0065ws",{cursor}]"#));
+        assert_eq!(told, [r#"435[{"newest":3}]"#]);
+    }
+    let asked: Vec<_> = server.asked.iter().map(|asked| (&*asked.topic, asked.since)).collect();
+    let cursor = |text: &str| ("news", text.parse().ok());
+    assert_eq!(asked, [("news", None), cursor("7"), cursor("7"), cursor("7-19ac0f3b2d1")]);
+    for wrong in
+        ["", r#","t""#, r#","t",-1"#, r#","t","x""#, r#",1,null"#, r#","t",null,null"#, r#","t",7.5"#]
+    {
+        let told = server.exchange(port, &format!(r#"421["since"{wrong}]"#));
+        assert!(told[0].starts_with(r#"431[{"error":"since takes "#), "{told:?}");
+    }
+    // Who does not want to know is not told.
+    assert_eq!(server.exchange(port, r#"42["since","t",null]"#), NOTHING);
+    assert_eq!(server.asked.len(), cursors.len());
+}
+
+#[test]
 fn clients_are_listed_by_their_ids() {
     let mut server = Server::new(&settings());
     let mut ids = Vec::new();

@@ -47,6 +47,7 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
             r#"42["join","t"]"#,
             r#"42["leave","t"]"#,
             r#"421["publish","t","e","x"]"#,
+            r#"421["since","t",null]"#,
             r#"42["chat message - client","hi"]"#,
             r#"42/custom,["to-all",2]"#,
             r#"42["ask-me"]"#,
@@ -134,6 +135,7 @@ impl World {
                     };
                     self.engines.published(message, Some(publish.receipt), self.now);
                 }
+                Effect::Since(question) => self.engines.tell_since(question.receipt, "{}", self.now),
             }
         }
     }

@@ -25,6 +25,7 @@ mod output;
 mod pair;
 mod reading;
 mod requests;
+mod resuming;
 mod script;
 mod session;
 mod splitting;
