@@ -13,7 +13,7 @@ use super::web::{Copies, Request, ok};
 
 /// How a session gets its packets.
 enum Member {
-    WebSocket(WebSocket<TcpStream>),
+    WebSocket(Box<WebSocket<TcpStream>>),
     Polling(Arc<Session>),
 }
 
@@ -71,7 +71,7 @@ impl Server {
     fn websocket(&self, stream: TcpStream, has_session: bool, joined: &str) {
         let writing = stream.try_clone().unwrap();
         let Ok(mut socket) = tungstenite::accept(stream) else { return };
-        let writer = Member::WebSocket(WebSocket::from_raw_socket(writing, Role::Server, None));
+        let writer = Member::WebSocket(Box::new(WebSocket::from_raw_socket(writing, Role::Server, None)));
         let member = Arc::new(Mutex::new(writer));
         if !has_session {
             member.lock().unwrap().say(r#"0{"sid":"1","upgrades":[],"pingInterval":25000}"#);
