@@ -132,7 +132,8 @@ impl Trial<'_> {
         spectator: &mut dyn Spectator,
         prefix: &[String],
     ) -> Result<(Observed, Option<Duration>), Failure> {
-        let (mut server, address) = self.start_server(job, prefix, None)?;
+        let port = (job.setting.restart_ms > 0).then(external::lasting_port).transpose().map_err(no_port)?;
+        let (mut server, address) = self.start_server(job, prefix, port)?;
         spectator.server_started(server.pid());
         let window = Duration::from_millis(self.plan.window_ms);
         let core = self.cores.filter(|_| !job.setting.all_cores).map(|cores| cores.server);
@@ -217,9 +218,7 @@ impl Trial<'_> {
         prefix: &[String],
         port: Option<u16>,
     ) -> Result<(Process, SocketAddr), Failure> {
-        let port = port
-            .map_or_else(external::free_port, Ok)
-            .map_err(|source| Failure::Fatal(LabError::System { what: "find a free port", source }))?;
+        let port = port.map_or_else(external::free_port, Ok).map_err(no_port)?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut process = self.start_on_cores(job, &mut server.command(port, prefix))?;
         let deadline = Instant::now() + self.patience;
@@ -461,6 +460,10 @@ impl Said {
             None => Ok(Said::Result(serde_json::from_value(value).map_err(wrong)?)),
         }
     }
+}
+
+fn no_port(source: std::io::Error) -> Failure {
+    Failure::Fatal(LabError::System { what: "find a free port", source })
 }
 
 pub(crate) fn broken(who: &str, what: &str) -> Failure {

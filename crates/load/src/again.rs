@@ -138,12 +138,23 @@ struct Entries {
     unknown: BTreeSet<u64>,
     /// One more than the highest that was taken.
     next: u64,
+    /// When each of them was sent, in ns since the load began: not when it was due.
+    sent_ns: Vec<u64>,
 }
 
 impl Account {
-    /// Message `sequence` is about to be sent.
-    pub(crate) fn sent(&self, sequence: u64) {
-        self.entries().unknown.insert(sequence);
+    /// The next message is about to be sent. Returns its number.
+    pub(crate) fn sent(&self, now_ns: u64) -> u64 {
+        let mut entries = self.entries();
+        let sequence = entries.sent_ns.len() as u64;
+        entries.sent_ns.push(now_ns);
+        entries.unknown.insert(sequence);
+        sequence
+    }
+
+    /// Whether a message was on its way before that time.
+    pub(crate) fn was_sent_before(&self, sequence: u64, ns: u64) -> bool {
+        self.entries().sent_ns.get(sequence as usize).is_some_and(|sent_ns| *sent_ns < ns)
     }
 
     /// The server has said that it has it, or somebody has heard it.
@@ -165,5 +176,44 @@ impl Account {
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_answered_or_heard_was_taken_and_the_rest_is_unknown() {
+        let account = Account::default();
+        assert_eq!([10, 20, 30, 40].map(|ns| account.sent(ns)), [0, 1, 2, 3]);
+        account.taken(2);
+        account.taken(0);
+        account.taken(2);
+        assert_eq!((account.unknown(), account.next()), (vec![1, 3], 3));
+        assert!(account.was_sent_before(1, 21) && !account.was_sent_before(1, 20));
+        assert!(!account.was_sent_before(4, u64::MAX), "nobody has sent it");
+    }
+
+    #[test]
+    fn a_report_says_who_was_blind_and_what_came_of_it() {
+        let mut counts = Counts::new();
+        counts.disconnected.insert("closed".into(), 2);
+        let mut other = Counts::new();
+        other.disconnected.insert("closed".into(), 1);
+        (other.attempts, other.still_blind, other.unpublished) = (5, 1, 7);
+        other.failed.insert("connection refused".into(), 2);
+        other.blind.record(1_000_000_000);
+        other.replayed.record(3_000_000);
+        counts.merge(other);
+        let text = counts.report(1, 4).to_string();
+        for line in [
+            "disconnected 3: closed; 5 attempts to come again, 2 failed: connection refused\n",
+            "blind        p50 1.00 s   p99 1.00 s   max 1.00 s; 1 did not come back\n",
+            "replayed     1 deliveries from the history, their age p50 3.00 ms   max 3.00 ms\n",
+            "not taken    7 could not be published, 4 were sent and never answered\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }

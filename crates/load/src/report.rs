@@ -293,6 +293,8 @@ impl fmt::Display for LoadReport {
             writeln!(f, "ended early: every connection was gone before the window had ended")?;
         }
         if let (Some(due), Some(sent)) = (self.due, self.sent) {
+            // What was due while nobody was there has its own line.
+            let due = due - self.reconnect.as_ref().map_or(0, |reconnect| reconnect.unpublished.min(due));
             let share = if due > 0 { 100.0 * sent as f64 / due as f64 } else { 100.0 };
             writeln!(f, "offered      {} of {} messages due: {share:.1} %", grouped(sent), grouped(due))?;
             if share < 99.0 {

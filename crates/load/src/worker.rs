@@ -273,7 +273,8 @@ impl Worker {
         }
         for token in std::mem::take(&mut self.unread) {
             let (index, side) = open::side_of(token);
-            self.read(index, side);
+            // Whatever there was to be told of it has been told.
+            self.read(index, side, true);
         }
         for event in events.iter() {
             match event.token() {

@@ -67,19 +67,15 @@ impl Again {
     }
 
     fn absence(&mut self, index: usize) -> &mut Absence {
-        if self.absences.len() <= index {
-            self.absences.resize(index + 1, Absence::default());
-        }
         &mut self.absences[index]
     }
 
-    /// How long a line waits that has failed so often.
-    fn wait(&self, mechanism: Mechanism, absence: &Absence) -> Duration {
+    /// How long a line waits that was lost, or has failed so often.
+    fn wait(&self, mechanism: Mechanism, index: usize) -> Duration {
+        let absence = &self.absences[index];
         match mechanism {
             Mechanism::Sse => absence.retry.unwrap_or(self.delay),
-            Mechanism::Socketio | Mechanism::SocketioPolling => {
-                socketio_delay(absence.failures, fastrand::f64())
-            }
+            mechanism if mechanism.is_socketio() => socketio_delay(absence.failures, fastrand::f64()),
             _ => self.delay,
         }
     }
@@ -135,10 +131,7 @@ impl Worker {
         absence.retry = line.retry().or(absence.retry);
         let wait = match is_publisher {
             true => PUBLISHER_DELAY,
-            false => {
-                let absence = absence.clone();
-                again.wait(self.shared.target.mechanism, &absence)
-            }
+            false => again.wait(self.shared.target.mechanism, index),
         };
         match is_publisher {
             // Whatever was not answered never will be.
@@ -207,8 +200,9 @@ impl Worker {
     /// A line is what it was before.
     pub(super) fn is_back(&mut self, index: usize) {
         let now = self.now;
-        let Some(again) = &mut self.again else { return };
-        let absence = again.absence(index);
+        // Before messages flow there is nobody who could be back.
+        let again = self.again.as_mut();
+        let Some(absence) = again.and_then(|again| again.absences.get_mut(index)) else { return };
         if let Some(since_ns) = absence.since_ns.take() {
             absence.blind_ns += now - since_ns;
         }
@@ -216,10 +210,9 @@ impl Worker {
     }
 
     /// The publisher has sent a message.
-    pub(super) fn has_sent(&mut self, number: u64) {
+    pub(super) fn has_sent(&mut self) {
         if let Some(again) = &mut self.again {
-            self.shared.account.sent(number);
-            again.sent.push_back(number);
+            again.sent.push_back(self.shared.account.sent(self.now));
         }
     }
 

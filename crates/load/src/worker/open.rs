@@ -73,7 +73,10 @@ impl Worker {
         let now = self.shared.now_ns();
         let Shared { plan, target, .. } = &*self.shared;
         let id = self.lines[index].id;
-        let source = if plan.churn { self.attempts % connect::SOURCES } else { connect::source_of(id) };
+        let source = match plan.churn {
+            true => self.attempts % connect::SOURCES,
+            false => connect::source_of(id) + source_apart(plan),
+        };
         self.attempts = self.attempts.wrapping_add(1);
         let is_publisher = self.lines[index].is_publisher;
         let opened = match &target.publisher {
@@ -163,7 +166,7 @@ impl Worker {
             self.flush(index);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(index, side);
+            self.read(index, side, event.is_read_closed());
         }
     }
 }
@@ -171,6 +174,12 @@ impl Worker {
 /// The place of a connection, and which of its two, if it has two.
 pub(super) fn side_of(token: usize) -> (usize, Side) {
     (token & !POST_SIDE, if token & POST_SIDE == 0 { Side::Get } else { Side::Post })
+}
+
+/// While nobody listens on a port that the system gives out, a connection to it may be given that very port and find itself; and the server could not
+/// come back. From another address it is another port.
+fn source_apart(plan: &LoadPlan) -> u32 {
+    u32::from(plan.reconnect.is_some())
 }
 
 /// Begins to open connection `id`.
@@ -224,7 +233,7 @@ fn transport(
 
 /// Begins to open the connection of the one who publishes for those who only listen.
 fn publishing(plan: &LoadPlan, publisher: &Publisher) -> io::Result<Transport> {
-    let stream = || connect::tcp(publisher.address, 0, None);
+    let stream = || connect::tcp(publisher.address, source_apart(plan), None);
     Ok(match publisher.by {
         Publishing::Datagram => Transport::Udp(connect::udp(publisher.address, 0)?),
         Publishing::Post => {

@@ -159,7 +159,10 @@ impl Receipt<'_> {
                 self.line.silence_ns = self.line.silence_ns.max(self.now - self.line.last_ns);
                 self.line.last_ns = self.now;
             }
-            if self.line.has_come_again && stamp.sent_ns < self.line.since_ns {
+            let since_ns = self.line.since_ns;
+            // What was due before may have been sent later.
+            let is_older = self.line.has_come_again && stamp.sent_ns < since_ns;
+            if is_older && self.shared.account.was_sent_before(stamp.sequence, since_ns) {
                 counts.replayed.record(elapsed);
             }
         }

@@ -15,8 +15,9 @@ use crate::web::Heard;
 const READS_PER_TURN: usize = 16;
 
 impl Worker {
-    /// Reads what there is, verifies it, and sends what may be sent in its place.
-    pub(super) fn read(&mut self, index: usize, side: Side) {
+    /// Reads what there is, verifies it, and sends what may be sent in its place. `has_ended`: nothing will tell of the end once more, so that it has to
+    /// be read now.
+    pub(super) fn read(&mut self, index: usize, side: Side, has_ended: bool) {
         let is_datagram = self.shared.target.mechanism.is_datagram();
         if self.shared.plan.is_slow(self.lines[index].id) && self.lines[index].stage == Stage::Open {
             return self.drain(index);
@@ -36,7 +37,7 @@ impl Worker {
                     self.received(index, side, &mut scratch[..n]);
                     // A connection that is being closed may end right behind its last bytes, of which nothing more would tell.
                     let is_closing = self.lines[index].stage == Stage::Closing;
-                    if n < scratch.len() && !is_datagram && !is_closing {
+                    if n < scratch.len() && !is_datagram && !is_closing && !has_ended {
                         break;
                     }
                 }

@@ -375,7 +375,7 @@ impl Worker {
         let number = self.shared.board.published();
         let slot = (number % self.published_at.len() as u64) as usize;
         self.published_at[slot] = self.now.max(sent_ns);
-        self.has_sent(number);
+        self.has_sent();
         self.shared.board.publish();
         self.recorder.published += u64::from(self.is_measured());
         self.send(0, sent_ns);

@@ -23,6 +23,7 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) etag: Option<String>,
+    pub(crate) last_event_id: Option<String>,
     pub(crate) body: String,
 }
 
@@ -36,11 +37,12 @@ impl Request {
         let first = line(reader)?;
         let mut words = first.split(' ').map(str::to_owned);
         let (method, target) = (words.next()?, words.next()?);
-        let (mut etag, mut length) = (None, 0);
+        let (mut etag, mut last_event_id, mut length) = (None, None, 0);
         loop {
             let field = line(reader)?;
             match field.split_once(": ") {
                 Some(("If-None-Match", value)) => etag = Some(value.to_owned()),
+                Some(("Last-Event-ID", value)) => last_event_id = Some(value.to_owned()),
                 Some(("Content-Length", value)) => length = value.parse().ok()?,
                 _ if field.is_empty() => break,
                 _ => {}
@@ -48,7 +50,7 @@ impl Request {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
-        Some(Request { method, target, etag, body: String::from_utf8(body).ok()? })
+        Some(Request { method, target, etag, last_event_id, body: String::from_utf8(body).ok()? })
     }
 
     pub(super) fn path(&self) -> &str {
