@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::nearest;
 
 /// What the lab can put load on. The names are those of a model's `serves`, and of what `switchboard load --json` calls a mechanism.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "echo",
     "broadcast",
+    "broadcast-cursor",
     "sse",
     "longpoll",
     "poll",
@@ -25,6 +26,9 @@ const KNOWN: [&str; 12] = [
 
 /// Stands between a server and a mechanism in the name of a line, where an experiment has a line for each: `epoll:sse`.
 const OVER: char = ':';
+
+/// A broadcast over WebSockets on which each event has its number, so that who lost one can go on behind it.
+const CURSOR: &str = "broadcast-cursor";
 
 /// What stands for the mechanism's name in a path.
 pub(crate) const MECHANISM: &str = "{mechanism}";
@@ -73,7 +77,7 @@ pub(crate) fn is_name(name: &str) -> bool {
 
 /// Whether one publishes and many receive.
 pub(crate) fn is_broadcast(mechanism: &str) -> bool {
-    mechanism.ends_with("broadcast") || is_text(mechanism)
+    mechanism.ends_with("broadcast") || mechanism == CURSOR || is_text(mechanism)
 }
 
 /// Whether what is published has to be text.
@@ -83,7 +87,7 @@ pub(crate) fn is_text(mechanism: &str) -> bool {
 
 /// Whether a connection becomes this by what it asks for, on the one port of the session.
 pub(crate) fn is_of_the_session(mechanism: &str) -> bool {
-    matches!(mechanism, "sse" | "longpoll" | "poll" | "socketio" | "socketio-polling")
+    matches!(mechanism, "sse" | "longpoll" | "poll" | "socketio" | "socketio-polling") || mechanism == CURSOR
 }
 
 /// Whether what is counted are requests.
@@ -102,6 +106,7 @@ pub(crate) fn url(mechanism: &str, path: Option<&str>, address: SocketAddr) -> S
         "longpoll" => ("longpoll+http", "/longpoll?topic=lab"),
         "poll" => ("poll+http", "/poll?topic=lab"),
         "get" => ("http", "/"),
+        CURSOR => ("ws", "/broadcast?topic=lab&format=json"),
         "socketio" | "socketio-polling" => ("socketio+http", "/socket.io/"),
         _ => ("ws", "/{mechanism}"),
     };
@@ -125,6 +130,7 @@ mod tests {
         for (mechanism, path, expected) in [
             ("echo", None, "ws://127.0.0.1:80/echo"),
             ("broadcast", Some("/x/{mechanism}"), "ws://127.0.0.1:80/x/broadcast"),
+            ("broadcast-cursor", None, "ws://127.0.0.1:80/broadcast?topic=lab&format=json"),
             ("sse", None, "sse+http://127.0.0.1:80/events?topic=lab"),
             ("get", Some("/index.html"), "http://127.0.0.1:80/index.html"),
             ("socketio", None, "socketio+http://127.0.0.1:80/socket.io/?transport=websocket"),

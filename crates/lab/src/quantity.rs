@@ -41,6 +41,14 @@ pub enum Quantity {
     Fairness,
     /// Datagrams that never came back, of those sent.
     Lost,
+    /// For how long a subscriber was blind whose server was restarted: the median of all.
+    Blind,
+    /// The longest of all.
+    BlindMax,
+    /// Deliveries that a subscriber lost by that, on average.
+    Missed,
+    /// Deliveries that a subscriber got later, from the server's history, on average.
+    Replayed,
     /// Datagrams that came back behind a later one, of those that came back.
     Reordered,
     /// Server memory per connection.
@@ -106,7 +114,7 @@ pub(crate) struct Words {
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Quantity; 18] = [
+    pub const ALL: [Quantity; 22] = [
         Quantity::Throughput,
         Quantity::PayloadPerS,
         Quantity::Cpu,
@@ -121,6 +129,10 @@ impl Quantity {
         Quantity::LastReceiver,
         Quantity::Fairness,
         Quantity::Lost,
+        Quantity::Blind,
+        Quantity::BlindMax,
+        Quantity::Missed,
+        Quantity::Replayed,
         Quantity::Reordered,
         Quantity::Memory,
         Quantity::ClientMemory,
@@ -144,6 +156,10 @@ impl Quantity {
             Quantity::LastReceiver => row.last_receiver_p50_ns,
             Quantity::Fairness => row.fairness,
             Quantity::Lost => row.lost_share,
+            Quantity::Blind => row.blind_p50_ns,
+            Quantity::BlindMax => row.blind_max_ns,
+            Quantity::Missed => row.missed_per_subscriber,
+            Quantity::Replayed => row.replayed_per_subscriber,
             Quantity::Reordered => row.reordered_share,
             Quantity::Memory => row.memory_bytes_per_connection,
             Quantity::ClientMemory => row.client_memory_bytes_per_connection,
@@ -157,6 +173,11 @@ impl Quantity {
         let messages = point.messages.unwrap_or(0);
         let latency = |of: fn(&crate::record::Quantiles) -> u64| point.latency_ns.as_ref().map(of);
         let uncorrected = |of: fn(&crate::record::Quantiles) -> u64| point.uncorrected_ns.as_ref().map(of);
+        let again = point.reconnect.as_ref();
+        // Who was never without the server was blind for no time.
+        let blind = |of: fn(&crate::record::Quantiles) -> u64| {
+            again.map(|again| again.blind_ns.as_ref().map_or(0, of))
+        };
         let ns = match self {
             Quantity::Throughput => return point.messages_per_s,
             Quantity::PayloadPerS => return Some(point.messages_per_s? * point.setting.payload_bytes as f64),
@@ -164,6 +185,10 @@ impl Quantity {
             Quantity::Fairness => return point.fairness,
             Quantity::Lost => return share(point.lost, messages + point.lost.unwrap_or(0)),
             Quantity::Reordered => return share(point.reordered, messages),
+            Quantity::Missed => return again.and(share(point.lost, point.connected as u64)),
+            Quantity::Replayed => return share(again.map(|again| again.replayed), point.connected as u64),
+            Quantity::Blind => blind(|times| times.p50),
+            Quantity::BlindMax => blind(|times| times.max),
             Quantity::Memory => return point.memory_bytes_per_connection,
             Quantity::ClientMemory => {
                 let bytes = point.client_memory_bytes.filter(|_| point.connected > 0)?;
@@ -191,7 +216,7 @@ impl Quantity {
         match self {
             Quantity::Throughput | Quantity::Opening => Unit::PerS,
             Quantity::PayloadPerS => Unit::BytesPerS,
-            Quantity::Fairness => Unit::Number,
+            Quantity::Fairness | Quantity::Missed | Quantity::Replayed => Unit::Number,
             Quantity::Lost | Quantity::Reordered => Unit::Share,
             Quantity::Memory | Quantity::ClientMemory => Unit::Bytes,
             _ => Unit::Ns,
@@ -226,6 +251,10 @@ impl Quantity {
             Quantity::LastReceiver => "time until the last receiver has it".to_owned(),
             Quantity::Fairness => "fairness among receivers".to_owned(),
             Quantity::Lost => "share of datagrams lost".to_owned(),
+            Quantity::Blind => "time that a subscriber was blind, median".to_owned(),
+            Quantity::BlindMax => "time that a subscriber was blind, longest".to_owned(),
+            Quantity::Missed => format!("{many} lost per subscriber"),
+            Quantity::Replayed => format!("{many} replayed per subscriber"),
             Quantity::Reordered => "share of datagrams out of order".to_owned(),
             Quantity::Memory => "server memory per connection".to_owned(),
             Quantity::ClientMemory => "load generator's memory per connection".to_owned(),

@@ -145,6 +145,18 @@ pub struct Row {
     pub fairness: Option<Estimate>,
     /// Datagrams that never came back, of those sent.
     pub lost_share: Option<Estimate>,
+    /// Each round's median time for which a subscriber was blind whose server was restarted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blind_p50_ns: Option<Estimate>,
+    /// Each round's longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blind_max_ns: Option<Estimate>,
+    /// Deliveries that a subscriber lost by a restart, on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed_per_subscriber: Option<Estimate>,
+    /// Deliveries that it got later, from the server's history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed_per_subscriber: Option<Estimate>,
     /// Datagrams that came back behind a later one, of those that came back.
     pub reordered_share: Option<Estimate>,
     /// Each round's median time until the last receiver had a broadcast.
@@ -381,6 +393,10 @@ impl Row {
             last_receiver_p50_ns: of(Quantity::LastReceiver),
             fairness: of(Quantity::Fairness),
             lost_share: of(Quantity::Lost).filter(|_| is_datagram),
+            blind_p50_ns: of(Quantity::Blind),
+            blind_max_ns: of(Quantity::BlindMax),
+            missed_per_subscriber: of(Quantity::Missed),
+            replayed_per_subscriber: of(Quantity::Replayed),
             reordered_share: of(Quantity::Reordered).filter(|_| is_datagram),
             memory_bytes_per_connection: estimate(|point| point.memory_bytes_per_connection),
             client_memory_bytes_per_connection: of(Quantity::ClientMemory),

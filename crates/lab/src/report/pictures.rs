@@ -38,6 +38,10 @@ pub enum PictureName {
     Fairness,
     /// Datagrams that never came back.
     Lost,
+    /// How long a subscriber was blind whose server was restarted: the median, and the longest.
+    Blind,
+    /// Deliveries that it lost, and those that it got later from the server's history.
+    Missed,
     /// Datagrams that came back out of order.
     Reordered,
     /// Server memory per connection.
@@ -64,6 +68,8 @@ impl PictureName {
             PictureName::Receivers => &[Quantity::LastReceiver, Quantity::FirstReceiver],
             PictureName::Fairness => &[Quantity::Fairness],
             PictureName::Lost => &[Quantity::Lost],
+            PictureName::Blind => &[Quantity::Blind, Quantity::BlindMax],
+            PictureName::Missed => &[Quantity::Missed, Quantity::Replayed],
             PictureName::Reordered => &[Quantity::Reordered],
             PictureName::Memory | PictureName::MemoryByPlace => &[Quantity::Memory],
             PictureName::Opening => &[Quantity::Opening],
@@ -91,6 +97,8 @@ impl PictureName {
         match (place, self) {
             (0, _) => None,
             (_, PictureName::Receivers) => Some("first"),
+            (_, PictureName::Blind) => Some("longest"),
+            (_, PictureName::Missed) => Some("replayed"),
             _ => Some("uncorrected"),
         }
     }
@@ -121,6 +129,14 @@ impl PictureName {
                 "Jain's index of the receivers' mean waiting times: 1 if all wait equally long, 1/N if one waits for all."
             }
             PictureName::Lost => "Lower is better. Datagrams that never came back, of those sent.",
+            PictureName::Blind => {
+                "Lower is better. From the moment at which a subscriber's connection was lost until it was subscribed again: the median of all (thick) and the \
+                 longest (thin, dashed). Of UDP, which has no connection to lose, the longest silence."
+            }
+            PictureName::Missed => {
+                "Lower is better. Deliveries of messages that the server had taken: those that a subscriber never got (thick), and those that it got later, from what \
+                 the new server held (thin, dashed). What was due while there was no server was published by nobody and is in neither."
+            }
             PictureName::Reordered => "Datagrams that came back behind a later one, of those that came back.",
             PictureName::Memory => {
                 "Lower is better. User memory of the whole process tree; what the kernel holds for a socket or a process \
@@ -281,6 +297,7 @@ pub(super) fn chart(summary: &ExperimentSummary, name: PictureName, level: Optio
         Quantity::P50 | Quantity::P99 | Quantity::P999 => "all rounds' messages together".to_owned(),
         Quantity::LastReceiver => "median over messages".to_owned(),
         Quantity::Opening => "from the first connect(2) to the last upgrade".to_owned(),
+        Quantity::Blind => "from losing the server to being subscribed again".to_owned(),
         Quantity::Lost | Quantity::Reordered => "share of the datagrams".to_owned(),
         _ => figure.clone(),
     };
