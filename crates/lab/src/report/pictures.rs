@@ -32,6 +32,12 @@ pub enum PictureName {
     Tail,
     /// The same of the 99.9th percentile.
     FarTail,
+    /// The median of the latency, and its 99th percentile. In a broadcast of an open loop that is how old an event is when it comes.
+    Age,
+    /// Requests that receivers make for each delivery, and those of them that bring nothing.
+    Requests,
+    /// Bytes that they receive for each delivery, and that they send.
+    Bytes,
     /// Time until the first and until the last receiver has a broadcast.
     Receivers,
     /// Jain's index over the receivers.
@@ -61,6 +67,9 @@ impl PictureName {
             PictureName::Median => &[Quantity::P50, Quantity::UncorrectedP50],
             PictureName::Tail => &[Quantity::P99, Quantity::UncorrectedP99],
             PictureName::FarTail => &[Quantity::P999, Quantity::UncorrectedP999],
+            PictureName::Age => &[Quantity::P50, Quantity::P99],
+            PictureName::Requests => &[Quantity::Requests, Quantity::EmptyAnswers],
+            PictureName::Bytes => &[Quantity::BytesReceived, Quantity::BytesSent],
             PictureName::Receivers => &[Quantity::LastReceiver, Quantity::FirstReceiver],
             PictureName::Fairness => &[Quantity::Fairness],
             PictureName::Lost => &[Quantity::Lost],
@@ -91,6 +100,9 @@ impl PictureName {
         match (place, self) {
             (0, _) => None,
             (_, PictureName::Receivers) => Some("first"),
+            (_, PictureName::Age) => Some("p99"),
+            (_, PictureName::Requests) => Some("for nothing"),
+            (_, PictureName::Bytes) => Some("sent"),
             _ => Some("uncorrected"),
         }
     }
@@ -113,6 +125,18 @@ impl PictureName {
             PictureName::Median | PictureName::Tail | PictureName::FarTail => {
                 "Lower is better. Thick: from when a message was due, so that a stalled server cannot hide. Thin and dashed: what a client \
                  would have measured that sends the next message only when the last has come back (coordinated omission)."
+            }
+            PictureName::Age => {
+                "Lower is better. How old an event is when it has come, from when it was due to be published: the median (thick) over all events and receivers, and \
+                 the 99th percentile (thin, dashed)."
+            }
+            PictureName::Requests => {
+                "Lower is better. Requests that receivers make for each event that they get (thick), and those of them that bring nothing (thin, dashed). Where \
+                 the server can speak by itself there are none."
+            }
+            PictureName::Bytes => {
+                "Lower is better. Bytes that go over a receiver's connections for each event that it gets: received (thick) and sent (thin, dashed), with the heads of \
+                 requests, answers and frames, but without those of TCP, UDP and IP."
             }
             PictureName::Receivers => {
                 "Lower is better. From publishing a message until the last (thick) and the first (thin, dashed) of its receivers has verified it."
@@ -281,11 +305,14 @@ pub(super) fn chart(summary: &ExperimentSummary, name: PictureName, level: Optio
         Quantity::LastReceiver => "median over messages".to_owned(),
         Quantity::Opening => "from the first connect(2) to the last upgrade".to_owned(),
         Quantity::Lost | Quantity::Reordered => "share of the datagrams".to_owned(),
+        Quantity::BytesReceived => "heads of HTTP and of frames included".to_owned(),
+        Quantity::Requests => "of each receiver".to_owned(),
         _ => figure.clone(),
     };
     let scale = match main.unit() {
         Unit::Ns => Scale::Logarithmic,
         Unit::Bytes | Unit::BytesPerS => Scale::Binary,
+        Unit::Number if main == Quantity::Requests => Scale::Logarithmic,
         Unit::PerS | Unit::Share | Unit::Number => Scale::Linear,
     };
     let lines = quantities.iter().enumerate().flat_map(|(place, quantity)| {
