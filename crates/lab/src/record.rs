@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use switchboard_load::Traffic;
 
 use crate::setting::Setting;
 
@@ -80,6 +81,21 @@ pub struct Point {
     /// Messages of them that were sent before the window closed.
     #[serde(default)]
     pub sent: Option<u64>,
+    /// How long after they were due they were sent.
+    #[serde(default)]
+    pub lateness_ns: Option<Quantiles>,
+    /// Polls that were due in the window where each connection asks by the clock.
+    #[serde(default)]
+    pub polls_due: Option<u64>,
+    /// Those of them that were left out because the answer to the one before was still on its way.
+    #[serde(default)]
+    pub polls_skipped: Option<u64>,
+    /// What went over the connections of those who hear a broadcast, in the window.
+    #[serde(default)]
+    pub subscribers: Option<Traffic>,
+    /// The same of the one who publishes. Where one connection does both, what it sends is the publisher's and what it gets is not.
+    #[serde(default)]
+    pub publisher: Option<Traffic>,
     /// Messages echoed, or deliveries of a broadcast, in the window.
     pub messages: Option<u64>,
     /// `messages` per second of the window.

@@ -4,9 +4,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::machine::needs;
 use crate::observe::Watch;
-use crate::plan::Job;
+use crate::plan::{Job, open_and_close};
 use crate::process::{GLANCE, Process};
 use crate::setting::Setting;
 use crate::trial::{Failure, Trial, broken, died};
@@ -47,8 +46,7 @@ impl Trial<'_> {
     ) -> Result<Duration, Failure> {
         watch.is_stopping();
         let begun = Instant::now();
-        let patience = self.patience + needs(&job.model).open_and_close(job.setting.connections);
-        match server.terminate(patience) {
+        match server.terminate(self.patience + open_and_close(job)) {
             Some(status) if self.is_fine_at_the_end(job, prefix, status) => {}
             Some(status) => return Err(died("server, restarted on purpose,", server, status)),
             None => return Err(broken("server", "did not stop on SIGTERM to be restarted, and was killed")),

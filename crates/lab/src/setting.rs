@@ -25,6 +25,10 @@ pub struct Setting {
     /// Messages to be sent per second over all connections, in an open loop; `null` in a closed one.
     #[serde(default)]
     pub rate_per_s: Option<f64>,
+    /// In an open loop: messages are due at random, as a Poisson process has it, and this is the seed of the first round; each of the others has the
+    /// next. What is due when is the same for all lines of a round. `null`: messages are due with even gaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrivals_seed: Option<u64>,
     /// In an open loop, `rate_per_s` as a share of what the same server did in a closed loop at the start of the run.
     #[serde(default)]
     pub load: Option<f64>,
@@ -79,6 +83,7 @@ impl Default for Setting {
             payload_bytes: 64,
             depth: 1,
             rate_per_s: None,
+            arrivals_seed: None,
             load: None,
             work_us: 0.0,
             slow: 0,

@@ -133,6 +133,24 @@ pub struct Row {
     pub latency_p99_ns: Option<Estimate>,
     /// See `latency_p50_ns`.
     pub latency_p99_9_ns: Option<Estimate>,
+    /// Each round's longest latency. As the four that follow, known only of a broadcast whose receivers' requests and bytes were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_max_ns: Option<Estimate>,
+    /// Requests that receivers made for each delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_delivery: Option<Estimate>,
+    /// Those of them that brought nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub empty_answers_per_delivery: Option<Estimate>,
+    /// Bytes that receivers sent for each delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_sent_per_delivery: Option<Estimate>,
+    /// Bytes that they received for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_received_per_delivery: Option<Estimate>,
+    /// Datagrams that came more than once, of those that came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicated_share: Option<Estimate>,
     /// Percentiles of the latency as a client sees it that waits when the server does.
     pub uncorrected_p50_ns: Option<Estimate>,
     /// See `uncorrected_p50_ns`.
@@ -360,6 +378,7 @@ impl Row {
         let of =
             |quantity: Quantity| Estimate::of(points.iter().filter_map(|point| quantity.of_point(point)));
         let is_datagram = subject.mechanism.starts_with("udp");
+        let is_counted = points.iter().any(|point| point.subscribers.is_some());
         let median = |figure: &dyn Fn(&Point) -> Option<f64>| {
             Estimate::of(points.iter().filter_map(|point| figure(point))).map(|estimate| estimate.median)
         };
@@ -386,6 +405,12 @@ impl Row {
             latency_p90_ns: quantile(&histograms, 0.9),
             latency_p99_ns: quantile(&histograms, 0.99),
             latency_p99_9_ns: quantile(&histograms, 0.999),
+            latency_max_ns: of(Quantity::Max).filter(|_| is_counted),
+            requests_per_delivery: of(Quantity::Requests),
+            empty_answers_per_delivery: of(Quantity::EmptyAnswers),
+            bytes_sent_per_delivery: of(Quantity::BytesSent),
+            bytes_received_per_delivery: of(Quantity::BytesReceived),
+            duplicated_share: of(Quantity::Duplicated).filter(|_| is_counted && is_datagram),
             uncorrected_p50_ns: quantile(&uncorrected, 0.5),
             uncorrected_p99_ns: quantile(&uncorrected, 0.99),
             uncorrected_p99_9_ns: quantile(&uncorrected, 0.999),

@@ -15,10 +15,10 @@ use switchboard_models::Workers;
 
 use crate::error::LabError;
 use crate::external::{self, ExternalServer};
-use crate::machine::{Cores, needs};
+use crate::machine::Cores;
 use crate::mechanism::{self, server_of};
 use crate::observe::{CONNECTING, HOLDING, Observed, Watch};
-use crate::plan::{Job, Plan, hold, warmup, warmup_limit};
+use crate::plan::{Job, Plan, hold, open_and_close, warmup, warmup_limit};
 use crate::process::{GLANCE, Line, Next, Process};
 use crate::record::{Histograms, Point, Status};
 use crate::restart::Restart;
@@ -175,7 +175,7 @@ impl Trial<'_> {
         if let Some(status) = server.exited() {
             return Err(died("server", &mut server, status));
         }
-        match server.terminate(self.patience + needs(&job.model).open_and_close(job.setting.connections)) {
+        match server.terminate(self.patience + open_and_close(job)) {
             Some(status) if self.is_fine_at_the_end(job, prefix, status) => {}
             Some(status) => return Err(died("server, told to stop,", &mut server, status)),
             None => return Err(broken("server", "did not stop on SIGTERM and was killed")),
@@ -326,6 +326,13 @@ impl Trial<'_> {
         if slow > 0 {
             command.args(["--slow", &slow.to_string()]);
         }
+        if let Some(every) = mechanism::every(&job.mechanism) {
+            command.args(["--every", &ms(every.as_millis())]);
+        }
+        if let Some(seed) = job.setting.arrivals_seed {
+            let seed = seed.wrapping_add(job.round.into());
+            command.args(["--arrivals", "random", "--seed", &seed.to_string()]);
+        }
         match rate_per_s {
             _ if churn => command.arg("--churn"),
             Some(rate) => command.args(["--rate", &rate.to_string()]),
@@ -378,7 +385,7 @@ impl Trial<'_> {
     fn patience_for(&self, job: &Job, doing: &str) -> Duration {
         let work = match doing {
             // What a slower machine than the one that the estimate is from may need.
-            CONNECTING => needs(&job.model).open_and_close(job.setting.connections) * 5,
+            CONNECTING => open_and_close(job) * 5,
             HOLDING => hold(job),
             _ => warmup_limit(self.plan, job) + Duration::from_millis(self.plan.window_ms),
         };

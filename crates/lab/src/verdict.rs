@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use switchboard_load::Traffic;
 
 use crate::observe::Observed;
 use crate::plan::{Job, Plan};
@@ -60,6 +61,16 @@ pub(crate) struct LoadResult {
     pub(crate) sent: Option<u64>,
     #[serde(default)]
     pub(crate) reconnect: Option<Reconnect>,
+    #[serde(default)]
+    pub(crate) lateness_ns: Option<Quantiles>,
+    #[serde(default)]
+    pub(crate) polls_due: Option<u64>,
+    #[serde(default)]
+    pub(crate) polls_skipped: Option<u64>,
+    #[serde(default)]
+    pub(crate) subscribers: Option<Traffic>,
+    #[serde(default)]
+    pub(crate) publisher: Option<Traffic>,
 }
 
 /// A point about which nothing is known yet; it is invalid until it is judged.
@@ -85,6 +96,11 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
         in_flight: None,
         due: None,
         sent: None,
+        lateness_ns: None,
+        polls_due: None,
+        polls_skipped: None,
+        subscribers: None,
+        publisher: None,
         messages: None,
         messages_per_s: None,
         latency_ns: None,
@@ -137,6 +153,9 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
     point.slices = result.slices.clone();
     point.in_flight = result.in_flight_ns.map(|ns| ns as f64 / window_ns);
     (point.due, point.sent) = (result.due, result.sent);
+    point.lateness_ns = result.lateness_ns;
+    (point.polls_due, point.polls_skipped) = (result.polls_due, result.polls_skipped);
+    (point.subscribers, point.publisher) = (result.subscribers, result.publisher);
     point.messages = Some(result.messages);
     point.messages_per_s = Some(result.messages_per_s);
     point.latency_ns = result.latency_ns;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::again::Counts;
 
@@ -63,7 +63,7 @@ pub(crate) struct Recorder {
 
 /// Requests and bytes of some connections. Bytes are those of the connections, with heads of HTTP and of frames but without those of TCP and IP; of
 /// datagrams those that they carry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // The names are the documentation: they are the JSON's keys.
 pub struct Traffic {
     /// Those whose answers have begun.

@@ -32,6 +32,9 @@ const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
 /// From the decision to open the window until it opens: every worker looks up in this time.
 const NOTICE: Duration = Duration::from_millis(8);
 
+/// The same where the window opens at a time that was known before: also one who wakes late decides before it.
+const RANDOM_NOTICE: Duration = Duration::from_millis(50);
+
 /// The last slices of the warm-up, in which the rate must show no trend, and how long one is at the least.
 const WARMUP_SLICES: usize = 12;
 const SHORTEST_SLICE: Duration = Duration::from_millis(8);
@@ -138,7 +141,7 @@ fn conduct(shared: &Shared, has_failed: impl Fn() -> bool) -> Course {
     let opens = match plan.arrivals {
         Arrivals::Even => earliest,
         // To the nanosecond, so that the same seed puts the same messages into the window; unless this thread was kept from running.
-        Arrivals::Random { .. } => earliest.max(start + plan.warmup + 2 * NOTICE),
+        Arrivals::Random { .. } => earliest.max(start + plan.warmup + RANDOM_NOTICE),
     };
     let closes = opens + plan.duration;
     let _ = shared.window.set(Window {
