@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`LoadPlan`] (what is asked for), `stamp` (what a message carries, and how a receiver knows that
 //! it is right), `sequence` (lost, duplicated, reordered), `line` (one connection), `web` (what is asked and heard over HTTP), `worker`
-//! (one loop over many connections), `run` (the phases of a run), [`LoadReport`] (what came of it).
+//! (one loop over many connections), `again` (what it costs to lose the server), `run` (the phases of a run), [`LoadReport`] (what came of it).
 
 mod again;
 mod connect;

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::schedule::Arrivals;
 use crate::stamp::LEAST_PAYLOAD_BYTES;
-use crate::target::{Mechanism, Target};
+use crate::target::{Mechanism, Publishing, Target};
 use crate::text::LEAST_TEXT_BYTES;
 
 /// Messages or connections per second above which their due times would be the same nanosecond.
@@ -226,13 +226,18 @@ impl LoadPlan {
                     "--reconnect is for those who listen: ws://…/broadcast, sse+http://, longpoll+http://, poll+http:// with --every, socketio+http:// with topic=, udp://…/broadcast",
                 );
             }
+            if target.publisher.as_ref().is_some_and(|publisher| publisher.by == Publishing::WebSocket) {
+                return usage(
+                    "--reconnect has to be told what the server has taken: --publish http://…, by POST",
+                );
+            }
             if self.slow > 0 {
                 return usage(
                     "--reconnect and --slow: who reads nothing does not notice that the server has gone",
                 );
             }
         }
-        if self.publish.is_some() && !target.is_text() {
+        if self.publish.is_some() && (!target.is_text() || mechanism.is_datagram()) {
             return usage(
                 "--publish is for those who only listen: sse+http://, longpoll+http://, poll+http:// with --every, and socketio+http:// with topic=",
             );
@@ -334,6 +339,9 @@ mod tests {
         let (echo, broadcast, udp) =
             (plan("ws://127.0.0.1:1/echo"), plan("ws://127.0.0.1:1/broadcast"), plan("udp://127.0.0.1:1"));
         let (again, rate) = (Some(Duration::from_secs(1)), Some(9.0));
+        let (websocket, post) =
+            (Some("ws://127.0.0.1:1/broadcast".into()), Some("http://127.0.0.1:1/publish".into()));
+        let since = "ws://127.0.0.1:1/broadcast?format=json&since=7";
         let (sse, poll) = (plan("sse+http://127.0.0.1:1/events"), plan("poll+http://127.0.0.1:1/poll"));
         for (plan, word) in [
             (LoadPlan { active: Some(65), ..echo.clone() }, "only 64 connections"),
@@ -344,7 +352,7 @@ mod tests {
             (LoadPlan { slow: 1, ..sse.clone() }, "--slow"),
             (LoadPlan { revalidate: true, ..sse.clone() }, "--etag"),
             (LoadPlan { churn: true, ..sse.clone() }, "--churn"),
-            (LoadPlan { every: Some(Duration::from_secs(1)), ..sse }, "--every is for poll+http://"),
+            (LoadPlan { every: Some(Duration::from_secs(1)), ..sse.clone() }, "--every is for poll+http://"),
             (LoadPlan { revalidate: true, every: Some(Duration::from_secs(1)), ..poll.clone() }, "--etag"),
             (LoadPlan { payload_bytes: 21, every: Some(Duration::from_secs(1)), ..poll }, "22 bytes"),
             (LoadPlan { payload_bytes: 21, ..plan("socketio+http://127.0.0.1:1/?topic=t") }, "22 bytes"),
@@ -357,6 +365,17 @@ mod tests {
                 "listen",
             ),
             (LoadPlan { reconnect: again, rate_per_s: rate, slow: 1, ..broadcast.clone() }, "--slow"),
+            (LoadPlan { reconnect: again, rate_per_s: rate, publish: websocket, ..sse }, "by POST"),
+            (
+                LoadPlan {
+                    reconnect: again,
+                    rate_per_s: rate,
+                    publish: post,
+                    ..plan("udp://127.0.0.1:1/broadcast")
+                },
+                "--publish",
+            ),
+            (LoadPlan { reconnect: again, rate_per_s: rate, ..plan(since) }, "since= is added"),
             (
                 LoadPlan { reconnect: again, rate_per_s: rate, payload_bytes: 21, ..broadcast.clone() },
                 "22 bytes",

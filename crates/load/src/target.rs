@@ -175,20 +175,15 @@ impl Target {
             ("tcp", false) => Mechanism::TcpEcho,
             _ => return usage(format!("unknown scheme {scheme}://; there are {SCHEMES}")),
         };
-        if matches!(mechanism, Mechanism::Longpoll | Mechanism::PollEvery) && parameter("since").is_some() {
+        let is_json = mechanism == Mechanism::Broadcast && parameter("format") == Some("json");
+        let goes_on = matches!(mechanism, Mechanism::Longpoll | Mechanism::PollEvery) || is_json && is_apart;
+        if goes_on && parameter("since").is_some() {
             return usage("since= is added to the URL: it is another one for each request".into());
         }
         let (address, host) = resolve(url, scheme, host)?;
         let path_and_query = target_of(path, query);
-        let mut target = Target {
-            mechanism,
-            address,
-            host,
-            path: path_and_query,
-            room: None,
-            is_json: mechanism == Mechanism::Broadcast && parameter("format") == Some("json"),
-            publisher: None,
-        };
+        let mut target =
+            Target { mechanism, address, host, path: path_and_query, room: None, is_json, publisher: None };
         if mechanism.is_socketio() {
             target.path = socketio_path(path, query, mechanism);
             target.room = room.filter(|_| mechanism.is_room());
@@ -385,6 +380,19 @@ mod tests {
             (Publishing::WebSocket, 2, "/broadcast?topic=a")
         );
         assert!(target("ws://127.0.0.1:1/broadcast").unwrap().publisher.is_none());
+    }
+
+    #[test]
+    fn whoever_may_lose_the_server_does_not_publish_itself() {
+        let apart = |url| Target::parse(url, None, false, true).unwrap();
+        let websocket = apart("ws://127.0.0.1:1/broadcast?topic=t&format=json");
+        let publisher = websocket.publisher.as_ref().unwrap();
+        assert_eq!((publisher.by, &*publisher.path), (Publishing::Post, "/publish?topic=t&event=message"));
+        assert!(websocket.is_json && websocket.is_text());
+        let datagrams = apart("udp://127.0.0.1:1/broadcast");
+        assert_eq!(datagrams.publisher.as_ref().unwrap().by, Publishing::Datagram);
+        assert!(!datagrams.is_json && !datagrams.is_text());
+        assert!(!target("ws://127.0.0.1:1/broadcast?topic=t").unwrap().is_text());
     }
 
     #[test]
