@@ -524,7 +524,7 @@ pub(crate) mod tests {
         let point = random(|_| {});
         assert_eq!((point.status, point.reason), (Status::Ok, None));
         let steady = point.checks.iter().find(|check| check.name == CheckName::Steady).unwrap();
-        assert_eq!(steady.evidence, "40 messages due at random, sent 3.00 ms late at the most");
+        assert_eq!(steady.evidence, "40 messages due at random, sent 3.0 ms late at the most");
         let late = random(|p| p.lateness_ns = Some(times(60_000_000)));
         assert_eq!(late.status, Status::Doubtful);
         assert_eq!(late.reason.as_deref(), Some("40 messages due at random, sent 60.0 ms late at the most"));
