@@ -20,6 +20,8 @@ const MOST_BANDS: usize = 12;
 const HIGHEST_LABEL: i32 = 16;
 /// Letters of a name that there is room for at its usual size.
 const LONG_NAME: usize = 17;
+/// And one that is longer than this would not fit in those either.
+const LONGER_NAME: usize = 30;
 
 /// One picture.
 pub(super) struct Chart {
@@ -163,7 +165,11 @@ impl Chart {
             let Style { colour, .. } = self.look(model);
             let leader = vec![(end.0 + 12, end.1), (RIGHT + 20, y)];
             area.draw(&PathElement::new(leader, colour.mix(0.35).stroke_width(1)))?;
-            let size = if name.chars().count() > LONG_NAME { 20 } else { 26 };
+            let size = match name.chars().count() {
+                letters if letters > LONGER_NAME => 15,
+                letters if letters > LONG_NAME => 20,
+                _ => 26,
+            };
             text(area, &name, (RIGHT + 28, y), scaled(size), colour, HPos::Left)?;
             if let Some(limit) = limit {
                 text(

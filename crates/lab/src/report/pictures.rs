@@ -309,7 +309,10 @@ fn picture(summary: &ExperimentSummary, name: PictureName, level: Option<f64>) -
 pub(super) fn chart(summary: &ExperimentSummary, name: PictureName, level: Option<f64>) -> Chart {
     let quantities = name.quantities();
     let main = quantities[0];
-    let figure = main.name(summary.words());
+    let figure = match name {
+        PictureName::Age => "median age of an event on arrival".to_owned(),
+        _ => main.name(summary.words()),
+    };
     let x = summary.axes.x.axis;
     let x_label = match (x, summary.is_broadcast()) {
         (Axis::Connections, true) => "receivers".to_owned(),

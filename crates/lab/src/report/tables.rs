@@ -68,16 +68,15 @@ pub(super) fn prices(summary: &ExperimentSummary) -> Vec<Table<'_>> {
 }
 
 /// The columns of that table.
-const PRICES: [(&str, Quantity); 11] = [
-    ("age, median", Quantity::P50),
-    ("99 %", Quantity::P99),
-    ("oldest", Quantity::Max),
+const PRICES: [(&str, Quantity); 10] = [
+    ("age p50", Quantity::P50),
+    ("p99", Quantity::P99),
+    ("max", Quantity::Max),
     ("requests", Quantity::Requests),
-    ("for nothing", Quantity::EmptyAnswers),
-    ("bytes sent", Quantity::BytesSent),
-    ("bytes received", Quantity::BytesReceived),
-    ("server CPU", Quantity::Cpu),
-    ("deliveries per second", Quantity::Throughput),
+    ("empty", Quantity::EmptyAnswers),
+    ("sent", Quantity::BytesSent),
+    ("received", Quantity::BytesReceived),
+    ("CPU", Quantity::Cpu),
     ("lost", Quantity::Lost),
     ("twice", Quantity::Duplicated),
 ];
@@ -94,6 +93,7 @@ fn price(row: &Row) -> Vec<Cell> {
         let show = |value: f64| match figure {
             Quantity::Requests | Quantity::EmptyAnswers if value >= 10.0 => format!("{value:.1}"),
             Quantity::Requests | Quantity::EmptyAnswers => format!("{value:.2}"),
+            Quantity::BytesSent | Quantity::BytesReceived if value < 1000.0 => format!("{value:.0}"),
             Quantity::BytesSent | Quantity::BytesReceived => format::grouped(value.round()),
             _ => figure.unit().show(value),
         };
