@@ -70,9 +70,10 @@ impl Again {
         &mut self.absences[index]
     }
 
-    /// How long a line waits that was lost, or has failed so often.
-    fn wait(&self, mechanism: Mechanism, index: usize) -> Duration {
-        let absence = &self.absences[index];
+    /// A line `was_open` and is lost, or has failed to come again. Returns how long it waits before it tries again.
+    fn wait(&mut self, mechanism: Mechanism, index: usize, was_open: bool) -> Duration {
+        let absence = &mut self.absences[index];
+        absence.failures = if was_open { 0 } else { absence.failures + 1 };
         match mechanism {
             Mechanism::Sse => absence.retry.unwrap_or(self.delay),
             mechanism if mechanism.is_socketio() => socketio_delay(absence.failures, fastrand::f64()),
@@ -125,23 +126,19 @@ impl Worker {
         self.opening -= usize::from(was_opening);
         if was_open {
             absence.since_ns = Some(now);
-            absence.failures = 0;
         }
         absence.cursor = line.cursor().or(absence.cursor.take());
         absence.retry = line.retry().or(absence.retry);
-        let wait = match is_publisher {
-            true => PUBLISHER_DELAY,
-            false => again.wait(self.shared.target.mechanism, index),
-        };
         match is_publisher {
             // Whatever was not answered never will be.
             true => again.sent.clear(),
             false if was_open => *counts.disconnected.entry(kind.to_owned()).or_default() += 1,
-            false => {
-                again.absence(index).failures += 1;
-                *counts.failed.entry(kind.to_owned()).or_default() += 1;
-            }
+            false => *counts.failed.entry(kind.to_owned()).or_default() += 1,
         }
+        let wait = match is_publisher {
+            true => PUBLISHER_DELAY,
+            false => again.wait(self.shared.target.mechanism, index, was_open),
+        };
         // A short poll comes when its turn has come.
         if self.polls.is_none() || is_publisher {
             again.due.insert((now + wait.as_nanos() as u64, index));
@@ -206,7 +203,6 @@ impl Worker {
         if let Some(since_ns) = absence.since_ns.take() {
             absence.blind_ns += now - since_ns;
         }
-        absence.failures = 0;
     }
 
     /// The publisher has sent a message.
@@ -292,5 +288,28 @@ mod tests {
         assert_eq!([ms(0, 0.0), ms(0, 0.5), ms(0, 1.0)], [500, 1000, 1500]);
         assert_eq!([ms(1, 0.0), ms(1, 1.0), ms(2, 0.0), ms(2, 1.0)], [1000, 3000, 2000, 5000]);
         assert_eq!([ms(3, 0.0), ms(100, 0.0), ms(100, 1.0)], [4000, 5000, 5000]);
+    }
+
+    #[test]
+    fn each_mechanism_waits_as_it_is_used_to_and_a_failure_counts_before_the_next_wait() {
+        let mut again = Again {
+            delay: Duration::from_millis(7),
+            absences: vec![Absence::default(); 2],
+            due: BTreeSet::new(),
+            sent: VecDeque::new(),
+            has_published: false,
+        };
+        let mut ms = |mechanism, was_open| again.wait(mechanism, 0, was_open).as_millis();
+        for _ in 0..2 {
+            let room = Mechanism::SocketioBroadcast;
+            assert!((500..=1500).contains(&ms(room, true)));
+            assert!((1000..=3000).contains(&ms(room, false)));
+            assert!((2000..=5000).contains(&ms(room, false)));
+            assert!((4000..=5000).contains(&ms(room, false)));
+        }
+        assert_eq!([ms(Mechanism::Broadcast, true), ms(Mechanism::Longpoll, false)], [7, 7]);
+        assert_eq!(ms(Mechanism::Sse, true), 7, "the stream has not said anything");
+        again.absences[1].retry = Some(Duration::from_millis(1000));
+        assert_eq!(again.wait(Mechanism::Sse, 1, true).as_millis(), 1000);
     }
 }
