@@ -39,7 +39,7 @@ pub enum Dialect {
     /// A message is the attachment of a Socket.IO event `message`, on the namespace `/`.
     SocketIo,
     /// What is heard is the text of Socket.IO events `message` in this room, which the client has asked for by an event `join` (with an
-    /// acknowledgement, as [`socketio_server`](crate::socketio_server) has it). What is sent is as above.
+    /// acknowledgement, as our own server has it). What is sent is as above.
     SocketIoRoom(String),
 }
 
