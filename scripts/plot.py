@@ -5,7 +5,7 @@
 # ///
 """Draw one or several results folders against what they vary.
 
-Usage: plot.py RESULTS... -o FILE [--y throughput|latency|cpu|memory|lost] [--linear|--log]
+Usage: plot.py RESULTS... -o FILE [--y throughput|latency|cpu|memory|lost|blind] [--linear|--log]
 
   RESULTS   folders that `switchboard run` made; several are told apart by the style of their lines. All must vary the
             same, such as the number of connections; an experiment with two axes is drawn by its report alone
@@ -14,7 +14,8 @@ Usage: plot.py RESULTS... -o FILE [--y throughput|latency|cpu|memory|lost] [--li
             latency     p50 (thin) and p99 (thick), medians over rounds
             cpu         CPU time of the server per message
             memory      memory of the server per connection
-            lost        datagrams that never came back
+            lost        datagrams that never came back, or deliveries that a restart of the server cost
+            blind       how long subscribers were blind whose server was restarted: median (thin) and longest (thick)
   --linear, --log
             the y-axis; by default throughput is linear and the others are logarithmic
 
@@ -71,6 +72,11 @@ FIGURES = {
     "cpu": ("server CPU time per message", "log", [("server_cpu_ns_per_message", 2.5)]),
     "memory": ("server memory per connection", "log", [("memory_bytes_per_connection", 2.5)]),
     "lost": ("messages lost", "linear", [("lost", 2.5)]),
+    "blind": (
+        "time blind (thin: median subscriber, thick: longest)",
+        "log",
+        [("reconnect.blind_ns.p50", 1.0), ("reconnect.blind_ns.max", 2.5)],
+    ),
 }
 
 # What an experiment varies, by its name in run.json: in words, and whether each doubling takes the same room. Where it is
@@ -85,6 +91,7 @@ AXES = {
     "work_us": ("work per message, µs", None),
     "slow": ("receivers that do not read", None),
     "pause_ms": ("server stopped for, ms", None),
+    "restart_ms": ("server away for, ms", None),
     "workers": ("workers", "log"),
     "busy_poll_us": ("looking for events before the loop blocks, µs", None),
 }

@@ -112,7 +112,8 @@ impl Calibration {
 
 /// Whether the load generator does the same for a server as for `raw`: as much as it can, over connections that stay.
 fn is_comparable(setting: &Setting) -> bool {
-    !setting.is_open_loop() && !setting.churn && setting.pause_ms == 0 && setting.talking() > 0
+    let is_undisturbed = setting.pause_ms == 0 && setting.restart_ms == 0;
+    !setting.is_open_loop() && !setting.churn && is_undisturbed && setting.talking() > 0
 }
 
 impl Calibration {
@@ -155,7 +156,7 @@ const TRIES: usize = 3;
 pub(crate) fn capacities(plan: &Plan) -> Vec<Job> {
     let settings = plan.axes.settings(plan.setting);
     let is_wanted = settings.iter().any(|setting| setting.load.is_some());
-    let closed = Setting { load: None, rate_per_s: None, pause_ms: 0, ..plan.setting };
+    let closed = Setting { load: None, rate_per_s: None, pause_ms: 0, restart_ms: 0, ..plan.setting };
     let subjects = plan.subjects.iter().filter(|_| is_wanted);
     subjects
         .flat_map(|subject| std::iter::repeat_n(job(&subject.model, &subject.mechanism, closed), TRIES))

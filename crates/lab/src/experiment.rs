@@ -38,6 +38,8 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("polling", include_str!("../../../experiments/polling.toml")),
     ("fanout", include_str!("../../../experiments/fanout.toml")),
     ("socketio", include_str!("../../../experiments/socketio.toml")),
+    ("delivery", include_str!("../../../experiments/delivery.toml")),
+    ("reconnect", include_str!("../../../experiments/reconnect.toml")),
     ("scale", include_str!("../../../experiments/scale.toml")),
     ("scale-broadcast", include_str!("../../../experiments/scale-broadcast.toml")),
 ];
@@ -120,10 +122,12 @@ pub struct Constants {
     pub payload_bytes: Option<NonZeroUsize>,
     pub depth: Option<NonZeroUsize>,
     pub rate_per_s: Option<f64>,
+    pub arrivals_seed: Option<u64>,
     pub load: Option<f64>,
     pub work_us: Option<f64>,
     pub slow: Option<usize>,
     pub pause_ms: Option<u64>,
+    pub restart_ms: Option<u64>,
     pub churn: Option<bool>,
     pub workers: Option<NonZeroUsize>,
     pub all_cores: Option<bool>,
@@ -141,10 +145,12 @@ impl Constants {
             payload_bytes: self.payload_bytes.map_or(usual.payload_bytes, usize::from),
             depth: self.depth.map_or(usual.depth, usize::from),
             rate_per_s: self.rate_per_s,
+            arrivals_seed: self.arrivals_seed,
             load: self.load,
             work_us: self.work_us.unwrap_or(usual.work_us),
             slow: self.slow.unwrap_or(usual.slow),
             pause_ms: self.pause_ms.unwrap_or(usual.pause_ms),
+            restart_ms: self.restart_ms.unwrap_or(usual.restart_ms),
             churn: self.churn.unwrap_or(usual.churn),
             workers: self.workers.map(usize::from),
             all_cores: self.all_cores.unwrap_or(usual.all_cores),
@@ -379,6 +385,12 @@ impl Experiment {
                 return Err((key, "must be above 0".to_owned()));
             }
         }
+        if setting.arrivals_seed.is_some() && !setting.is_open_loop() && self.x.vary != Axis::RatePerS {
+            return Err((
+                "setting.arrivals_seed",
+                "is for messages that are due: give rate_per_s or load".to_owned(),
+            ));
+        }
         if setting.active_share.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
             return Err(("setting.active_share", "must be above 0 and at most 1".to_owned()));
         }
@@ -557,7 +569,7 @@ mod tests {
     #[test]
     fn every_built_in_definition_can_be_read_and_tells_what_it_is_for() {
         let all = experiments();
-        assert_eq!((all.len(), all[0].name.as_str()), (22, "connections"));
+        assert_eq!((all.len(), all[0].name.as_str()), (24, "connections"));
         for experiment in all {
             assert!(experiment.question.ends_with('?'), "{}", experiment.name);
             for word in ["What to expect.", "What would surprise."] {
@@ -607,6 +619,30 @@ mod tests {
         assert!(quick.iter().all(|subject| server_of(&subject.model) == "epoll") && quick.len() == 3);
         let socketio = find("socketio").unwrap().subjects_for(Effort::Default);
         assert!(socketio.iter().any(|subject| subject.model == "socket.io:socketio-polling"));
+    }
+
+    #[test]
+    fn all_the_ways_to_hear_of_an_event_are_lines_of_one_picture() {
+        let delivery = find("delivery").unwrap();
+        let lines: Vec<String> =
+            delivery.subjects_for(Effort::Default).into_iter().map(|subject| subject.model).collect();
+        let expected = [
+            "epoll:poll-10ms",
+            "epoll:poll-100ms",
+            "epoll:poll-1s",
+            "epoll:longpoll",
+            "epoll:sse",
+            "epoll:broadcast",
+            "epoll:socketio-broadcast",
+            "epoll:socketio-polling-broadcast",
+            "udp-epoll:udp-broadcast",
+        ];
+        assert_eq!(lines, expected);
+        assert!(delivery.subjects().iter().all(|subject| subject.compared));
+        // Whoever asks once in a second must have asked before the window opens.
+        for effort in [Effort::Quick, Effort::Default, Effort::Full] {
+            assert!(delivery.budget(effort).warmup >= Duration::from_secs(1));
+        }
     }
 
     #[test]

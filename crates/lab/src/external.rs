@@ -17,6 +17,13 @@ use crate::process::{Next, Process};
 /// What stands for the port in a command.
 const PORT: &str = "{port}";
 
+/// The first port that Linux gives out if it is told nothing else, and the last that only root may have.
+const FIRST_GIVEN_OUT: u16 = 32_768;
+const PRIVILEGED: u16 = 1023;
+
+/// Ports that are looked at for one that is free.
+const TRIES: usize = 100;
+
 /// How long a server may take to say its version.
 const VERSION_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -183,6 +190,21 @@ pub(crate) fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
+/// A port of 127.0.0.1 that nobody listens on and that nobody is given who asks for any: a server that goes away can come back to it.
+pub(crate) fn lasting_port() -> std::io::Result<u16> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+    let first =
+        range.and_then(|range| range.split_whitespace().next()?.parse().ok()).unwrap_or(FIRST_GIVEN_OUT);
+    // Where everything is given out there is nothing better than what is free now.
+    for _ in 0..if first > 2 * PRIVILEGED { TRIES } else { 0 } {
+        let port = fastrand::u16(first / 2..first);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    free_port()
+}
+
 /// Whether a shell would find it.
 fn is_program(name: &str) -> bool {
     if name.contains('/') {
@@ -214,6 +236,15 @@ mod tests {
         let path = folder.path().join("mine.toml");
         std::fs::write(&path, text).unwrap();
         read(path.to_str().unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_server_can_come_back_to_its_port() {
+        let port = lasting_port().unwrap();
+        let any: Vec<TcpListener> =
+            (0..100).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        assert!(any.iter().all(|listener| listener.local_addr().unwrap().port() != port));
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::record::{Canary, Check, CheckName, Limiter, LimiterName, Point, Quiet
 const LITTLE: f64 = 0.02;
 /// The part of an open loop's schedule that has to be sent within the window.
 const OFFERED: f64 = 0.99;
+/// How late a message that was due at random may be sent. What kept it back for longer than that, two of the scheduler's ticks or more, kept the load generator
+/// from reading as well, and what it read afterwards looks older than it was.
+const LATE_NS: u64 = 10_000_000;
 /// A slice with less than this part of the usual number of messages has stood still for most of its time.
 const STALL: f64 = 0.2;
 /// Of fewer messages in a slice chance alone can leave out many.
@@ -79,6 +82,10 @@ fn outcome(point: &Point) -> (Status, Option<String>) {
             (None, Some(error)) => invalid(format!("{open} of {wanted} connected: {error}")),
             (None, None) => invalid(format!("{open} of {wanted} connected")),
         }
+    } else if let Some(blind) =
+        point.reconnect.as_ref().map(|again| again.still_blind).filter(|count| *count > 0)
+    {
+        invalid(format!("{blind} of {wanted} did not come back"))
     } else if let Some(error) = most(&point.errors) {
         invalid(format!("{} × {error}", point.errors[&error]))
     } else if point.messages.unwrap_or(0) == 0 && point.setting.talking() > 0 {
@@ -88,11 +95,12 @@ fn outcome(point: &Point) -> (Status, Option<String>) {
     }
 }
 
-/// What happened to messages that must not happen. A datagram may be lost, doubled and overtaken, but not changed.
+/// What happened to messages that must not happen. A datagram may be lost, doubled and overtaken, but not changed; whoever is not connected
+/// when a message is published loses it, and that is the question where the server is restarted.
 fn damage(point: &Point) -> Option<String> {
     let udp = point.mechanism.starts_with("udp");
     let kinds = [
-        (point.lost, "lost", udp),
+        (point.lost, "lost", udp || point.setting.restart_ms > 0),
         (point.duplicated, "duplicated", udp),
         (point.reordered, "reordered", udp),
         (point.corrupted, "corrupted", false),
@@ -121,7 +129,10 @@ fn checks(point: &Point) -> Vec<Check> {
     }
     let mut checks = vec![verified(point)];
     checks.extend(point.in_flight.map(|in_flight| littles_law(point, in_flight)));
-    checks.extend(point.due.zip(point.sent).map(|(due, sent)| offered(due, sent)));
+    // What is due while there is no server is not sent.
+    let unpublished = point.reconnect.as_ref().map_or(0, |again| again.unpublished);
+    let due = point.due.map(|due| due.saturating_sub(unpublished));
+    checks.extend(due.zip(point.sent).map(|(due, sent)| offered(point, due, sent)));
     checks.extend(steady(point));
     checks.extend(point.quiet.as_ref().map(quiet));
     checks
@@ -134,7 +145,8 @@ fn verified(point: &Point) -> Check {
         Some(reason) if is_broken => reason.clone(),
         _ => match point.lost {
             Some(lost @ 1..) => {
-                format!("{messages} messages verified, {} datagrams lost", grouped(lost as f64))
+                let what = if point.mechanism.starts_with("udp") { "datagrams" } else { "deliveries" };
+                format!("{messages} messages verified, {} {what} lost", grouped(lost as f64))
             }
             _ => format!("{messages} messages verified"),
         },
@@ -162,17 +174,36 @@ fn littles_law(point: &Point, in_flight: f64) -> Check {
     Check { name: CheckName::LittlesLaw, holds, evidence }
 }
 
-fn offered(due: u64, sent: u64) -> Check {
-    let share = if due == 0 { 1.0 } else { sent as f64 / due as f64 };
-    let evidence =
-        format!("{:.1} % of {} messages due were sent in time", 100.0 * share, grouped(due as f64));
-    Check { name: CheckName::Offered, holds: Some(share >= OFFERED), evidence }
+/// What was due by the clock, and was done: messages, and the polls of those who ask by it.
+fn offered(point: &Point, due: u64, sent: u64) -> Check {
+    let share = |done: u64, due: u64| if due == 0 { 1.0 } else { done as f64 / due as f64 };
+    let (messages, due_in_words) = (share(sent, due), grouped(due as f64));
+    let mut holds = messages >= OFFERED;
+    let mut evidence = format!("{:.1} % of {due_in_words} messages due were sent in time", 100.0 * messages);
+    if let (Some(due), Some(skipped)) = (point.polls_due, point.polls_skipped) {
+        let polls = share(due.saturating_sub(skipped), due);
+        let due = grouped(due as f64);
+        // Which of the two does not hold comes first.
+        let words = format!("{:.1} % of {due} polls due were made", 100.0 * polls);
+        evidence = if holds { format!("{words}, {evidence}") } else { format!("{evidence}, {words}") };
+        holds &= polls >= OFFERED;
+    }
+    Check { name: CheckName::Offered, holds: Some(holds), evidence }
 }
 
 fn steady(point: &Point) -> Option<Check> {
     if point.setting.pause_ms > 0 {
         let evidence = format!("the server was stopped for {} ms on purpose", point.setting.pause_ms);
         return Some(Check { name: CheckName::Steady, holds: None, evidence });
+    }
+    if point.setting.restart_ms > 0 {
+        let away = point.reconnect.as_ref().and_then(|again| again.away_s);
+        let away = away.map_or(point.setting.restart_ms as f64, |away| 1e3 * away);
+        let evidence = format!("the server was restarted on purpose and away for {away:.0} ms");
+        return Some(Check { name: CheckName::Steady, holds: None, evidence });
+    }
+    if point.setting.arrivals_seed.is_some() {
+        return Some(punctual(point));
     }
     let trend = trend(&point.slices)?;
     let percent = 100.0 * trend.change;
@@ -183,6 +214,22 @@ fn steady(point: &Point) -> Option<Check> {
         (false, _) => format!("{stalls} of {} slices of the window nearly stood still", point.slices.len()),
     };
     Some(Check { name: CheckName::Steady, holds: Some(!trend.is_trend() && stalls == 0), evidence })
+}
+
+/// Where messages are due at random, more of them come in one slice than in another because more were due, and in some none at all: neither a trend nor an
+/// empty slice says anything of server or machine. That the server stood still the ages tell, which is what was to be measured. That the load generator did
+/// is told by how late it sent, since it sends and reads in one loop.
+fn punctual(point: &Point) -> Check {
+    let due =
+        point.due.map_or_else(|| "messages".to_owned(), |due| format!("{} messages", grouped(due as f64)));
+    let (holds, late) = match point.lateness_ns {
+        Some(lateness) => (
+            Some(lateness.max <= LATE_NS),
+            format!(", sent {} late at the most", nanoseconds(lateness.max as f64)),
+        ),
+        None => (None, String::new()),
+    };
+    Check { name: CheckName::Steady, holds, evidence: format!("{due} due at random{late}") }
 }
 
 /// Slices in which hardly anything came back, where in the others enough did to be sure.
@@ -302,7 +349,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::canary::tests::canary;
     use crate::plan::Job;
-    use crate::record::Network;
+    use crate::record::{Network, Quantiles, Reconnect};
     use crate::setting::Setting;
     use crate::verdict::blank_for_tests;
 
@@ -330,6 +377,11 @@ pub(crate) mod tests {
         };
         change(&mut point);
         point
+    }
+
+    /// Times of which only the largest matters.
+    fn times(max: u64) -> Quantiles {
+        Quantiles { min: 0, p50: 0, p90: 0, p99: 0, p99_9: 0, max, mean: 0.0 }
     }
 
     fn judged(change: impl FnOnce(&mut Point)) -> Point {
@@ -372,6 +424,38 @@ pub(crate) mod tests {
             }),
             corrupted
         );
+    }
+
+    #[test]
+    fn who_was_not_there_has_lost_what_was_published_but_everybody_has_to_come_back() {
+        let restarted = |change: fn(&mut Point)| {
+            let point = judged(|p| {
+                p.mechanism = "sse".into();
+                (p.setting.restart_ms, p.setting.rate_per_s, p.lost) = (500, Some(100.0), Some(3));
+                (p.due, p.sent) = (Some(1000), Some(951));
+                p.slices = [vec![100; 5], vec![0; 5], vec![100; 10]].concat();
+                let again = Reconnect { away_s: Some(0.512), unpublished: 49, ..Reconnect::default() };
+                p.reconnect = Some(again);
+                change(p);
+            });
+            (point.status, point.reason.unwrap_or_default())
+        };
+        assert_eq!(restarted(|_| {}), (Status::Ok, String::new()));
+        let invalid = |reason: &str| (Status::Invalid, reason.to_owned());
+        let blind = restarted(|p| p.reconnect.as_mut().unwrap().still_blind = 2);
+        assert_eq!(blind, invalid("2 of 4 did not come back"));
+        assert_eq!(restarted(|p| p.duplicated = Some(1)), invalid("1 message duplicated"));
+        assert_eq!(restarted(|p| p.reordered = Some(1)), invalid("1 message reordered"));
+        assert_eq!(restarted(|p| p.setting.restart_ms = 0), invalid("3 messages lost"));
+        let late = restarted(|p| p.reconnect.as_mut().unwrap().unpublished = 0);
+        assert_eq!(late.0, Status::Doubtful, "what was due and not sent has to have its reason");
+        let steady =
+            |point: &Point| point.checks.iter().find(|check| check.name == CheckName::Steady).cloned();
+        let point = judged(|p| {
+            p.setting.restart_ms = 500;
+            p.reconnect = Some(Reconnect { away_s: Some(0.512), ..Reconnect::default() });
+        });
+        assert!(steady(&point).unwrap().evidence.ends_with("away for 512 ms"), "{point:?}");
     }
 
     #[test]
@@ -423,6 +507,48 @@ pub(crate) mod tests {
             (Status::Doubtful, "61.0 % of 1,000 messages due were sent in time")
         );
         assert_eq!(verdict(|p| (p.due, p.sent) = (Some(1000), Some(995))).0, Status::Ok);
+    }
+
+    #[test]
+    fn at_random_there_is_no_trend_but_a_load_generator_that_stood_still() {
+        let random = |change: fn(&mut Point)| {
+            judged(|p| {
+                (p.setting.rate_per_s, p.setting.arrivals_seed) = (Some(20.0), Some(1));
+                (p.due, p.sent) = (Some(40), Some(40));
+                // Two events for each of a thousand receivers, or none, or five.
+                p.slices = [vec![2000; 12], vec![0; 3], vec![5000; 5]].concat();
+                p.lateness_ns = Some(times(3_000_000));
+                change(p);
+            })
+        };
+        let point = random(|_| {});
+        assert_eq!((point.status, point.reason), (Status::Ok, None));
+        let steady = point.checks.iter().find(|check| check.name == CheckName::Steady).unwrap();
+        assert_eq!(steady.evidence, "40 messages due at random, sent 3.0 ms late at the most");
+        let late = random(|p| p.lateness_ns = Some(times(60_000_000)));
+        assert_eq!(late.status, Status::Doubtful);
+        assert_eq!(late.reason.as_deref(), Some("40 messages due at random, sent 60.0 ms late at the most"));
+        assert!(is_worth_another_try(&late));
+        assert_eq!(random(|p| p.lateness_ns = None).status, Status::Ok, "nothing is known");
+        // With even gaps an empty slice is what it was.
+        let even = random(|p| p.setting.arrivals_seed = None);
+        assert_eq!(even.status, Status::Doubtful);
+        assert_eq!(random(|p| p.lost = Some(1)).status, Status::Invalid);
+    }
+
+    #[test]
+    fn polls_that_could_not_be_made_are_doubtful() {
+        let polls = |skipped| {
+            verdict(|p| {
+                p.mechanism = "poll-10ms".into();
+                (p.due, p.sent, p.polls_due, p.polls_skipped) =
+                    (Some(40), Some(40), Some(1000), Some(skipped));
+                p.setting.rate_per_s = Some(20.0);
+            })
+        };
+        assert_eq!(polls(10), (Status::Ok, None));
+        let words = "60.0 % of 1,000 polls due were made, 100.0 % of 40 messages due were sent in time";
+        assert_eq!(polls(400), (Status::Doubtful, Some(words.to_owned())));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! In reading order: `experiment` is what a definition can say, `plan` decides the points and their order from it,
 //! `trial` measures one point with the help of `process` (a child that cannot be left behind) and `observe` (what a server
-//! with all its processes does and holds), `canary` tells how fast the machine was, `judge` says whether it counts, [`record`] writes it down,
+//! with all its processes does and holds) and, where that is the question, `restart`; `canary` tells how fast the machine was, `judge` says whether it counts, [`record`] writes it down,
 //! and `measure` does this for all of them. `stats` knows what a handful of rounds can tell; [`report`], `compare` and
 //! `verify` work from the recorded files alone.
 
@@ -32,6 +32,7 @@ mod progress;
 mod quantity;
 pub mod record;
 pub mod report;
+mod restart;
 mod rounds;
 mod run;
 mod sample;

@@ -10,7 +10,7 @@ use nix::unistd::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
 use switchboard_models::{Family, Mechanism, Workers};
 
-use crate::mechanism::server_of;
+use crate::mechanism::{self, server_of};
 use crate::record::Point;
 use crate::setting::Setting;
 
@@ -66,27 +66,28 @@ impl Machine {
 
     /// The setting with as many workers and threads of the load generator as its connections need, where one of each may not have so many
     /// descriptors.
-    pub(crate) fn spread(&self, model: &str, setting: Setting) -> Setting {
-        if setting.connections <= self.descriptors || !self.has_tables_for_threads {
+    pub(crate) fn spread(&self, model: &str, mechanism: &str, setting: Setting) -> Setting {
+        let sockets = setting.connections.saturating_mul(mechanism::sockets(mechanism));
+        if sockets <= self.descriptors || !self.has_tables_for_threads {
             return setting;
         }
         let found = switchboard_models::find(server_of(model));
         let workers = found.filter(|model| model.has_descriptors_each()).map(|model| {
             // Ports are hashed to listeners, and some get a few more connections than others; of one listener whoever is woken first takes.
-            let margin = if model.reuses_port { setting.connections / 10 } else { setting.connections / 2 };
-            let least = (setting.connections + margin).div_ceil(self.descriptors);
+            let margin = if model.reuses_port { sockets / 10 } else { sockets / 2 };
+            let least = (sockets + margin).div_ceil(self.descriptors);
             setting.workers.map_or(least, |workers| workers.max(least))
         });
         Setting {
             workers: workers.or(setting.workers),
-            load_threads: setting.connections.div_ceil(self.descriptors),
+            load_threads: sockets.div_ceil(self.descriptors),
             ..setting
         }
     }
 
-    /// The short name of the limit that makes it pointless to try `model` with these connections.
-    pub(crate) fn limit(&self, model: &str, setting: &Setting) -> Option<&'static str> {
-        let connections = setting.connections;
+    /// The short name of the limit that makes it pointless to try `model` with these connections, of which some mechanisms need several for each client.
+    pub(crate) fn limit(&self, model: &str, mechanism: &str, setting: &Setting) -> Option<&'static str> {
+        let connections = setting.connections.saturating_mul(mechanism::sockets(mechanism));
         let found = switchboard_models::find(server_of(model));
         if connections > 1 && found.is_some_and(|model| !model.serves.contains(&Mechanism::Together)) {
             return Some("one at a time");
@@ -322,8 +323,8 @@ mod tests {
 
     /// The limit for a model with so many connections.
     fn limit(machine: Machine, model: &str, connections: usize) -> Option<&'static str> {
-        let setting = machine.spread(model, Setting { connections, ..Setting::default() });
-        machine.limit(model, &setting)
+        let setting = machine.spread(model, "echo", Setting { connections, ..Setting::default() });
+        machine.limit(model, "echo", &setting)
     }
 
     #[test]
@@ -350,7 +351,7 @@ mod tests {
     fn beyond_one_table_there_are_more_workers_and_threads_that_load() {
         let machine = Machine { descriptors: 19_936, ..SERVER };
         let spread = |model, connections| {
-            let setting = machine.spread(model, Setting { connections, ..Setting::default() });
+            let setting = machine.spread(model, "echo", Setting { connections, ..Setting::default() });
             (setting.workers, setting.load_threads)
         };
         assert_eq!(spread("reactors", 19_936), (None, 1));
@@ -363,7 +364,24 @@ mod tests {
         assert_eq!(spread("epoll", 100_000), (None, 6));
         assert_eq!(limit(machine, "epoll", 100_000), Some("descriptors"));
         let many = Setting { connections: 100_000, workers: Some(12), ..Setting::default() };
-        assert_eq!(machine.spread("reactors", many).workers, Some(12));
+        assert_eq!(machine.spread("reactors", "echo", many).workers, Some(12));
+    }
+
+    #[test]
+    fn who_needs_two_connections_for_each_client_reaches_half_as_many() {
+        let machine = Machine { descriptors: 19_936, ..SERVER };
+        let polling = |model, connections| {
+            let setting = Setting { connections, ..Setting::default() };
+            let setting = machine.spread(model, "socketio-polling-broadcast", setting);
+            (setting.load_threads, machine.limit(model, "socketio-polling-broadcast", &setting))
+        };
+        assert_eq!(polling("epoll", 9_968), (1, None));
+        assert_eq!(polling("epoll", 9_969), (2, Some("descriptors")));
+        assert_eq!(polling("reactors", 16_384), (2, None));
+        assert_eq!(polling("threads", 8_192), (1, Some("max_map_count")));
+        assert_eq!((polling("pool", 256).1, polling("pool", 257).1), (None, Some("workers")));
+        let setting = Setting { connections: 16_384, ..Setting::default() };
+        assert_eq!(machine.limit("epoll", "socketio-broadcast", &setting), None);
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub(crate) struct Watch {
     loaded: Option<Usage>,
     memory: Option<Memory>,
     network: Option<Network>,
+    /// In the window, of servers that were stopped on purpose and have a successor: until they were told to stop.
+    stopped_ns: Option<u64>,
 }
 
 /// What the kernel had counted before the load generator started.
@@ -168,7 +170,22 @@ impl Watch {
             loaded: None,
             memory: None,
             network: None,
+            stopped_ns: None,
         }
+    }
+
+    /// The server is about to be stopped on purpose, within the window. What it did is not to be taken for somebody else's later.
+    ///
+    /// From now on there are no figures of the server: those of two processes, of which one begins and one ends, are none that a message costs.
+    pub(crate) fn is_stopping(&mut self) {
+        let watched = self.watched.as_ref().zip(self.opened.as_ref());
+        let did_ns = watched.map_or(0, |(watched, opened)| watched.clocks.cpu_times().since(&opened.server));
+        self.stopped_ns = Some(self.stopped_ns.unwrap_or(0) + did_ns);
+    }
+
+    /// This one has taken its place.
+    pub(crate) fn is_succeeded_by(&mut self, server: Pid) {
+        self.server = server;
     }
 
     /// The load generator said `at` which phase it has begun. Behind the window it keeps its connections open
@@ -204,7 +221,7 @@ impl Watch {
         let kernel = KernelMemory::read();
         self.network = Network::read().zip(self.before.network).map(|(now, before)| now.since(&before));
         let now = Who::find(self.server, load);
-        let mut window = watched.between(opened, &closed, &now);
+        let mut window = watched.between(opened, &closed, &now, self.stopped_ns.unwrap_or(0));
         window.costs.bytes_on_wire = window.costs.bytes_on_wire.filter(|_| self.over_loopback);
         self.window = Some(window);
         // Memory and threads count only if all connections were open while they were read.
@@ -224,15 +241,16 @@ impl Watch {
 
     /// Everything that was seen, with what the load generator reports.
     pub(crate) fn observed(self, result: LoadResult) -> Observed {
-        let in_time = self.window.filter(|_| !self.is_late);
+        let is_one = self.stopped_ns.is_none();
+        let in_time = self.window.filter(|_| !self.is_late && is_one);
         Observed {
             idle: self.idle,
-            loaded: self.loaded,
+            loaded: self.loaded.filter(|_| is_one),
             server_cpu_ns: in_time.map(|window| window.server_cpu_ns),
             result,
             costs: in_time.map(|window| window.costs),
             quiet: self.window.and_then(|window| window.quiet),
-            memory: self.memory,
+            memory: self.memory.filter(|_| is_one),
             network: self.network,
         }
     }
@@ -286,10 +304,11 @@ impl Watched {
         Edge { observer_ns: [observer_ns, self::observer_ns()], ..edge }
     }
 
-    /// What happened from `opened` to `closed`; `now` is who was there a little later.
-    fn between(&self, opened: &Edge, closed: &Edge, now: &Who) -> Window {
+    /// What happened from `opened` to `closed`; `now` is who was there a little later, `stopped_ns` what servers did that had been stopped by then.
+    fn between(&self, opened: &Edge, closed: &Edge, now: &Who, stopped_ns: u64) -> Window {
         let newcomers = |now: &Tree, then: &Tree| now.newcomers(then).cpu_times().total();
-        let server_cpu_ns = closed.server.since(&opened.server) + newcomers(&now.server, &self.who.server);
+        let server_cpu_ns =
+            closed.server.since(&opened.server) + newcomers(&now.server, &self.who.server) + stopped_ns;
         let activity = self.sample.between(&opened.sample, &closed.sample);
         let processors = closed.processors.zip(opened.processors);
         let on_core =
@@ -364,6 +383,11 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(100);
     const HOLD: Duration = Duration::from_secs(600);
 
+    const RESULT: &str = r#"{"connections_open":4,"window_ns":1000,"messages":10,"messages_per_s":1.0,"lost":0,
+        "duplicated":0,"reordered":0,"corrupted":0,"latency_ns":null,"last_receiver_ns":null,"connect_ns":null,
+        "upgrade_ns":null,"client_cpu_ns":5,"client_cpu":0.5,"latency_histogram":null,"bytes_sent":700,
+        "bytes_received":660}"#;
+
     /// Watches a family that does nothing, one of whom is taken for the load generator, while this process
     /// does `work`. The window is told of so long after it has begun.
     fn watched(late: Duration, address: &str, work: impl FnOnce()) -> Point {
@@ -374,11 +398,7 @@ mod tests {
         watch.enter("measuring", load, Instant::now() - late, HOLD);
         work();
         watch.enter("measured", load, Instant::now(), HOLD);
-        let result = r#"{"connections_open":4,"window_ns":1000,"messages":10,"messages_per_s":1.0,"lost":0,
-            "duplicated":0,"reordered":0,"corrupted":0,"latency_ns":null,"last_receiver_ns":null,"connect_ns":null,
-            "upgrade_ns":null,"client_cpu_ns":5,"client_cpu":0.5,"latency_histogram":null,"bytes_sent":700,
-            "bytes_received":660}"#;
-        let observed = watch.observed(serde_json::from_str(result).unwrap());
+        let observed = watch.observed(serde_json::from_str(RESULT).unwrap());
         let setting = crate::setting::Setting { connections: 4, ..Default::default() };
         let mut point = blank_for_tests(&crate::plan::Job {
             order: 0,
@@ -407,6 +427,23 @@ mod tests {
     fn what_crosses_another_interface_is_not_counted_on_loopback() {
         let point = watched(Duration::ZERO, "192.0.2.1:1", || {});
         assert_eq!(point.costs.unwrap().bytes_on_wire, None);
+    }
+
+    #[test]
+    fn two_servers_after_each_other_give_no_figures() {
+        let family = Family::start();
+        let load = family.1[0];
+        let mut watch = Watch::start(family.pid(), None, "127.0.0.1:1".parse().unwrap(), WINDOW, 1);
+        watch.enter("connected", load, Instant::now(), HOLD);
+        watch.enter("measuring", load, Instant::now(), HOLD);
+        watch.is_stopping();
+        drop(family);
+        let successor = Family::start();
+        watch.is_succeeded_by(successor.pid());
+        watch.enter("measured", load, Instant::now(), HOLD);
+        let observed = watch.observed(serde_json::from_str(RESULT).unwrap());
+        assert_eq!((observed.server_cpu_ns, observed.costs, observed.memory), (None, None, None));
+        assert!(observed.loaded.is_none() && observed.quiet.is_some() && observed.network.is_some());
     }
 
     #[test]

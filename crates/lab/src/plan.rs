@@ -13,9 +13,10 @@ use crate::error::LabError;
 use crate::experiment::{AxisDefinition, Effort, Experiment, Fit, Subject};
 use crate::external::{External, ExternalServer};
 use crate::machine::{Machine, core_count, needs};
-use crate::mechanism::{is_text, server_of};
+use crate::mechanism::{self, is_text, server_of};
 use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA, write_whole};
 use crate::report::PictureName;
+use crate::restart::LEAST_AFTER;
 use crate::setting::{Axes, Axis, Range, Setting};
 use crate::syscalls;
 
@@ -149,7 +150,7 @@ impl Plan {
             plan.window_ms = plan.window_that_fits(left, budget.shortest_window, budget.window);
             plan.expected_s = (plan.cost_of(&plan.jobs) + aside).as_secs_f64();
             if plan.expected_s <= budget.budget.as_secs_f64() || plan.rounds <= 1 || !rounds_can_shrink {
-                return plan.with_a_message_in_the_window();
+                return plan.with_a_message_in_the_window()?.with_room_for_restarts();
             }
             plan.rounds -= 1;
         }
@@ -164,6 +165,18 @@ impl Plan {
                 self.window_ms
             ))),
             _ => Ok(self),
+        }
+    }
+
+    /// A server that is restarted has to be there again for long enough to see who comes back.
+    fn with_room_for_restarts(self) -> Result<Plan, LabError> {
+        let longest = self.jobs.iter().map(|job| job.setting.restart_ms).max().unwrap_or(0);
+        match longest > self.window_ms / u64::from(LEAST_AFTER) {
+            true => Err(LabError::Usage(format!(
+                "restart_ms = {longest}: more than half of a window of {} ms; a longer `shortest_window`, or a server that is away for less",
+                self.window_ms
+            ))),
+            false => Ok(self),
         }
     }
 
@@ -245,14 +258,14 @@ impl Plan {
             for setting in settings {
                 let mut block = Vec::new();
                 for subject in &self.subjects {
-                    let setting = machine.spread(&subject.model, setting);
+                    let setting = machine.spread(&subject.model, &subject.mechanism, setting);
                     let mut job = Job {
                         order: 0,
                         round,
                         model: subject.model.clone(),
                         mechanism: subject.mechanism.clone(),
                         setting,
-                        limit: self.limit(machine, &subject.model, &setting),
+                        limit: self.limit(machine, subject, &setting),
                     };
                     let overhead = overhead(&job);
                     if job.limit.is_none() && overhead > budget / TOO_SLOW && !counts_are_wished {
@@ -273,17 +286,19 @@ impl Plan {
     }
 
     /// Why it is pointless to try: what is not installed or the kernel does not have, in words, or the short name of a limit.
-    fn limit(&self, machine: &Machine, name: &str, setting: &Setting) -> Option<String> {
+    fn limit(&self, machine: &Machine, subject: &Subject, setting: &Setting) -> Option<String> {
+        let name = &*subject.model;
+        let limit = || machine.limit(name, &subject.mechanism, setting).map(str::to_owned);
         if let Some(external) = self.external(name) {
             let is_asked_to_work = setting.work_us > 0.0;
             return external
                 .missing
                 .clone()
                 .or_else(|| is_asked_to_work.then(|| "does not simulate work".to_owned()))
-                .or_else(|| machine.limit(name, setting).map(str::to_owned));
+                .or_else(limit);
         }
         let obstacle = switchboard_models::find(server_of(name)).and_then(|model| (model.obstacle)());
-        obstacle.or_else(|| machine.limit(name, setting).map(str::to_owned))
+        obstacle.or_else(limit)
     }
 
     /// The server of that name, if it is none of the models.
@@ -300,9 +315,21 @@ impl Plan {
     }
 }
 
-/// Load before the window of this point: never less than the lab needs to find the server's processes.
+/// Load before the window of this point: never less than the lab needs to find the server's processes, nor than those who ask by the clock need until
+/// each has asked.
 pub(crate) fn warmup(plan: &Plan, job: &Job) -> Duration {
-    Duration::from_millis(plan.warmup_ms).max(needs(&job.model).observe(job.setting.connections))
+    let asked = mechanism::every(&job.mechanism).unwrap_or_default();
+    Duration::from_millis(plan.warmup_ms).max(needs(&job.model).observe(sockets(job))).max(asked)
+}
+
+/// Connections that the server has at this point.
+fn sockets(job: &Job) -> usize {
+    job.setting.connections.saturating_mul(mechanism::sockets(&job.mechanism))
+}
+
+/// Opening this point's connections, and closing them.
+pub(crate) fn open_and_close(job: &Job) -> Duration {
+    needs(&job.model).open_and_close(sockets(job))
 }
 
 /// How long the load generator may take until the rate is steady.
@@ -312,11 +339,11 @@ pub(crate) fn warmup_limit(plan: &Plan, job: &Job) -> Duration {
 
 /// How long the load generator is to hold its connections open after the window.
 pub(crate) fn hold(job: &Job) -> Duration {
-    SHORTEST_HOLD + needs(&job.model).observe(job.setting.connections)
+    SHORTEST_HOLD + needs(&job.model).observe(sockets(job))
 }
 
 fn overhead(job: &Job) -> Duration {
-    START_AND_STOP + needs(&job.model).open_and_close(job.setting.connections) + hold(job)
+    START_AND_STOP + open_and_close(job) + hold(job)
 }
 
 /// What is the same everywhere and what is varied, as the definition says, the machine allows and the user wishes.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use switchboard_load::Traffic;
 
 use crate::setting::Setting;
 
@@ -80,6 +81,21 @@ pub struct Point {
     /// Messages of them that were sent before the window closed.
     #[serde(default)]
     pub sent: Option<u64>,
+    /// How long after they were due they were sent.
+    #[serde(default)]
+    pub lateness_ns: Option<Quantiles>,
+    /// Polls that were due in the window where each connection asks by the clock.
+    #[serde(default)]
+    pub polls_due: Option<u64>,
+    /// Those of them that were left out because the answer to the one before was still on its way.
+    #[serde(default)]
+    pub polls_skipped: Option<u64>,
+    /// What went over the connections of those who hear a broadcast, in the window.
+    #[serde(default)]
+    pub subscribers: Option<Traffic>,
+    /// The same of the one who publishes. Where one connection does both, what it sends is the publisher's and what it gets is not.
+    #[serde(default)]
+    pub publisher: Option<Traffic>,
     /// Messages echoed, or deliveries of a broadcast, in the window.
     pub messages: Option<u64>,
     /// `messages` per second of the window.
@@ -111,6 +127,9 @@ pub struct Point {
     /// What the load generator allocated for its connections, in all.
     #[serde(default)]
     pub client_memory_bytes: Option<u64>,
+    /// What a restart of the server did to those who were connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconnect: Option<Reconnect>,
     /// Messages that never came back.
     pub lost: Option<u64>,
     /// Messages that came back more than once.
@@ -167,6 +186,32 @@ pub struct Point {
     pub server_processes: Option<u64>,
     /// When the point began, in UTC, as in `2026-11-20T22:31:43Z`.
     pub started_at: String,
+}
+
+/// What came of those who were connected to a server that was restarted; the fields but the first are those of `switchboard load --json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reconnect {
+    /// From the signal that stopped the server until the next one listened, in seconds.
+    #[serde(default)]
+    pub away_s: Option<f64>,
+    /// How subscribers lost their connections, by kind.
+    pub disconnected: BTreeMap<String, u64>,
+    /// Times that a subscriber tried to come again.
+    pub attempts: u64,
+    /// Those that failed, by kind.
+    pub failed: BTreeMap<String, u64>,
+    /// For how long each subscriber was blind.
+    pub blind_ns: Option<Quantiles>,
+    /// Subscribers that were blind when the load ended.
+    pub still_blind: u64,
+    /// Deliveries that were handed over later, from the server's history.
+    pub replayed: u64,
+    /// How old those were.
+    pub replayed_age_ns: Option<Quantiles>,
+    /// Messages that were due while nobody was there to take them.
+    pub unpublished: u64,
+    /// Messages that were sent and never answered, and that nobody has heard.
+    pub unknown: u64,
 }
 
 /// What the server's process tree did in the window. Where the tree is large, everything but the CPU time in all is

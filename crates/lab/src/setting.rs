@@ -25,6 +25,10 @@ pub struct Setting {
     /// Messages to be sent per second over all connections, in an open loop; `null` in a closed one.
     #[serde(default)]
     pub rate_per_s: Option<f64>,
+    /// In an open loop: messages are due at random, as a Poisson process has it, and this is the seed of the first round; each of the others has the
+    /// next. What is due when is the same for all lines of a round. `null`: messages are due with even gaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrivals_seed: Option<u64>,
     /// In an open loop, `rate_per_s` as a share of what the same server did in a closed loop at the start of the run.
     #[serde(default)]
     pub load: Option<f64>,
@@ -37,6 +41,10 @@ pub struct Setting {
     /// For how long the server is stopped (SIGSTOP) in the middle of the window, in milliseconds.
     #[serde(default)]
     pub pause_ms: u64,
+    /// The server is told to stop (SIGTERM) when a quarter of the window is over, and started again on its port so many milliseconds later; 0:
+    /// never. Subscribers and publisher come again (`--reconnect`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restart_ms: u64,
     /// Each connection carries one message and is closed, and the next one opened in its place; a message is a connection then.
     #[serde(default)]
     pub churn: bool,
@@ -62,6 +70,10 @@ fn is_one(number: &usize) -> bool {
     *number == 1
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Default for Setting {
     fn default() -> Setting {
         Setting {
@@ -71,10 +83,12 @@ impl Default for Setting {
             payload_bytes: 64,
             depth: 1,
             rate_per_s: None,
+            arrivals_seed: None,
             load: None,
             work_us: 0.0,
             slow: 0,
             pause_ms: 0,
+            restart_ms: 0,
             churn: false,
             workers: None,
             all_cores: false,
@@ -113,6 +127,7 @@ pub enum Axis {
     WorkUs,
     Slow,
     PauseMs,
+    RestartMs,
     Workers,
     BusyPollUs,
 }
@@ -143,6 +158,7 @@ impl Axis {
             Axis::WorkUs => setting.work_us,
             Axis::Slow => setting.slow as f64,
             Axis::PauseMs => setting.pause_ms as f64,
+            Axis::RestartMs => setting.restart_ms as f64,
             Axis::Workers => setting.workers.unwrap_or(1) as f64,
             Axis::BusyPollUs => setting.busy_poll_us,
         }
@@ -162,6 +178,7 @@ impl Axis {
             Axis::WorkUs => Setting { work_us: value, ..setting },
             Axis::Slow => Setting { slow: count, ..setting },
             Axis::PauseMs => Setting { pause_ms: count as u64, ..setting },
+            Axis::RestartMs => Setting { restart_ms: count as u64, ..setting },
             Axis::Workers => Setting { workers: Some(count), ..setting },
             Axis::BusyPollUs => Setting { busy_poll_us: value, ..setting },
         }
@@ -180,6 +197,7 @@ impl Axis {
             Axis::WorkUs => "work per message",
             Axis::Slow => "receivers that do not read",
             Axis::PauseMs => "server stopped for",
+            Axis::RestartMs => "server away for",
             Axis::Workers => "workers",
             Axis::BusyPollUs => "looking for events before the loop blocks",
         }
@@ -200,7 +218,7 @@ impl Axis {
             Axis::Load | Axis::ActiveShare => format!("{:.0} %", 100.0 * value),
             Axis::WorkUs | Axis::BusyPollUs if value == 0.0 => "none".to_owned(),
             Axis::WorkUs | Axis::BusyPollUs => format!("{value} µs"),
-            Axis::PauseMs => format!("{value:.0} ms"),
+            Axis::PauseMs | Axis::RestartMs => format!("{value:.0} ms"),
             _ => format::count(value.round() as usize),
         }
     }
@@ -208,7 +226,9 @@ impl Axis {
     /// Whether zero, or a share of one, is a sensible value.
     pub(crate) fn least(self) -> f64 {
         match self {
-            Axis::Active | Axis::WorkUs | Axis::Slow | Axis::PauseMs | Axis::BusyPollUs => 0.0,
+            Axis::Active | Axis::WorkUs | Axis::Slow | Axis::PauseMs | Axis::RestartMs | Axis::BusyPollUs => {
+                0.0
+            }
             Axis::Load | Axis::ActiveShare => 0.01,
             Axis::PayloadBytes => switchboard_load::LEAST_PAYLOAD_BYTES as f64,
             Axis::Connections | Axis::Depth | Axis::RatePerS | Axis::Workers => 1.0,
@@ -224,7 +244,7 @@ impl Axis {
     pub fn spread(self) -> Spread {
         match self {
             Axis::Load => Spread::Linear,
-            Axis::WorkUs | Axis::Slow | Axis::PauseMs | Axis::BusyPollUs => Spread::Steps,
+            Axis::WorkUs | Axis::Slow | Axis::PauseMs | Axis::RestartMs | Axis::BusyPollUs => Spread::Steps,
             _ => Spread::Logarithmic,
         }
     }
@@ -336,7 +356,7 @@ impl Hash for Place {
 mod tests {
     use super::*;
 
-    const ALL: [Axis; 12] = [
+    const ALL: [Axis; 13] = [
         Axis::Connections,
         Axis::Active,
         Axis::ActiveShare,
@@ -347,6 +367,7 @@ mod tests {
         Axis::WorkUs,
         Axis::Slow,
         Axis::PauseMs,
+        Axis::RestartMs,
         Axis::Workers,
         Axis::BusyPollUs,
     ];
@@ -358,8 +379,9 @@ mod tests {
             let set = axis.set(Setting::default(), 7.0);
             assert_eq!(axis.of(&set), 7.0, "{axis:?}");
             let name = serde_json::to_value(axis).unwrap();
-            assert!(fields.get(name.as_str().unwrap()).is_some(), "{name}");
-            assert!(serde_json::to_value(set).unwrap() != fields);
+            let set = serde_json::to_value(set).unwrap();
+            assert!(set.get(name.as_str().unwrap()).is_some(), "{name}");
+            assert!(set != fields);
         }
     }
 

@@ -133,6 +133,24 @@ pub struct Row {
     pub latency_p99_ns: Option<Estimate>,
     /// See `latency_p50_ns`.
     pub latency_p99_9_ns: Option<Estimate>,
+    /// Each round's longest latency. As the four that follow, known only of a broadcast whose receivers' requests and bytes were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_max_ns: Option<Estimate>,
+    /// Requests that receivers made for each delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_delivery: Option<Estimate>,
+    /// Those of them that brought nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub empty_answers_per_delivery: Option<Estimate>,
+    /// Bytes that receivers sent for each delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_sent_per_delivery: Option<Estimate>,
+    /// Bytes that they received for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_received_per_delivery: Option<Estimate>,
+    /// Datagrams that came more than once, of those that came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicated_share: Option<Estimate>,
     /// Percentiles of the latency as a client sees it that waits when the server does.
     pub uncorrected_p50_ns: Option<Estimate>,
     /// See `uncorrected_p50_ns`.
@@ -145,6 +163,18 @@ pub struct Row {
     pub fairness: Option<Estimate>,
     /// Datagrams that never came back, of those sent.
     pub lost_share: Option<Estimate>,
+    /// Each round's median time for which a subscriber was blind whose server was restarted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blind_p50_ns: Option<Estimate>,
+    /// Each round's longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blind_max_ns: Option<Estimate>,
+    /// Deliveries that a subscriber lost by a restart, on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed_per_subscriber: Option<Estimate>,
+    /// Deliveries that it got later, from the server's history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed_per_subscriber: Option<Estimate>,
     /// Datagrams that came back behind a later one, of those that came back.
     pub reordered_share: Option<Estimate>,
     /// Each round's median time until the last receiver had a broadcast.
@@ -348,6 +378,7 @@ impl Row {
         let of =
             |quantity: Quantity| Estimate::of(points.iter().filter_map(|point| quantity.of_point(point)));
         let is_datagram = subject.mechanism.starts_with("udp");
+        let is_counted = points.iter().any(|point| point.subscribers.is_some());
         let median = |figure: &dyn Fn(&Point) -> Option<f64>| {
             Estimate::of(points.iter().filter_map(|point| figure(point))).map(|estimate| estimate.median)
         };
@@ -374,6 +405,12 @@ impl Row {
             latency_p90_ns: quantile(&histograms, 0.9),
             latency_p99_ns: quantile(&histograms, 0.99),
             latency_p99_9_ns: quantile(&histograms, 0.999),
+            latency_max_ns: of(Quantity::Max).filter(|_| is_counted),
+            requests_per_delivery: of(Quantity::Requests),
+            empty_answers_per_delivery: of(Quantity::EmptyAnswers),
+            bytes_sent_per_delivery: of(Quantity::BytesSent),
+            bytes_received_per_delivery: of(Quantity::BytesReceived),
+            duplicated_share: of(Quantity::Duplicated).filter(|_| is_counted && is_datagram),
             uncorrected_p50_ns: quantile(&uncorrected, 0.5),
             uncorrected_p99_ns: quantile(&uncorrected, 0.99),
             uncorrected_p99_9_ns: quantile(&uncorrected, 0.999),
@@ -381,6 +418,10 @@ impl Row {
             last_receiver_p50_ns: of(Quantity::LastReceiver),
             fairness: of(Quantity::Fairness),
             lost_share: of(Quantity::Lost).filter(|_| is_datagram),
+            blind_p50_ns: of(Quantity::Blind),
+            blind_max_ns: of(Quantity::BlindMax),
+            missed_per_subscriber: of(Quantity::Missed),
+            replayed_per_subscriber: of(Quantity::Replayed),
             reordered_share: of(Quantity::Reordered).filter(|_| is_datagram),
             memory_bytes_per_connection: estimate(|point| point.memory_bytes_per_connection),
             client_memory_bytes_per_connection: of(Quantity::ClientMemory),

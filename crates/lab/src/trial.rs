@@ -15,12 +15,13 @@ use switchboard_models::Workers;
 
 use crate::error::LabError;
 use crate::external::{self, ExternalServer};
-use crate::machine::{Cores, needs};
+use crate::machine::Cores;
 use crate::mechanism::{self, server_of};
 use crate::observe::{CONNECTING, HOLDING, Observed, Watch};
-use crate::plan::{Job, Plan, hold, warmup, warmup_limit};
+use crate::plan::{Job, Plan, hold, open_and_close, warmup, warmup_limit};
 use crate::process::{GLANCE, Line, Next, Process};
 use crate::record::{Histograms, Point, Status};
+use crate::restart::Restart;
 use crate::setting::Setting;
 use crate::verdict::{LoadResult, blank, fill};
 
@@ -58,7 +59,7 @@ impl Spectator for Nobody {
 }
 
 /// Why there is no result.
-enum Failure {
+pub(crate) enum Failure {
     /// One of the processes broke; the point is invalid for this reason.
     Broken(String),
     /// The user wants no more; there is no point.
@@ -105,8 +106,11 @@ impl Trial<'_> {
         prefix: &[String],
     ) -> Result<Option<Measured>, LabError> {
         match self.observe(job, spectator, prefix) {
-            Ok(observed) => {
+            Ok((observed, away)) => {
                 fill(&mut point, &observed);
+                if let Some(reconnect) = &mut point.reconnect {
+                    reconnect.away_s = away.map(|away| away.as_secs_f64());
+                }
                 let LoadResult { latency_histogram, uncorrected_histogram, .. } = observed.result;
                 Ok(Some((
                     point,
@@ -127,8 +131,9 @@ impl Trial<'_> {
         job: &Job,
         spectator: &mut dyn Spectator,
         prefix: &[String],
-    ) -> Result<Observed, Failure> {
-        let (mut server, address) = self.start_server(job, prefix)?;
+    ) -> Result<(Observed, Option<Duration>), Failure> {
+        let port = (job.setting.restart_ms > 0).then(external::lasting_port).transpose().map_err(no_port)?;
+        let (mut server, address) = self.start_server(job, prefix, port)?;
         spectator.server_started(server.pid());
         let window = Duration::from_millis(self.plan.window_ms);
         let core = self.cores.filter(|_| !job.setting.all_cores).map(|cores| cores.server);
@@ -137,15 +142,22 @@ impl Trial<'_> {
 
         let mut load =
             self.start(&mut self.load_command(job, address), self.cores.map(|cores| cores.load).as_slice())?;
-        let mut pause = None;
+        let (mut pause, mut restart, mut away) = (None, None::<Restart>, None);
         let result = loop {
-            let line =
-                self.next_line(&mut load, &mut server, watch.doing, self.patience_for(job, watch.doing))?;
+            let (doing, at) = (watch.doing, restart.map(|restart| restart.at));
+            let patience = self.patience_for(job, doing);
+            let Some(line) = self.next_line(&mut load, &mut server, doing, patience, at)? else {
+                if let Some(restart) = restart.take() {
+                    away = Some(self.restart(restart, job, prefix, &mut server, address, &mut watch)?);
+                }
+                continue;
+            };
             match Said::parse(&line.text) {
                 Ok(Said::Phase(phase)) => {
                     spectator.phase(&phase);
                     if phase == "measuring" {
                         pause = self.pause(job, server.pid());
+                        restart = Restart::of(&job.setting, window, line.at);
                     }
                     watch.enter(&phase, load.pid(), line.at, hold(job));
                 }
@@ -163,16 +175,19 @@ impl Trial<'_> {
         if let Some(status) = server.exited() {
             return Err(died("server", &mut server, status));
         }
-        match server.terminate(self.patience + needs(&job.model).open_and_close(job.setting.connections)) {
-            Some(status) if status.success() => {}
-            // What stands before the server passes the signal on and ends by it, and others than ours need not catch it.
-            Some(status)
-                if (!prefix.is_empty() || self.plan.external(&job.model).is_some())
-                    && is_by_sigterm(status) => {}
+        match server.terminate(self.patience + open_and_close(job)) {
+            Some(status) if self.is_fine_at_the_end(job, prefix, status) => {}
             Some(status) => return Err(died("server, told to stop,", &mut server, status)),
             None => return Err(broken("server", "did not stop on SIGTERM and was killed")),
         }
-        Ok(watch.observed(result))
+        Ok((watch.observed(result), away))
+    }
+
+    /// Whether a server that was told to stop has ended as it should.
+    pub(crate) fn is_fine_at_the_end(&self, job: &Job, prefix: &[String], status: ExitStatus) -> bool {
+        // What stands before the server passes the signal on and ends by it, and others than ours need not catch it.
+        let may_end_by_it = !prefix.is_empty() || self.plan.external(&job.model).is_some();
+        status.success() || may_end_by_it && is_by_sigterm(status)
     }
 
     /// Stops the server for a while in the middle of the window, if the point is about that.
@@ -182,10 +197,16 @@ impl Trial<'_> {
         (!length.is_zero()).then(|| Pause::begin(server, window.saturating_sub(length) / 2, length))
     }
 
-    fn start_server(&self, job: &Job, prefix: &[String]) -> Result<(Process, SocketAddr), Failure> {
+    /// Starts the server, on a port that is free unless it is told which.
+    pub(crate) fn start_server(
+        &self,
+        job: &Job,
+        prefix: &[String],
+        port: Option<u16>,
+    ) -> Result<(Process, SocketAddr), Failure> {
         match self.plan.external(&job.model) {
-            Some(external) => self.start_external(job, &external.server, prefix),
-            None => self.start_model(job, prefix),
+            Some(external) => self.start_external(job, &external.server, prefix, port),
+            None => self.start_model(job, prefix, port.unwrap_or(0)),
         }
     }
 
@@ -195,9 +216,9 @@ impl Trial<'_> {
         job: &Job,
         server: &ExternalServer,
         prefix: &[String],
+        port: Option<u16>,
     ) -> Result<(Process, SocketAddr), Failure> {
-        let port = external::free_port()
-            .map_err(|source| Failure::Fatal(LabError::System { what: "find a free port", source }))?;
+        let port = port.map_or_else(external::free_port, Ok).map_err(no_port)?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut process = self.start_on_cores(job, &mut server.command(port, prefix))?;
         let deadline = Instant::now() + self.patience;
@@ -222,7 +243,7 @@ impl Trial<'_> {
         }
     }
 
-    fn start_model(&self, job: &Job, prefix: &[String]) -> Result<(Process, SocketAddr), Failure> {
+    fn start_model(&self, job: &Job, prefix: &[String], port: u16) -> Result<(Process, SocketAddr), Failure> {
         let mut command = match prefix {
             [] => Command::new(self.program),
             [first, rest @ ..] => {
@@ -231,7 +252,7 @@ impl Trial<'_> {
                 command
             }
         };
-        command.args(["serve", server_of(&job.model), "--listen", "127.0.0.1:0"]);
+        command.args(["serve", server_of(&job.model), "--listen", &format!("127.0.0.1:{port}")]);
         if matches!(job.mechanism.as_str(), "udp-broadcast" | "tcp-broadcast") {
             command.args(["--app", "broadcast"]);
         }
@@ -276,8 +297,17 @@ impl Trial<'_> {
         let ms = |milliseconds: u128| format!("{milliseconds}ms");
         let mut command = Command::new(self.program);
         command.args(["load", &url, "--json", "--phases"]);
-        let Setting { connections, payload_bytes, depth, rate_per_s, slow, churn, load_threads, .. } =
-            job.setting;
+        let Setting {
+            connections,
+            payload_bytes,
+            depth,
+            rate_per_s,
+            slow,
+            churn,
+            restart_ms,
+            load_threads,
+            ..
+        } = job.setting;
         command.args(["--connections", &connections.to_string()]);
         command.args(["--duration", &ms(self.plan.window_ms.into())]);
         command.args(["--warmup", &ms(warmup(self.plan, job).as_millis())]);
@@ -290,8 +320,18 @@ impl Trial<'_> {
         if load_threads > 1 {
             command.args(["--threads", &load_threads.to_string()]);
         }
+        if restart_ms > 0 {
+            command.arg("--reconnect");
+        }
         if slow > 0 {
             command.args(["--slow", &slow.to_string()]);
+        }
+        if let Some(every) = mechanism::every(&job.mechanism) {
+            command.args(["--every", &ms(every.as_millis())]);
+        }
+        if let Some(seed) = job.setting.arrivals_seed {
+            let seed = seed.wrapping_add(job.round.into());
+            command.args(["--arrivals", "random", "--seed", &seed.to_string()]);
         }
         match rate_per_s {
             _ if churn => command.arg("--churn"),
@@ -311,21 +351,25 @@ impl Trial<'_> {
         })
     }
 
-    /// The load generator's next line, unless somebody dies, gives up or falls silent first.
+    /// The load generator's next line, unless somebody dies, gives up or falls silent first. `None`: it is `until` and nothing was said.
     fn next_line(
         &self,
         load: &mut Process,
         server: &mut Process,
         doing: &str,
         patience: Duration,
-    ) -> Result<Line, Failure> {
+        until: Option<Instant>,
+    ) -> Result<Option<Line>, Failure> {
         let deadline = Instant::now() + patience;
         loop {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(None);
+            }
             if self.is_stopped() {
                 return Err(Failure::Stopped);
             }
             match load.next_line() {
-                Next::Line(line) => return Ok(line),
+                Next::Line(line) => return Ok(Some(line)),
                 Next::Nothing => {}
                 Next::End => return Err(self.ended("load generator", load)),
             }
@@ -341,7 +385,7 @@ impl Trial<'_> {
     fn patience_for(&self, job: &Job, doing: &str) -> Duration {
         let work = match doing {
             // What a slower machine than the one that the estimate is from may need.
-            CONNECTING => needs(&job.model).open_and_close(job.setting.connections) * 5,
+            CONNECTING => open_and_close(job) * 5,
             HOLDING => hold(job),
             _ => warmup_limit(self.plan, job) + Duration::from_millis(self.plan.window_ms),
         };
@@ -425,10 +469,14 @@ impl Said {
     }
 }
 
-fn broken(who: &str, what: &str) -> Failure {
+fn no_port(source: std::io::Error) -> Failure {
+    Failure::Fatal(LabError::System { what: "find a free port", source })
+}
+
+pub(crate) fn broken(who: &str, what: &str) -> Failure {
     Failure::Broken(format!("{who} {what}"))
 }
 
-fn died(who: &str, process: &mut Process, status: ExitStatus) -> Failure {
+pub(crate) fn died(who: &str, process: &mut Process, status: ExitStatus) -> Failure {
     Failure::Broken(format!("{who} ended with {}", process.obituary(status)))
 }

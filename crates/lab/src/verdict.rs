@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use switchboard_load::Traffic;
 
 use crate::observe::Observed;
 use crate::plan::{Job, Plan};
-use crate::record::{Point, Quantiles, SCHEMA, Status};
+use crate::record::{Point, Quantiles, Reconnect, SCHEMA, Status};
 
 /// The load generator's report; the fields are those of `switchboard load --json`.
 #[derive(Debug, Clone, Deserialize)]
@@ -58,6 +59,18 @@ pub(crate) struct LoadResult {
     pub(crate) due: Option<u64>,
     #[serde(default)]
     pub(crate) sent: Option<u64>,
+    #[serde(default)]
+    pub(crate) reconnect: Option<Reconnect>,
+    #[serde(default)]
+    pub(crate) lateness_ns: Option<Quantiles>,
+    #[serde(default)]
+    pub(crate) polls_due: Option<u64>,
+    #[serde(default)]
+    pub(crate) polls_skipped: Option<u64>,
+    #[serde(default)]
+    pub(crate) subscribers: Option<Traffic>,
+    #[serde(default)]
+    pub(crate) publisher: Option<Traffic>,
 }
 
 /// A point about which nothing is known yet; it is invalid until it is judged.
@@ -83,6 +96,11 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
         in_flight: None,
         due: None,
         sent: None,
+        lateness_ns: None,
+        polls_due: None,
+        polls_skipped: None,
+        subscribers: None,
+        publisher: None,
         messages: None,
         messages_per_s: None,
         latency_ns: None,
@@ -95,6 +113,7 @@ pub(crate) fn blank(plan: &Plan, job: &Job) -> Point {
         upgrade_ns: None,
         opening_s: None,
         client_memory_bytes: None,
+        reconnect: None,
         lost: None,
         duplicated: None,
         reordered: None,
@@ -134,6 +153,9 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
     point.slices = result.slices.clone();
     point.in_flight = result.in_flight_ns.map(|ns| ns as f64 / window_ns);
     (point.due, point.sent) = (result.due, result.sent);
+    point.lateness_ns = result.lateness_ns;
+    (point.polls_due, point.polls_skipped) = (result.polls_due, result.polls_skipped);
+    (point.subscribers, point.publisher) = (result.subscribers, result.publisher);
     point.messages = Some(result.messages);
     point.messages_per_s = Some(result.messages_per_s);
     point.latency_ns = result.latency_ns;
@@ -146,6 +168,7 @@ pub(crate) fn fill(point: &mut Point, observed: &Observed) {
     point.upgrade_ns = result.upgrade_ns;
     point.opening_s = result.opening_ns.filter(|_| !point.setting.churn).map(|ns| ns as f64 / 1e9);
     point.client_memory_bytes = result.memory_bytes;
+    point.reconnect = result.reconnect.clone();
     point.lost = Some(result.lost);
     point.duplicated = Some(result.duplicated);
     point.reordered = Some(result.reordered);

@@ -107,6 +107,99 @@ fn a_load_generator_that_dies_is_quoted() {
     assert_eq!(point.reason.as_deref(), Some("load generator ended with exit status 101: a bug"));
 }
 
+/// An experiment in which the server is restarted in the middle of its window.
+const RESTARTED: &str = r#"
+question = "What does a restart look like?"
+analysis = "What to expect. What would surprise."
+mechanisms = ["sse"]
+models = ["epoll"]
+pictures = ["blind", "missed", "replayed"]
+[setting]
+connections = 4
+rate_per_s = 100
+[x]
+vary = "restart_ms"
+values = [60]
+[effort.quick]
+budget = "10s"
+rounds = 1
+warmup = "10ms"
+window = "200ms"
+shortest_window = "200ms"
+[effort.default]
+budget = "10s"
+rounds = 1
+warmup = "10ms"
+window = "200ms"
+shortest_window = "200ms"
+[effort.full]
+budget = "10s"
+rounds = 1
+warmup = "10ms"
+window = "200ms"
+shortest_window = "200ms"
+"#;
+
+impl Bench {
+    fn restarted() -> Bench {
+        let mut bench = Bench::new(&["epoll"]);
+        let file = bench.path("restarted.toml");
+        fs::write(&file, RESTARTED).unwrap();
+        bench.options.experiments = vec![file.to_str().unwrap().to_owned()];
+        bench.options.connections = None;
+        bench
+    }
+}
+
+#[test]
+fn a_server_that_is_restarted_on_purpose_is_no_server_that_died() {
+    let bench = Bench::restarted();
+    bench.run();
+    assert!(bench.server_is_gone("epoll"));
+    let point = bench.point();
+    assert!(has_figures(&point), "{point:?}");
+    let again = point.reconnect.as_ref().unwrap();
+    assert!(again.away_s.unwrap() >= 0.06, "{again:?}");
+    assert_eq!((again.replayed, again.unpublished, point.lost), (8, 5, Some(7)));
+    // Nobody can say what a message costs two servers of which one ends and the other begins.
+    assert_eq!((point.server_cpu_ns, &point.costs, &point.memory), (None, &None, &None));
+    assert_eq!((point.server_memory_bytes, point.server_threads), (None, None));
+    let figures = fs::read_to_string(bench.path("results/summary.json")).unwrap();
+    for figure in ["blind_p50_ns", "blind_max_ns", "missed_per_subscriber", "replayed_per_subscriber"] {
+        assert!(figures.contains(figure), "{figure}");
+    }
+    assert!(bench.path("results/missed.svg").exists());
+    let found: Vec<_> = problems(&bench.path("results"))
+        .into_iter()
+        .filter(|(what, _)| ["checksums", "plan", "report", "verdicts"].contains(what))
+        .collect();
+    assert_eq!(found, []);
+}
+
+#[test]
+fn a_server_that_fails_to_stop_or_to_come_back_breaks_its_point() {
+    for (fault, reason) in [
+        ("fails-to-stop", "server, restarted on purpose, ended with exit status 3"),
+        ("fails-to-return", "server ended with exit status 1: somebody else has the port"),
+    ] {
+        let bench = Bench::restarted();
+        fs::write(bench.path(fault), "").unwrap();
+        bench.run();
+        let point = bench.point();
+        assert_eq!((point.status, point.reason.as_deref()), (Status::Invalid, Some(reason)), "{fault}");
+    }
+}
+
+#[test]
+fn a_window_that_is_over_before_the_server_is_back_is_refused() {
+    let bench = Bench::restarted();
+    let file = bench.path("restarted.toml");
+    fs::write(&file, RESTARTED.replace("values = [60]", "values = [101]")).unwrap();
+    let error = run(&bench.options, &Interrupt::new()).unwrap_err();
+    assert_eq!(error.exit_status(), 2);
+    assert!(error.to_string().contains("restart_ms = 101: more than half of a window of 200 ms"), "{error}");
+}
+
 #[test]
 fn a_silent_load_generator_is_given_up() {
     let mut bench = Bench::new(&["poll"]);

@@ -5,8 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::target::Target;
-
 /// Connections that leave from one loopback address. An address has 28,232 ports by default, but those of
 /// connections that were closed lately are not free yet.
 const PER_SOURCE: u32 = 8192;
@@ -40,11 +38,11 @@ pub(crate) fn tcp(
 }
 
 /// A socket that sends to the target and hears nobody else.
-pub(crate) fn udp(target: &Target, connection: u32) -> io::Result<mio::net::UdpSocket> {
-    let socket = Socket::new(Domain::for_address(target.address), Type::DGRAM, Some(Protocol::UDP))?;
+pub(crate) fn udp(address: SocketAddr, source: u32) -> io::Result<mio::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    bind_source(&socket, target.address, source_of(connection))?;
-    socket.connect(&target.address.into())?;
+    bind_source(&socket, address, source)?;
+    socket.connect(&address.into())?;
     Ok(mio::net::UdpSocket::from_std(socket.into()))
 }
 

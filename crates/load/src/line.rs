@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::time::Duration;
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
-use switchboard_proto::{Client, Kind, Output, PollingClient, Side};
+use switchboard_proto::{Client, Kind, Output, PollingClient, Side, UpgradingClient};
 
 use crate::sequence::Sequence;
 use crate::stamp::Stamp;
 use crate::text;
-use crate::web::Web;
+use crate::web::{Feed, Web};
 
 /// Stands in the token of events on the second of two connections.
 pub(crate) const POST_SIDE: usize = 1 << 62;
@@ -40,6 +41,12 @@ pub(crate) struct Line {
     pub(crate) since_ns: u64,
     /// Failures in a row, of connections that come and go.
     pub(crate) failures: u32,
+    /// What a WebSocket has said of where the topic stands, if it says that.
+    pub(crate) feed: Option<Box<Feed>>,
+    /// It had lost the server; `since_ns` is when it began to come again.
+    pub(crate) has_come_again: bool,
+    /// The longest time for which a receiver of datagrams heard nothing.
+    pub(crate) silence_ns: u64,
 }
 
 /// Where a connection is in its life.
@@ -78,6 +85,11 @@ pub(crate) enum Transport {
         streams: Box<[TcpStream; 2]>,
         client: Box<PollingClient>,
     },
+    /// Two connections: the one that is to become a WebSocket, and the one on which the session is opened. This becomes the first of all.
+    Upgrading {
+        streams: Box<[TcpStream; 2]>,
+        client: Box<UpgradingClient>,
+    },
     /// There is no connection yet.
     None,
 }
@@ -98,6 +110,26 @@ impl Line {
             waited_ns: 0,
             since_ns: 0,
             failures: 0,
+            feed: None,
+            has_come_again: false,
+            silence_ns: 0,
+        }
+    }
+
+    /// Where the connection would go on if it were lost.
+    pub(crate) fn cursor(&self) -> Option<String> {
+        match (&self.transport, &self.feed) {
+            (Transport::Web { client, .. }, _) => client.cursor(),
+            (_, Some(feed)) => feed.cursor().map(|cursor| cursor.to_string()),
+            _ => None,
+        }
+    }
+
+    /// How long the server wants it to wait if it is lost.
+    pub(crate) fn retry(&self) -> Option<Duration> {
+        match &self.transport {
+            Transport::Web { client, .. } => client.retry(),
+            _ => None,
         }
     }
 
@@ -139,7 +171,9 @@ impl Line {
             Transport::WebSocket { stream, .. }
             | Transport::Tcp { stream, .. }
             | Transport::Web { stream, .. } => stream.read(scratch),
-            Transport::Polling { streams, .. } => streams[side as usize].read(scratch),
+            Transport::Polling { streams, .. } | Transport::Upgrading { streams, .. } => {
+                streams[side as usize].read(scratch)
+            }
             Transport::Udp(socket) => socket.recv(scratch),
             Transport::None => Err(ErrorKind::WouldBlock.into()),
         }
@@ -180,7 +214,8 @@ impl Line {
                     sent => drop(sent?),
                 }
             }
-            Transport::None => {}
+            // Nothing is sent on what is not open.
+            Transport::Upgrading { .. } | Transport::None => {}
         }
         self.sent += 1;
         Ok(())
@@ -196,7 +231,16 @@ impl Line {
                 let [get, post] = &mut **streams;
                 Ok(write(get, client.output(Side::Get))? + write(post, client.output(Side::Post))?)
             }
+            Transport::Upgrading { streams, client } => write(&mut streams[1], client.output()),
             Transport::Udp(_) | Transport::None => Ok(0),
+        }
+    }
+
+    /// Asks what is new, if it is one that does so by the clock. `false`: the answer to the last request is still on its way.
+    pub(crate) fn ask(&mut self) -> bool {
+        match &mut self.transport {
+            Transport::Web { client, .. } => client.ask(),
+            _ => false,
         }
     }
 
@@ -258,15 +302,23 @@ impl Transport {
             Transport::WebSocket { stream, .. }
             | Transport::Tcp { stream, .. }
             | Transport::Web { stream, .. } => std::slice::from_mut(stream),
-            Transport::Polling { streams, .. } => &mut **streams,
+            Transport::Polling { streams, .. } | Transport::Upgrading { streams, .. } => &mut **streams,
             Transport::Udp(_) | Transport::None => &mut [],
+        }
+    }
+
+    /// The session is open, and goes on over the WebSocket. The connection on which it was opened has done its work.
+    pub(crate) fn upgrade(&mut self, client: Box<Client>) {
+        if let Transport::Upgrading { streams, .. } = std::mem::replace(self, Transport::None) {
+            let [stream, _] = *streams;
+            *self = Transport::WebSocket { stream, client };
         }
     }
 
     /// Whether it is open only when the server has answered something, and not as soon as there is a connection.
     pub(crate) fn is_opened_by_an_answer(&self) -> bool {
         match self {
-            Transport::WebSocket { .. } | Transport::Polling { .. } => true,
+            Transport::WebSocket { .. } | Transport::Polling { .. } | Transport::Upgrading { .. } => true,
             Transport::Web { client, .. } => !matches!(**client, Web::Post(_)),
             Transport::Tcp { .. } | Transport::Udp(_) | Transport::None => false,
         }
@@ -277,6 +329,7 @@ impl Transport {
         match self {
             Transport::Web { client, .. } => client.answers(),
             Transport::Polling { client, .. } => client.answers(),
+            Transport::Upgrading { client, .. } => client.answers(),
             _ => 0,
         }
     }

@@ -2,12 +2,16 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::schedule::Arrivals;
 use crate::stamp::LEAST_PAYLOAD_BYTES;
-use crate::target::{Mechanism, Target};
+use crate::target::{Mechanism, Publishing, Target};
 use crate::text::LEAST_TEXT_BYTES;
 
 /// Messages or connections per second above which their due times would be the same nanosecond.
 const HIGHEST_RATE: f64 = 1e9;
+
+/// Nobody polls more often than this on one connection; who wants to leaves `every` out.
+const SHORTEST_EVERY: Duration = Duration::from_millis(1);
 
 /// Longer than anybody waits, and short enough that nanoseconds can be added up.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -17,11 +21,18 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct LoadPlan {
     /// Where and how, as [`Mechanism`] lists it: `ws://H:P/echo`.
     pub url: String,
-    /// Where the one publisher publishes for those who hear by `sse+http` or `longpoll+http`: `http://H:P/publish?topic=T` (POST) or
+    /// Where the one publisher publishes for those who only listen, by `sse+http`, `longpoll+http`, `poll+http` with `every`, or in a room of `socketio+http`: `http://H:P/publish?topic=T` (POST) or
     /// `ws://H:P/broadcast?topic=T`. `None`: the former, on the same server.
     pub publish: Option<String>,
     /// Requests say which version of the answer is known (`If-None-Match`), so that the server may answer 304.
     pub revalidate: bool,
+    /// `poll+http`: each connection asks once in this time what is new, while one more publishes. `None`: requests follow each other as fast as they
+    /// are answered, and are what is counted.
+    pub every: Option<Duration>,
+    /// In a broadcast with a rate: those who lose the server come again, and wait so long before each attempt where their mechanism does not say how long
+    /// itself. One more connection publishes, whatever the mechanism: by POST, or by datagrams where that is spoken. What is lost on the way is a
+    /// result then. `None`: a connection that is lost is an error.
+    pub reconnect: Option<Duration>,
     /// Connections to open.
     pub connections: usize,
     /// Connections that talk, evenly spread over all; the others are open and silent. `None`: all of them talk.
@@ -42,6 +53,8 @@ pub struct LoadPlan {
     pub depth: usize,
     /// Messages sent per second, over all connections, whatever comes back. `None`: a closed loop.
     pub rate_per_s: Option<f64>,
+    /// How the due times of an open loop lie.
+    pub arrivals: Arrivals,
     /// Loops, each on a thread of its own.
     pub threads: usize,
     /// CPUs to pin the threads to, in turn.
@@ -66,6 +79,8 @@ impl Default for LoadPlan {
             url: String::new(),
             publish: None,
             revalidate: false,
+            every: None,
+            reconnect: None,
             connections: 64,
             active: None,
             churn: false,
@@ -76,6 +91,7 @@ impl Default for LoadPlan {
             payload_bytes: 64,
             depth: 1,
             rate_per_s: None,
+            arrivals: Arrivals::Even,
             threads: 1,
             cpus: None,
             connect_rate_per_s: None,
@@ -166,17 +182,36 @@ impl LoadPlan {
                 self.duration
             ));
         }
-        let target = Target::parse(&self.url, self.publish.as_deref())?;
-        self.check_kind(target.mechanism)?;
+        if self.rate_per_s.is_none() && self.arrivals != Arrivals::Even {
+            return usage("--arrivals random says when messages of a --rate are due: add --rate".into());
+        }
+        if let Some(every) = self.every
+            && (every < SHORTEST_EVERY || every > LONGEST)
+        {
+            return usage("--every must be at least 1ms and at most 30 days".into());
+        }
+        if let Some(delay) = self.reconnect {
+            if delay < SHORTEST_EVERY || delay > LONGEST {
+                return usage("--reconnect-delay must be at least 1ms and at most 30 days".into());
+            }
+            if self.rate_per_s.is_none() {
+                let why = "a publisher that waits for those who are not there would publish nothing";
+                return usage(format!("--reconnect needs --rate: {why}"));
+            }
+        }
+        let (publish, by_the_clock) = (self.publish.as_deref(), self.every.is_some());
+        let target = Target::parse(&self.url, publish, by_the_clock, self.reconnect.is_some())?;
+        self.check_kind(&target)?;
         Ok(target)
     }
 }
 
 impl LoadPlan {
     /// Checks what only some mechanisms can do.
-    fn check_kind(&self, mechanism: Mechanism) -> Result<(), LoadError> {
+    fn check_kind(&self, target: &Target) -> Result<(), LoadError> {
+        let mechanism = target.mechanism;
         let usage = |text: &str| Err(LoadError::Usage(text.to_owned()));
-        let least = if mechanism.is_text() { LEAST_TEXT_BYTES } else { LEAST_PAYLOAD_BYTES };
+        let least = if target.is_text() { LEAST_TEXT_BYTES } else { LEAST_PAYLOAD_BYTES };
         if self.payload_bytes < least {
             return usage(&format!(
                 "--payload must be at least {least} bytes: a message carries its connection, sequence number and time"
@@ -185,11 +220,33 @@ impl LoadPlan {
         if mechanism.is_datagram() && self.payload_bytes > 65_507 {
             return usage("--payload can be at most 65507 bytes in a datagram");
         }
-        if self.publish.is_some() && !mechanism.is_text() {
-            return usage("--publish is for those who only listen: sse+http:// and longpoll+http://");
+        if self.reconnect.is_some() {
+            if !mechanism.is_broadcast() || mechanism == Mechanism::TcpBroadcast {
+                return usage(
+                    "--reconnect is for those who listen: ws://…/broadcast, sse+http://, longpoll+http://, poll+http:// with --every, socketio+http:// with topic=, udp://…/broadcast",
+                );
+            }
+            if target.publisher.as_ref().is_some_and(|publisher| publisher.by == Publishing::WebSocket) {
+                return usage(
+                    "--reconnect has to be told what the server has taken: --publish http://…, by POST",
+                );
+            }
+            if self.slow > 0 {
+                return usage(
+                    "--reconnect and --slow: who reads nothing does not notice that the server has gone",
+                );
+            }
+        }
+        if self.publish.is_some() && (!target.is_text() || mechanism.is_datagram()) {
+            return usage(
+                "--publish is for those who only listen: sse+http://, longpoll+http://, poll+http:// with --every, and socketio+http:// with topic=",
+            );
         }
         if self.revalidate && !matches!(mechanism, Mechanism::Get | Mechanism::Poll) {
-            return usage("--etag is for http:// and poll+http://");
+            return usage("--etag is for http:// and poll+http://, without --every");
+        }
+        if self.every.is_some() && mechanism != Mechanism::PollEvery {
+            return usage("--every is for poll+http://: how often each connection asks what is new");
         }
         if let Some(active) = self.active {
             if mechanism.is_broadcast() {
@@ -222,6 +279,11 @@ impl LoadPlan {
             }
         }
         Ok(())
+    }
+
+    /// How long is waited for what was published or sent: who asks only now and then has no fault in that.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience + self.every.unwrap_or_default()
     }
 
     /// Whether a connection talks.
@@ -257,6 +319,13 @@ mod tests {
             (LoadPlan { warmup_limit: Some(Duration::ZERO), ..LoadPlan::default() }, "--warmup-limit"),
             (LoadPlan { warmup: Duration::MAX, ..LoadPlan::default() }, "--warmup can be at most"),
             (LoadPlan { duration: Duration::ZERO, ..LoadPlan::default() }, "--duration"),
+            (LoadPlan { arrivals: Arrivals::Random { seed: 1 }, ..LoadPlan::default() }, "--arrivals"),
+            (LoadPlan { every: Some(Duration::ZERO), ..LoadPlan::default() }, "--every must be at least 1ms"),
+            (LoadPlan { reconnect: Some(Duration::from_secs(1)), ..LoadPlan::default() }, "needs --rate"),
+            (
+                LoadPlan { reconnect: Some(Duration::ZERO), rate_per_s: Some(9.0), ..LoadPlan::default() },
+                "--reconnect-delay",
+            ),
         ] {
             let error = plan.target().unwrap_err();
             assert_eq!(error.exit_status(), 2);
@@ -269,7 +338,11 @@ mod tests {
         let plan = |url: &str| LoadPlan { url: url.into(), ..LoadPlan::default() };
         let (echo, broadcast, udp) =
             (plan("ws://127.0.0.1:1/echo"), plan("ws://127.0.0.1:1/broadcast"), plan("udp://127.0.0.1:1"));
-        let sse = plan("sse+http://127.0.0.1:1/events");
+        let (again, rate) = (Some(Duration::from_secs(1)), Some(9.0));
+        let (websocket, post) =
+            (Some("ws://127.0.0.1:1/broadcast".into()), Some("http://127.0.0.1:1/publish".into()));
+        let since = "ws://127.0.0.1:1/broadcast?format=json&since=7";
+        let (sse, poll) = (plan("sse+http://127.0.0.1:1/events"), plan("poll+http://127.0.0.1:1/poll"));
         for (plan, word) in [
             (LoadPlan { active: Some(65), ..echo.clone() }, "only 64 connections"),
             (LoadPlan { payload_bytes: 15, ..echo.clone() }, "16 bytes"),
@@ -278,10 +351,35 @@ mod tests {
             (LoadPlan { active: Some(1), ..sse.clone() }, "--active"),
             (LoadPlan { slow: 1, ..sse.clone() }, "--slow"),
             (LoadPlan { revalidate: true, ..sse.clone() }, "--etag"),
-            (LoadPlan { churn: true, ..sse }, "--churn"),
+            (LoadPlan { churn: true, ..sse.clone() }, "--churn"),
+            (LoadPlan { every: Some(Duration::from_secs(1)), ..sse.clone() }, "--every is for poll+http://"),
+            (LoadPlan { revalidate: true, every: Some(Duration::from_secs(1)), ..poll.clone() }, "--etag"),
+            (LoadPlan { payload_bytes: 21, every: Some(Duration::from_secs(1)), ..poll }, "22 bytes"),
+            (LoadPlan { payload_bytes: 21, ..plan("socketio+http://127.0.0.1:1/?topic=t") }, "22 bytes"),
             (LoadPlan { publish: Some("ws://127.0.0.1:1/broadcast".into()), ..echo.clone() }, "--publish"),
             (LoadPlan { active: Some(0), rate_per_s: Some(9.0), ..echo.clone() }, "nobody"),
             (LoadPlan { active: Some(1), ..broadcast.clone() }, "--active"),
+            (LoadPlan { reconnect: again, rate_per_s: rate, ..echo.clone() }, "for those who listen"),
+            (
+                LoadPlan { reconnect: again, rate_per_s: rate, ..plan("tcp://127.0.0.1:1/broadcast") },
+                "listen",
+            ),
+            (LoadPlan { reconnect: again, rate_per_s: rate, slow: 1, ..broadcast.clone() }, "--slow"),
+            (LoadPlan { reconnect: again, rate_per_s: rate, publish: websocket, ..sse }, "by POST"),
+            (
+                LoadPlan {
+                    reconnect: again,
+                    rate_per_s: rate,
+                    publish: post,
+                    ..plan("udp://127.0.0.1:1/broadcast")
+                },
+                "--publish",
+            ),
+            (LoadPlan { reconnect: again, rate_per_s: rate, ..plan(since) }, "since= is added"),
+            (
+                LoadPlan { reconnect: again, rate_per_s: rate, payload_bytes: 21, ..broadcast.clone() },
+                "22 bytes",
+            ),
             (LoadPlan { churn: true, ..udp.clone() }, "--churn"),
             (LoadPlan { churn: true, ..broadcast.clone() }, "--churn"),
             (LoadPlan { churn: true, depth: 2, ..echo.clone() }, "--churn"),

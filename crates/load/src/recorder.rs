@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::again::Counts;
 
 /// Longest time that is told apart, in ns: a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
@@ -27,11 +30,15 @@ pub(crate) struct Recorder {
     pub(crate) seen: u64,
     /// Published within the window.
     pub(crate) published: u64,
-    /// Requests that were answered within the window, and those of them that brought nothing.
-    pub(crate) requests: u64,
-    pub(crate) empty: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) bytes_received: u64,
+    /// What went to and fro within the window: of those who hear or say messages, and of the one who publishes.
+    pub(crate) traffic: Traffic,
+    pub(crate) publisher: Traffic,
+    /// Polls that the clock asked for within the window, and those of them that were left out because the answer to the one before was still on
+    /// its way.
+    pub(crate) polls_due: u64,
+    pub(crate) polls_skipped: u64,
+    /// What came of those who lost the server, if they come again.
+    pub(crate) again: Option<Box<Counts>>,
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
@@ -52,6 +59,28 @@ pub(crate) struct Recorder {
     pub(crate) slow_closed: u64,
     pub(crate) connect: Times,
     pub(crate) upgrade: Times,
+}
+
+/// Requests and bytes of some connections. Bytes are those of the connections, with heads of HTTP and of frames but without those of TCP and IP; of
+/// datagrams those that they carry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // The names are the documentation: they are the JSON's keys.
+pub struct Traffic {
+    /// Those whose answers have begun.
+    pub requests: u64,
+    /// Those of them that brought nothing.
+    pub empty_answers: u64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+}
+
+impl Traffic {
+    pub(crate) fn add(&mut self, other: Traffic) {
+        self.requests += other.requests;
+        self.empty_answers += other.empty_answers;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+    }
 }
 
 /// Jain's index (Jain, Chiu and Hawe 1984) of what several receivers got: 1 if all got the same, 1/n if one got all.
@@ -85,8 +114,13 @@ impl Fairness {
 pub(crate) struct Times(pub(crate) Histogram<u64>);
 
 impl Times {
-    fn new() -> Times {
+    pub(crate) fn new() -> Times {
         Times(Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are in order"))
+    }
+
+    /// Takes in what another has recorded.
+    pub(crate) fn merge(&mut self, other: &Times) {
+        self.0.add(&other.0).expect("all have the same bounds");
     }
 
     /// Records a time; one beyond a minute counts as a minute.
@@ -105,10 +139,11 @@ impl Recorder {
             sent: 0,
             seen: 0,
             published: 0,
-            requests: 0,
-            empty: 0,
-            bytes_sent: 0,
-            bytes_received: 0,
+            traffic: Traffic::default(),
+            publisher: Traffic::default(),
+            polls_due: 0,
+            polls_skipped: 0,
+            again: None,
             lost: 0,
             duplicated: 0,
             reordered: 0,
@@ -145,10 +180,14 @@ impl Recorder {
         self.sent += other.sent;
         self.seen += other.seen;
         self.published += other.published;
-        self.requests += other.requests;
-        self.empty += other.empty;
-        self.bytes_sent += other.bytes_sent;
-        self.bytes_received += other.bytes_received;
+        self.traffic.add(other.traffic);
+        self.publisher.add(other.publisher);
+        self.polls_due += other.polls_due;
+        self.polls_skipped += other.polls_skipped;
+        match (&mut self.again, other.again) {
+            (Some(ours), Some(theirs)) => ours.merge(*theirs),
+            (ours, theirs) => *ours = ours.take().or(theirs),
+        }
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
@@ -171,7 +210,7 @@ impl Recorder {
             (&mut self.connect, other.connect),
             (&mut self.upgrade, other.upgrade),
         ] {
-            ours.0.add(&theirs.0).expect("all have the same bounds");
+            ours.merge(&theirs);
         }
     }
 }

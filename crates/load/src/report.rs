@@ -7,9 +7,11 @@ use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use indicatif::HumanCount;
 use serde::Serialize;
 
+use crate::again::Reconnect;
 use crate::plan::LoadPlan;
-use crate::recorder::{Recorder, SLICES, Times};
+use crate::recorder::{Recorder, SLICES, Times, Traffic};
 use crate::run::Course;
+use crate::schedule::Arrivals;
 use crate::target::Mechanism;
 
 /// What came of a load. Times in nanoseconds; `client_cpu` in cores, so that 1.0 is one core all the time.
@@ -23,6 +25,9 @@ pub struct LoadReport {
     pub payload_bytes: usize,
     pub depth: usize,
     pub rate_per_s: Option<f64>,
+    /// The seed of random arrivals; `None`: they were even.
+    pub seed: Option<u64>,
+    pub every_ns: Option<u64>,
     pub active: usize,
     pub churn: bool,
     pub slow: usize,
@@ -39,15 +44,27 @@ pub struct LoadReport {
     pub ended_early: bool,
     pub messages: u64,
     pub messages_per_s: f64,
+    /// Of all connections, the publisher's included.
     pub bytes_sent: u64,
     pub bytes_received: u64,
+    /// Those of the publisher not included.
     pub requests: Option<u64>,
     pub empty_answers: Option<u64>,
+    /// In a broadcast: what went to and fro within the window on the connections of those who hear, and of the one who publishes. Where one connection
+    /// does both, what it sends is the publisher's and what it gets is not.
+    pub subscribers: Option<Traffic>,
+    pub publisher: Option<Traffic>,
+    /// `subscribers` for each delivery: one event at one subscriber.
+    pub per_delivery: Option<PerDelivery>,
+    pub polls_due: Option<u64>,
+    pub polls_skipped: Option<u64>,
     pub slices: [u64; SLICES],
     pub in_flight_ns: u64,
     pub published: Option<u64>,
     pub due: Option<u64>,
     pub sent: Option<u64>,
+    /// What came of those who lost the server, if they were to come again.
+    pub reconnect: Option<Reconnect>,
     pub lost: u64,
     pub duplicated: u64,
     pub reordered: u64,
@@ -66,6 +83,29 @@ pub struct LoadReport {
     pub uncorrected_histogram: Option<String>,
 }
 
+/// What a delivery took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct PerDelivery {
+    pub requests: f64,
+    pub empty_answers: f64,
+    pub bytes_sent: f64,
+    pub bytes_received: f64,
+}
+
+impl PerDelivery {
+    /// `None` if nothing was delivered.
+    fn of(traffic: Traffic, deliveries: u64) -> Option<PerDelivery> {
+        let per = |figure: u64| figure as f64 / deliveries as f64;
+        (deliveries > 0).then(|| PerDelivery {
+            requests: per(traffic.requests),
+            empty_answers: per(traffic.empty_answers),
+            bytes_sent: per(traffic.bytes_sent),
+            bytes_received: per(traffic.bytes_received),
+        })
+    }
+}
+
 /// Where times lie, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[allow(missing_docs)]
@@ -81,7 +121,7 @@ pub struct Percentiles {
 
 impl Percentiles {
     /// `None` where there was nothing to measure.
-    fn of(times: &Times) -> Option<Percentiles> {
+    pub(crate) fn of(times: &Times) -> Option<Percentiles> {
         let histogram = &times.0;
         (!histogram.is_empty()).then(|| Percentiles {
             min: histogram.min(),
@@ -107,7 +147,15 @@ impl Times {
 }
 
 impl LoadReport {
-    pub(crate) fn new(plan: &LoadPlan, mechanism: Mechanism, total: Recorder, course: Course) -> LoadReport {
+    /// `unknown`: messages of which nobody knows whether the server has taken them.
+    pub(crate) fn new(
+        plan: &LoadPlan,
+        mechanism: Mechanism,
+        total: Recorder,
+        course: Course,
+        unknown: u64,
+    ) -> LoadReport {
+        let delay_ns = plan.reconnect.map(|delay| delay.as_nanos() as u64).unwrap_or_default();
         let window_ns = course.window.as_nanos() as u64;
         let per_ns = |figure: u64| if window_ns > 0 { figure as f64 / window_ns as f64 } else { 0.0 };
         let is_open_loop = plan.rate_per_s.is_some();
@@ -119,6 +167,11 @@ impl LoadReport {
             payload_bytes: plan.payload_bytes,
             depth: plan.depth,
             rate_per_s: plan.rate_per_s,
+            seed: match plan.arrivals {
+                Arrivals::Even => None,
+                Arrivals::Random { seed } => Some(seed),
+            },
+            every_ns: plan.every.map(|every| every.as_nanos() as u64),
             active: plan.active.unwrap_or(plan.connections),
             churn: plan.churn,
             slow: plan.slow,
@@ -137,11 +190,21 @@ impl LoadReport {
             in_flight_ns: total.in_flight_ns,
             due: is_open_loop.then_some(total.due),
             sent: is_open_loop.then_some(total.sent),
-            bytes_sent: total.bytes_sent,
-            bytes_received: total.bytes_received,
-            requests: mechanism.is_http().then_some(total.requests),
-            empty_answers: (mechanism == Mechanism::Longpoll).then_some(total.empty),
+            bytes_sent: total.traffic.bytes_sent + total.publisher.bytes_sent,
+            bytes_received: total.traffic.bytes_received + total.publisher.bytes_received,
+            requests: mechanism.is_http().then_some(total.traffic.requests),
+            empty_answers: matches!(mechanism, Mechanism::Longpoll | Mechanism::PollEvery)
+                .then_some(total.traffic.empty_answers),
+            subscribers: mechanism.is_broadcast().then_some(total.traffic),
+            publisher: mechanism.is_broadcast().then_some(total.publisher),
+            per_delivery: mechanism
+                .is_broadcast()
+                .then(|| PerDelivery::of(total.traffic, total.messages))
+                .flatten(),
+            polls_due: plan.every.map(|_| total.polls_due),
+            polls_skipped: plan.every.map(|_| total.polls_skipped),
             published: mechanism.is_broadcast().then_some(total.published),
+            reconnect: total.again.map(|counts| counts.report(delay_ns, unknown)),
             lost: total.lost,
             duplicated: total.duplicated,
             reordered: total.reordered,
@@ -165,11 +228,16 @@ impl LoadReport {
     }
 
     /// 0: connected, and every message came back once, in order and whole. Datagrams may be lost and change
-    /// places: that is a result.
+    /// places, and who loses the server and comes again may have lost what was published meanwhile: those are results. Whoever does not
+    /// come back is none.
     pub fn exit_status(&self) -> u8 {
         let is_datagram = self.mechanism.is_datagram();
-        let broken =
-            self.corrupted + if is_datagram { 0 } else { self.lost + self.duplicated + self.reordered };
+        let lost = match &self.reconnect {
+            Some(reconnect) => reconnect.still_blind,
+            None if is_datagram => 0,
+            None => self.lost,
+        };
+        let broken = self.corrupted + lost + if is_datagram { 0 } else { self.duplicated + self.reordered };
         u8::from(self.connections_open == 0 || self.ended_early || broken > 0)
     }
 }
@@ -220,10 +288,13 @@ impl fmt::Display for LoadReport {
             empty.map_or(Ok(()), |empty| write!(f, ", {} of them for nothing", grouped(empty)))?;
             writeln!(f)?;
         }
+        self.write_traffic(f)?;
         if self.ended_early {
             writeln!(f, "ended early: every connection was gone before the window had ended")?;
         }
         if let (Some(due), Some(sent)) = (self.due, self.sent) {
+            // What was due while nobody was there has its own line.
+            let due = due - self.reconnect.as_ref().map_or(0, |reconnect| reconnect.unpublished.min(due));
             let share = if due > 0 { 100.0 * sent as f64 / due as f64 } else { 100.0 };
             writeln!(f, "offered      {} of {} messages due: {share:.1} %", grouped(sent), grouped(due))?;
             if share < 99.0 {
@@ -247,6 +318,9 @@ impl fmt::Display for LoadReport {
                 let [p50, p90, p99, p99_9, max] = [p50, p90, p99, p99_9, max].map(readable);
                 writeln!(f, "{name:<12} p50 {p50}   p90 {p90}   p99 {p99}   p99.9 {p99_9}   max {max}")?;
             }
+        }
+        if let Some(reconnect) = &self.reconnect {
+            write!(f, "{reconnect}")?;
         }
         if let Some(fairness) = self.fairness {
             writeln!(f, "fairness     {fairness:.4} (Jain's index of the receivers' mean waiting times)")?;
@@ -275,7 +349,43 @@ impl fmt::Display for LoadReport {
     }
 }
 
-fn kinds(kinds: &BTreeMap<String, u64>) -> String {
+impl LoadReport {
+    /// The bytes of all, and what each delivery took.
+    fn write_traffic(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = |sent, received| format!("{} sent, {} received", grouped(sent), grouped(received));
+        let (Some(heard), Some(published)) = (self.subscribers, self.publisher) else {
+            return writeln!(
+                f,
+                "bytes        {} (heads and frames, but not TCP and IP)",
+                bytes(self.bytes_sent, self.bytes_received)
+            );
+        };
+        writeln!(
+            f,
+            "bytes        {} by those who hear; {} by the one who publishes (heads and frames, but not TCP and IP)",
+            bytes(heard.bytes_sent, heard.bytes_received),
+            bytes(published.bytes_sent, published.bytes_received)
+        )?;
+        if let Some(per) = self.per_delivery {
+            write!(f, "a delivery   {} requests", few(per.requests))?;
+            if per.empty_answers > 0.0 {
+                write!(f, ", {} of them for nothing", few(per.empty_answers))?;
+            }
+            writeln!(f, ", {} bytes sent, {} received", few(per.bytes_sent), few(per.bytes_received))?;
+        }
+        if let (Some(due), Some(skipped @ 1..)) = (self.polls_due, self.polls_skipped) {
+            writeln!(
+                f,
+                "polls        {} of {} were left out: the answer to the one before was still on its way",
+                grouped(skipped),
+                grouped(due)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn kinds(kinds: &BTreeMap<String, u64>) -> String {
     match kinds.iter().next() {
         Some((kind, _)) if kinds.len() == 1 => kind.clone(),
         _ => kinds
@@ -287,12 +397,21 @@ fn kinds(kinds: &BTreeMap<String, u64>) -> String {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
+/// A mean with as many digits as say something.
+fn few(figure: f64) -> String {
+    match figure {
+        100.0.. => grouped(figure.round() as u64),
+        10.0.. => format!("{figure:.1}"),
+        _ => format!("{figure:.2}"),
+    }
+}
+
 /// A time in the unit that gives it one to three digits before the point.
-fn readable(ns: u64) -> String {
+pub(crate) fn readable(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
@@ -320,7 +439,7 @@ mod tests {
         total.connected = 1021;
         total.refused.insert("503 FD_SETSIZE".into(), 979);
         let plan = LoadPlan { connections: 2000, ..LoadPlan::default() };
-        let report = LoadReport::new(&plan, Mechanism::Echo, total, Course::default());
+        let report = LoadReport::new(&plan, Mechanism::Echo, total, Course::default(), 0);
         let text = report.to_string();
         assert!(text.starts_with("1,021 of 2,000 connected, 979 refused: 503 FD_SETSIZE\n"), "{text}");
         assert_eq!(report.exit_status(), 0);

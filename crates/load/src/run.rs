@@ -14,10 +14,12 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use serde_json::json;
 
+use crate::again::Account;
 use crate::plan::{LoadError, LoadPlan};
 use crate::publish::Board;
 use crate::recorder::Recorder;
 use crate::report::LoadReport;
+use crate::schedule::Arrivals;
 use crate::trend::trend;
 use crate::worker::{Shared, Window, Worker};
 
@@ -29,6 +31,9 @@ const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
 
 /// From the decision to open the window until it opens: every worker looks up in this time.
 const NOTICE: Duration = Duration::from_millis(8);
+
+/// The same where the window opens at a time that was known before: also one who wakes late decides before it.
+const RANDOM_NOTICE: Duration = Duration::from_millis(50);
 
 /// The last slices of the warm-up, in which the rate must show no trend, and how long one is at the least.
 const WARMUP_SLICES: usize = 12;
@@ -55,6 +60,7 @@ pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
         open: AtomicUsize::new(0),
         is_abandoned: AtomicBool::new(false),
         board: Board::new(in_flight),
+        account: Account::default(),
         publisher: OnceLock::new(),
         progress: AtomicU64::new(0),
     });
@@ -87,7 +93,8 @@ pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
             let recorder = thread.join().expect("a worker does not panic");
             total.merge(recorder.map_err(LoadError::system("wait for connections"))?);
         }
-        Ok(LoadReport::new(&shared.plan, shared.target.mechanism, total, course))
+        let unknown = shared.account.unknown().len() as u64;
+        Ok(LoadReport::new(&shared.plan, shared.target.mechanism, total, course, unknown))
     })
 }
 
@@ -130,7 +137,12 @@ fn conduct(shared: &Shared, has_failed: impl Fn() -> bool) -> Course {
     let _ = shared.start_ns.set(ns(start));
     let is_steady = warm_up(shared, start, &bar);
 
-    let opens = shared.epoch.elapsed() + NOTICE;
+    let earliest = shared.epoch.elapsed() + NOTICE;
+    let opens = match plan.arrivals {
+        Arrivals::Even => earliest,
+        // To the nanosecond, so that the same seed puts the same messages into the window; unless this thread was kept from running.
+        Arrivals::Random { .. } => earliest.max(start + plan.warmup + RANDOM_NOTICE),
+    };
     let closes = opens + plan.duration;
     let _ = shared.window.set(Window {
         open_ns: ns(opens),
@@ -168,7 +180,9 @@ fn allocated_bytes() -> Option<u64> {
 /// Waits for as long as the plan says, and then for the rate to become steady. Whether it has, if that was wanted.
 fn warm_up(shared: &Shared, start: Duration, bar: &ProgressBar) -> Option<bool> {
     let plan = &shared.plan;
-    let Some(limit) = plan.warmup_limit.filter(|_| !plan.warmup.is_zero()) else {
+    // Random arrivals are never steady from one slice to the next, and which of them are measured must not depend on what came back.
+    let is_even = plan.arrivals == Arrivals::Even;
+    let Some(limit) = plan.warmup_limit.filter(|_| is_even && !plan.warmup.is_zero()) else {
         sleep_until(shared, start + plan.warmup, bar);
         return None;
     };

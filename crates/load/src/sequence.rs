@@ -49,6 +49,11 @@ impl Sequence {
         self.next - 1
     }
 
+    /// Whether a message has not come.
+    pub(crate) fn is_missing(&self, sequence: u64) -> bool {
+        sequence >= self.next || self.missing.binary_search(&sequence).is_ok()
+    }
+
     /// Messages that have not come, if `sent` were sent.
     pub(crate) fn lost(&self, sent: u64) -> u64 {
         self.missing.len() as u64 + sent.saturating_sub(self.next)
@@ -73,6 +78,10 @@ mod tests {
         assert_eq!((fates_seen, sequence.lost(4)), (vec![FINE; 4], 0));
         let (fates_seen, sequence) = fates(&[0, 2, 3]);
         assert_eq!((fates_seen, sequence.lost(5)), (vec![FINE; 3], 2));
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(|number| sequence.is_missing(number)),
+            [false, true, false, false, true]
+        );
         let (fates_seen, sequence) = fates(&[0, 2, 1, 3]);
         assert_eq!((fates_seen, sequence.lost(4)), (vec![FINE, FINE, LATE, FINE], 0));
         let (fates_seen, sequence) = fates(&[0, 1, 1, 2, 0]);

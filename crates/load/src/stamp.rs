@@ -39,7 +39,7 @@ pub(crate) struct Stamp {
 }
 
 /// An odd constant near 2^64 divided by the golden ratio: multiples of it share no pattern.
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(crate) const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Stamp {
     /// Fills `payload`, which has at least [`LEAST_PAYLOAD_BYTES`].
@@ -120,7 +120,7 @@ impl Stamp {
 }
 
 /// Spreads each bit over all others (the finalizer of SplitMix64: Steele, Lea and Flood, 2014).
-fn mix(mut word: u64) -> u64 {
+pub(crate) fn mix(mut word: u64) -> u64 {
     word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     word ^ (word >> 31)

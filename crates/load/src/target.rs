@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use crate::plan::LoadError;
@@ -16,12 +17,22 @@ pub enum Mechanism {
     Socketio,
     /// `socketio+http://H:P/socket.io/?transport=polling`: the same by a GET that is held and POSTs, on two connections.
     SocketioPolling,
+    /// `socketio+http://H:P/socket.io/?transport=upgrade`: the same over a WebSocket that takes over from a session opened by polling.
+    SocketioUpgraded,
+    /// `socketio+http://H:P/socket.io/?topic=T`: a room of a Socket.IO server, heard over a WebSocket. One more connection publishes.
+    SocketioBroadcast,
+    /// `socketio+http://H:P/socket.io/?topic=T&transport=polling`: the same by long-polling.
+    SocketioPollingBroadcast,
+    /// `socketio+http://H:P/socket.io/?topic=T&transport=upgrade`: the same over a WebSocket that takes over from polling.
+    SocketioUpgradedBroadcast,
     /// `ws://H:P/broadcast`: a WebSocket on which one connection publishes and all receive.
     Broadcast,
     /// `http://H:P/PATH`: an answer 200 to every GET; nothing of it is verified but that it is whole.
     Get,
     /// `poll+http://H:P/poll?topic=T`: short polling, what is new as JSON to every GET, at once.
     Poll,
+    /// The same by the clock, with `since=`: one more connection publishes, and each of the others asks every so often what is new.
+    PollEvery,
     /// `longpoll+http://H:P/longpoll?topic=T`: the same as soon as there is something new. One more connection publishes.
     Longpoll,
     /// `sse+http://H:P/events?topic=T`: server-sent events. One more connection publishes.
@@ -45,7 +56,29 @@ impl Mechanism {
 
     /// Whether those who receive can say nothing: somebody else publishes, and what is published has to be text.
     pub(crate) fn is_text(self) -> bool {
-        matches!(self, Mechanism::Sse | Mechanism::Longpoll)
+        matches!(self, Mechanism::Sse | Mechanism::Longpoll | Mechanism::PollEvery) || self.is_room()
+    }
+
+    /// Whether what is published reaches a room of Socket.IO.
+    pub(crate) fn is_room(self) -> bool {
+        use Mechanism::{SocketioBroadcast, SocketioPollingBroadcast, SocketioUpgradedBroadcast};
+        matches!(self, SocketioBroadcast | SocketioPollingBroadcast | SocketioUpgradedBroadcast)
+    }
+
+    /// Whether Socket.IO is spoken.
+    pub(crate) fn is_socketio(self) -> bool {
+        use Mechanism::{Socketio, SocketioPolling, SocketioUpgraded};
+        matches!(self, Socketio | SocketioPolling | SocketioUpgraded) || self.is_room()
+    }
+
+    /// Whether a client of Socket.IO polls all the time, on two connections.
+    pub(crate) fn is_socketio_polling(self) -> bool {
+        matches!(self, Mechanism::SocketioPolling | Mechanism::SocketioPollingBroadcast)
+    }
+
+    /// Whether a client of Socket.IO begins by polling and goes on over a WebSocket.
+    pub(crate) fn is_socketio_upgraded(self) -> bool {
+        matches!(self, Mechanism::SocketioUpgraded | Mechanism::SocketioUpgradedBroadcast)
     }
 
     /// Whether messages may be lost on the way without anybody's fault.
@@ -55,8 +88,8 @@ impl Mechanism {
 
     /// Whether there are requests and answers all the time.
     pub(crate) fn is_http(self) -> bool {
-        use Mechanism::{Get, Longpoll, Poll, SocketioPolling};
-        matches!(self, Get | Poll | Longpoll | SocketioPolling)
+        use Mechanism::{Get, Longpoll, Poll, PollEvery};
+        matches!(self, Get | Poll | PollEvery | Longpoll) || self.is_socketio_polling()
     }
 
     /// Whether what is sent is a request, and what comes back its answer, without anything of a message's in either.
@@ -73,6 +106,10 @@ pub(crate) struct Target {
     /// Host and port, as the `Host` header has them.
     pub(crate) host: String,
     pub(crate) path: String,
+    /// The room of Socket.IO in which is listened.
+    pub(crate) room: Option<String>,
+    /// A WebSocket says which event each is.
+    pub(crate) is_json: bool,
     /// Who publishes, where those who receive cannot.
     pub(crate) publisher: Option<Publisher>,
 }
@@ -93,6 +130,8 @@ pub(crate) enum Publishing {
     Post,
     /// A message on a WebSocket.
     WebSocket,
+    /// A datagram.
+    Datagram,
 }
 
 const SCHEMES: &str =
@@ -102,8 +141,14 @@ const SCHEMES: &str =
 const SOCKETIO: &str = "/socket.io/";
 
 impl Target {
-    /// Takes a URL apart and finds the server's address.
-    pub(crate) fn parse(url: &str, publish: Option<&str>) -> Result<Target, LoadError> {
+    /// Takes a URL apart and finds the server's address. `by_the_clock`: short polls are made every so often, and not as fast as possible;
+    /// `is_apart`: of those who could publish themselves none does, but one more, as where they cannot.
+    pub(crate) fn parse(
+        url: &str,
+        publish: Option<&str>,
+        by_the_clock: bool,
+        is_apart: bool,
+    ) -> Result<Target, LoadError> {
         let usage = |text: String| Err(LoadError::Usage(text));
         let Some(Parts { scheme, host, path, query }) = Parts::of(url) else {
             return usage(format!(
@@ -111,47 +156,56 @@ impl Target {
             ));
         };
         let parameter = |name: &str| parameter(query, name);
+        let decoded =
+            |topic: &str| percent_decode_str(&topic.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let room = parameter("topic").filter(|topic| !topic.is_empty()).map(decoded);
         let mechanism = match (scheme, path.ends_with("/broadcast")) {
-            ("ws", _) if path.starts_with(SOCKETIO) => Mechanism::Socketio,
+            ("ws", _) if path.starts_with(SOCKETIO) => socketio(parameter("transport"), room.is_some())?,
             ("ws", true) => Mechanism::Broadcast,
             ("ws", false) => Mechanism::Echo,
             ("http", _) => Mechanism::Get,
+            ("poll+http", _) if by_the_clock => Mechanism::PollEvery,
             ("poll+http", _) => Mechanism::Poll,
             ("longpoll+http", _) => Mechanism::Longpoll,
             ("sse+http", _) => Mechanism::Sse,
-            ("socketio+http", _) => match parameter("transport") {
-                None | Some("websocket") => Mechanism::Socketio,
-                Some("polling") => Mechanism::SocketioPolling,
-                Some(other) => {
-                    return usage(format!("transport={other}: Socket.IO is spoken by websocket or polling"));
-                }
-            },
+            ("socketio+http", _) => socketio(parameter("transport"), room.is_some())?,
             ("udp", true) => Mechanism::UdpBroadcast,
             ("udp", false) => Mechanism::UdpEcho,
             ("tcp", true) => Mechanism::TcpBroadcast,
             ("tcp", false) => Mechanism::TcpEcho,
             _ => return usage(format!("unknown scheme {scheme}://; there are {SCHEMES}")),
         };
-        if mechanism == Mechanism::Longpoll && parameter("since").is_some() {
+        let is_json = mechanism == Mechanism::Broadcast && parameter("format") == Some("json");
+        let goes_on = matches!(mechanism, Mechanism::Longpoll | Mechanism::PollEvery) || is_json && is_apart;
+        if goes_on && parameter("since").is_some() {
             return usage("since= is added to the URL: it is another one for each request".into());
         }
         let (address, host) = resolve(url, scheme, host)?;
-        let mut target = Target { mechanism, address, host, path: target_of(path, query), publisher: None };
-        if matches!(mechanism, Mechanism::Socketio | Mechanism::SocketioPolling) {
+        let path_and_query = target_of(path, query);
+        let mut target =
+            Target { mechanism, address, host, path: path_and_query, room: None, is_json, publisher: None };
+        if mechanism.is_socketio() {
             target.path = socketio_path(path, query, mechanism);
+            target.room = room.filter(|_| mechanism.is_room());
         }
-        if mechanism.is_text() {
+        if mechanism.is_text() || is_apart {
             target.publisher = Some(match publish {
                 Some(url) => Publisher::parse(url)?,
                 None => {
                     let topic = parameter("topic").map_or(String::new(), |topic| format!("topic={topic}&"));
                     let path = format!("/publish?{topic}event=message");
                     let (address, host) = (target.address, target.host.clone());
-                    Publisher { by: Publishing::Post, address, host, path }
+                    let by = if mechanism.is_datagram() { Publishing::Datagram } else { Publishing::Post };
+                    Publisher { by, address, host, path }
                 }
             });
         }
         Ok(target)
+    }
+
+    /// Whether what is published is text.
+    pub(crate) fn is_text(&self) -> bool {
+        self.publisher.as_ref().is_some_and(|publisher| publisher.by != Publishing::Datagram)
     }
 }
 
@@ -195,18 +249,34 @@ fn target_of(path: &str, query: &str) -> String {
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
-/// What a client of Socket.IO that wants one transport and no other asks for.
-fn socketio_path(path: &str, query: &str, mechanism: Mechanism) -> String {
-    let path = if path.is_empty() { SOCKETIO } else { path };
-    let transport = if mechanism == Mechanism::SocketioPolling { "polling" } else { "websocket" };
-    let mut query = query.to_owned();
-    for (name, value) in [("EIO", "4"), ("transport", transport)] {
-        if parameter(&query, name).is_none() {
-            let separator = if query.is_empty() { "" } else { "&" };
-            query = format!("{query}{separator}{name}={value}");
+/// Which of the ways to speak Socket.IO a URL means.
+fn socketio(transport: Option<&str>, in_a_room: bool) -> Result<Mechanism, LoadError> {
+    let (echo, broadcast) = match transport {
+        None | Some("websocket") => (Mechanism::Socketio, Mechanism::SocketioBroadcast),
+        Some("polling") => (Mechanism::SocketioPolling, Mechanism::SocketioPollingBroadcast),
+        Some("upgrade") => (Mechanism::SocketioUpgraded, Mechanism::SocketioUpgradedBroadcast),
+        Some(other) => {
+            let ways = "Socket.IO is spoken by websocket or polling, or by upgrade from this to that";
+            return Err(LoadError::Usage(format!("transport={other}: {ways}")));
         }
+    };
+    Ok(if in_a_room { broadcast } else { echo })
+}
+
+/// What a client of Socket.IO asks for. Who upgrades says by itself which transport it wants; the topic is asked for later.
+fn socketio_path(path: &str, query: &str, mechanism: Mechanism) -> String {
+    let path = if path.is_empty() || path == "/" { SOCKETIO } else { path };
+    let is_ours =
+        |pair: &&str| !pair.starts_with("transport=") && !pair.starts_with("topic=") && !pair.is_empty();
+    let mut pairs: Vec<&str> = query.split('&').filter(is_ours).collect();
+    if parameter(query, "EIO").is_none() {
+        pairs.push("EIO=4");
     }
-    format!("{path}?{query}")
+    if !mechanism.is_socketio_upgraded() {
+        let is_polling = mechanism.is_socketio_polling();
+        pairs.push(if is_polling { "transport=polling" } else { "transport=websocket" });
+    }
+    format!("{path}?{}", pairs.join("&"))
 }
 
 /// A parameter of a query, as it stands there.
@@ -238,7 +308,7 @@ mod tests {
     use super::*;
 
     fn target(url: &str) -> Result<Target, LoadError> {
-        Target::parse(url, None)
+        Target::parse(url, None, false, false)
     }
 
     #[test]
@@ -252,7 +322,27 @@ mod tests {
             (
                 "socketio+http://127.0.0.1:1/s/?transport=polling&x=1",
                 Mechanism::SocketioPolling,
-                "/s/?transport=polling&x=1&EIO=4",
+                "/s/?x=1&EIO=4&transport=polling",
+            ),
+            (
+                "socketio+http://127.0.0.1:1/socket.io/?transport=upgrade",
+                Mechanism::SocketioUpgraded,
+                "/socket.io/?EIO=4",
+            ),
+            (
+                "socketio+http://127.0.0.1:1/socket.io/?topic=t",
+                Mechanism::SocketioBroadcast,
+                "/socket.io/?EIO=4&transport=websocket",
+            ),
+            (
+                "socketio+http://127.0.0.1:1/socket.io/?topic=t&transport=polling",
+                Mechanism::SocketioPollingBroadcast,
+                "/socket.io/?EIO=4&transport=polling",
+            ),
+            (
+                "socketio+http://127.0.0.1:1/socket.io/?transport=upgrade&topic=t&EIO=4",
+                Mechanism::SocketioUpgradedBroadcast,
+                "/socket.io/?EIO=4",
             ),
             ("http://127.0.0.1:1", Mechanism::Get, "/"),
             ("http://127.0.0.1:1?a=b", Mechanism::Get, "/?a=b"),
@@ -268,13 +358,21 @@ mod tests {
             assert_eq!((target.mechanism, &*target.path), (mechanism, path), "{url}");
         }
         assert_eq!(target("ws://127.0.0.1/echo").unwrap().address.port(), 80);
+        let by_the_clock = Target::parse("poll+http://127.0.0.1:1/poll?topic=t", None, true, false).unwrap();
+        assert_eq!((by_the_clock.mechanism, &*by_the_clock.path), (Mechanism::PollEvery, "/poll?topic=t"));
+        let room = |url| target(url).unwrap().room;
+        assert_eq!(room("socketio+http://127.0.0.1:1/?topic=a%20b+c"), Some("a b c".into()));
+        assert_eq!(room("socketio+http://127.0.0.1:1/"), None);
+        assert_eq!(room("ws://127.0.0.1:1/broadcast?topic=a"), None);
     }
 
     #[test]
     fn who_publishes_follows_from_the_url_unless_it_is_told() {
-        let publisher = |url, publish| Target::parse(url, publish).unwrap().publisher.unwrap();
+        let publisher = |url, publish| Target::parse(url, publish, false, false).unwrap().publisher.unwrap();
         let usual = publisher("sse+http://127.0.0.1:1/events?topic=a%20b&x=y", None);
         assert_eq!((usual.by, &*usual.path), (Publishing::Post, "/publish?topic=a%20b&event=message"));
+        let room = publisher("socketio+http://127.0.0.1:1/socket.io/?topic=a%20b&transport=upgrade", None);
+        assert_eq!((room.by, &*room.path), (Publishing::Post, "/publish?topic=a%20b&event=message"));
         assert_eq!(publisher("longpoll+http://127.0.0.1:1/longpoll", None).path, "/publish?event=message");
         let told = publisher("sse+http://127.0.0.1:1/events", Some("ws://127.0.0.1:2/broadcast?topic=a"));
         assert_eq!(
@@ -282,6 +380,19 @@ mod tests {
             (Publishing::WebSocket, 2, "/broadcast?topic=a")
         );
         assert!(target("ws://127.0.0.1:1/broadcast").unwrap().publisher.is_none());
+    }
+
+    #[test]
+    fn whoever_may_lose_the_server_does_not_publish_itself() {
+        let apart = |url| Target::parse(url, None, false, true).unwrap();
+        let websocket = apart("ws://127.0.0.1:1/broadcast?topic=t&format=json");
+        let publisher = websocket.publisher.as_ref().unwrap();
+        assert_eq!((publisher.by, &*publisher.path), (Publishing::Post, "/publish?topic=t&event=message"));
+        assert!(websocket.is_json && websocket.is_text());
+        let datagrams = apart("udp://127.0.0.1:1/broadcast");
+        assert_eq!(datagrams.publisher.as_ref().unwrap().by, Publishing::Datagram);
+        assert!(!datagrams.is_json && !datagrams.is_text());
+        assert!(!target("ws://127.0.0.1:1/broadcast?topic=t").unwrap().is_text());
     }
 
     #[test]
@@ -296,7 +407,8 @@ mod tests {
             let error = target(url).unwrap_err();
             assert!(error.exit_status() == 2 && error.to_string().contains(word), "{error}");
         }
-        let error = Target::parse("sse+http://127.0.0.1:1/events", Some("udp://h:1")).unwrap_err();
+        let error =
+            Target::parse("sse+http://127.0.0.1:1/events", Some("udp://h:1"), false, false).unwrap_err();
         assert!(error.to_string().contains("--publish udp://h:1"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! One loop over many connections, on a thread of its own.
 
+mod again;
 mod open;
 mod receipt;
 mod receive;
@@ -15,6 +16,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 
+use crate::again::Account;
 use crate::line::{Line, Stage};
 use crate::plan::LoadPlan;
 use crate::publish::Board;
@@ -83,6 +85,8 @@ pub(crate) struct Shared {
     /// Set when nobody is left to measure.
     pub(crate) is_abandoned: AtomicBool,
     pub(crate) board: Board,
+    /// Which messages the server has taken, where it may go away.
+    pub(crate) account: Account,
     /// Wakes the worker that publishes.
     pub(crate) publisher: OnceLock<Waker>,
     /// Messages that came back so far, for the progress bar.
@@ -106,7 +110,12 @@ pub(crate) struct Worker {
     workspace: Vec<u8>,
     recorder: Recorder,
     schedule: Option<Schedule>,
-    /// Rings when the next message of an open loop is due: epoll alone counts in milliseconds.
+    /// When the next of those is due who ask by the clock what is new.
+    polls: Option<Schedule>,
+    /// They, and whose turn it is.
+    pollers: Vec<usize>,
+    poll_turn: usize,
+    /// Rings when the next message of an open loop, or the next poll, is due: epoll alone counts in milliseconds.
     alarm: TimerFd,
     /// The open connections are in `shared.open`.
     is_counted_open: bool,
@@ -137,6 +146,8 @@ pub(crate) struct Worker {
     is_judged: bool,
     /// Messages that the progress bar knows of.
     shown: u64,
+    /// Those who come again when they have lost the server, if anybody does.
+    again: Option<Box<again::Again>>,
 }
 
 impl Worker {
@@ -160,11 +171,14 @@ impl Worker {
             scratch: vec![0; SCRATCH_BYTES],
             workspace: match shared.target.mechanism {
                 mechanism if mechanism.is_datagram() => vec![0; payload_bytes],
-                mechanism if mechanism.is_text() => text::workspace(payload_bytes),
+                _ if shared.target.is_text() => text::workspace(payload_bytes),
                 _ => Vec::new(),
             },
             recorder: Recorder::new(),
             schedule: None,
+            polls: None,
+            pollers: Vec::new(),
+            poll_turn: 0,
             alarm,
             is_counted_open: false,
             has_begun: false,
@@ -182,6 +196,7 @@ impl Worker {
             oldest: 0,
             is_judged: false,
             shown: 0,
+            again: again::Again::of(shared),
         })
     }
 
@@ -218,9 +233,10 @@ impl Worker {
             self.recorder.connected = self.lines.iter().filter(has_worked).count() as u64;
         }
         let Some(window) = self.window else { return Ok(self.recorder) };
-        let patience_ns = window.close_ns + self.shared.plan.patience.as_nanos() as u64;
+        let patience_ns = window.close_ns + self.shared.plan.patience().as_nanos() as u64;
         while self.is_waiting() && self.shared.now_ns() < patience_ns {
-            self.turn(&mut events, LOOK_UP)?;
+            let wait = self.ask_due();
+            self.turn(&mut events, wait)?;
         }
         self.judge(window);
         self.drain_slow();
@@ -257,7 +273,8 @@ impl Worker {
         }
         for token in std::mem::take(&mut self.unread) {
             let (index, side) = open::side_of(token);
-            self.read(index, side);
+            // Whatever there was to be told of it has been told.
+            self.read(index, side, true);
         }
         for event in events.iter() {
             match event.token() {
@@ -274,6 +291,7 @@ impl Worker {
             self.next_timeouts_ns = now + TIMEOUTS_EVERY_NS;
             self.time_out(now);
         }
+        self.come_again(now);
         self.now = now;
         self.fill_vacant();
         self.shared.progress.fetch_add(self.recorder.seen - self.shown, Ordering::Relaxed);

@@ -3,11 +3,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use switchboard_load::{LoadPlan, run};
+use switchboard_load::{Arrivals, LoadPlan, run};
+use tungstenite::handshake::derive_accept_key;
 
 struct Counting;
 
@@ -48,6 +50,40 @@ fn web() -> SocketAddr {
     serve(|stream, _| stream.write_all(NEWS))
 }
 
+/// A room of Socket.IO over WebSockets: what is POSTed goes to all who have upgraded, without anything being allocated.
+fn room() -> SocketAddr {
+    static MEMBERS: Mutex<Vec<TcpStream>> = Mutex::new(Vec::new());
+    const EVENT: &[u8] = br#"42["message",""#;
+    serve(|stream, bytes| {
+        if bytes.starts_with(b"POST") {
+            let body = &bytes[bytes.len() - 64..];
+            let mut frame = [0; 128];
+            let length = EVENT.len() + body.len() + 2;
+            frame[..2].copy_from_slice(&[0x81, length as u8]);
+            frame[2..2 + EVENT.len()].copy_from_slice(EVENT);
+            frame[2 + EVENT.len()..][..64].copy_from_slice(body);
+            frame[length..length + 2].copy_from_slice(br#""]"#);
+            for mut member in MEMBERS.lock().unwrap().iter() {
+                // Those of the load before are gone.
+                let _ = member.write_all(&frame[..length + 2]);
+            }
+            return stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
+        }
+        let head = std::str::from_utf8(bytes).unwrap_or_default();
+        if let Some(key) = head.split("Sec-WebSocket-Key: ").nth(1) {
+            let accept = derive_accept_key(key.split("\r\n").next().unwrap().as_bytes());
+            write!(
+                stream,
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            )?;
+            // Both handshakes, and that the room is joined.
+            stream.write_all(b"\x81\x0c0{\"sid\":\"a\"}\x81\x0240\x81\x05430[]")?;
+            MEMBERS.lock().unwrap().push(stream.try_clone()?);
+        }
+        Ok(())
+    })
+}
+
 fn serve(answer: fn(&mut TcpStream, &[u8]) -> io::Result<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -74,21 +110,44 @@ fn more_messages_do_not_mean_more_allocations() {
     // Requests remember when they were made, too, and answers are taken apart.
     no_more_allocations("http", web(), None);
     no_more_allocations("poll+http", web(), Some(20_000.0));
+    // What is published reaches a room, and is taken out of the event; random gaps are made one after the other.
+    no_more_allocations("socketio+http", room(), Some(2_000.0));
+    // Polls by the clock: what is counted are the requests, since nothing is ever new.
+    no_more_polls_than_allocations(web());
 }
 
 fn no_more_allocations(scheme: &str, address: SocketAddr, rate_per_s: Option<f64>) {
+    let is_room = scheme.starts_with("socketio");
+    more_do_not_mean_more(|duration| LoadPlan {
+        url: format!("{scheme}://{address}{}", if is_room { "/socket.io/?topic=t" } else { "" }),
+        arrivals: if is_room { Arrivals::Random { seed: 1 } } else { Arrivals::Even },
+        rate_per_s,
+        duration,
+        ..few()
+    });
+}
+
+fn no_more_polls_than_allocations(address: SocketAddr) {
+    more_do_not_mean_more(|duration| LoadPlan {
+        url: format!("poll+http://{address}/poll?topic=t"),
+        every: Some(Duration::from_millis(2)),
+        patience: Duration::from_millis(50),
+        duration,
+        ..few()
+    });
+}
+
+fn few() -> LoadPlan {
+    LoadPlan { connections: 4, warmup: Duration::ZERO, ..LoadPlan::default() }
+}
+
+fn more_do_not_mean_more(plan: impl Fn(Duration) -> LoadPlan) {
     let allocations = |duration: Duration| {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
-        let plan = LoadPlan {
-            url: format!("{scheme}://{address}"),
-            connections: 4,
-            duration,
-            warmup: Duration::ZERO,
-            rate_per_s,
-            ..LoadPlan::default()
-        };
+        let plan = plan(duration);
         let report = run(&plan).unwrap();
-        (ALLOCATIONS.load(Ordering::Relaxed) - before, report.messages)
+        let messages = if plan.every.is_some() { report.requests.unwrap() } else { report.messages };
+        (ALLOCATIONS.load(Ordering::Relaxed) - before, messages)
     };
     let (few, few_messages) = allocations(Duration::from_millis(50));
     let (many, many_messages) = allocations(Duration::from_secs(1));

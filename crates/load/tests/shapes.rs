@@ -187,6 +187,8 @@ fn socket_io_is_spoken_after_both_handshakes() {
     let refusing = socketio_server(r#"44{"message":"not authorized"}"#);
     let report = run(&plan(refusing, "/socket.io/")).unwrap();
     assert_eq!((report.connections_open, report.exit_status()), (0, 1), "{report}");
+    let said = r#"101 Switching Protocols, then 44{"message":"not authorized"}"#;
+    assert_eq!(report.refused.get(said), Some(&8), "{report}");
     let other = run(&plan(echo(), "/socket.io/")).unwrap();
     assert_eq!((other.connections_open, other.exit_status()), (0, 1), "{other}");
 }

@@ -4,12 +4,16 @@
 mod servers;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use servers::web::{http_server, hub_server, ok, socketio_polling_server};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use servers::rooms::room_server;
+use servers::web::{Copies, http_server, hub_server, ok, slow_poll_server, socketio_polling_server};
 use servers::{broadcast_server, web_server};
-use switchboard_load::{LoadPlan, LoadReport, Mechanism, run};
+use switchboard_load::{Arrivals, LoadPlan, LoadReport, Mechanism, run};
 
 fn plan(scheme: &str, address: SocketAddr, path: &str) -> LoadPlan {
     LoadPlan {
@@ -127,6 +131,9 @@ fn what_does_not_speak_the_mechanism_is_told_by_what_came_instead() {
         ("socketio+http", polling, html, "200 OK (text/html): <html>"),
         ("socketio+http", polling, missing, "404 Not Found: "),
         ("socketio+http", "/socket.io/", missing, "404 Not Found"),
+        ("socketio+http", "/socket.io/?topic=t", missing, "404 Not Found"),
+        ("socketio+http", "/socket.io/?transport=upgrade", html, "200 OK (text/html): <html>"),
+        ("socketio+http", "/socket.io/?topic=t&transport=upgrade", missing, "404 Not Found: "),
     ] {
         let report = run(&plan(scheme, http_server(|_, _| Some(answer.to_owned())), path)).unwrap();
         let kinds: Vec<&String> = report.refused.keys().collect();
@@ -137,26 +144,43 @@ fn what_does_not_speak_the_mechanism_is_told_by_what_came_instead() {
     assert!(report.errors.keys().any(|kind| kind.contains("not HTTP")), "{report}");
 }
 
-const LISTENING: [(&str, &str); 2] =
-    [("sse+http", "/events?topic=t"), ("longpoll+http", "/longpoll?topic=t")];
+const LISTENING: [(&str, &str); 6] = [
+    ("sse+http", "/events?topic=t"),
+    ("longpoll+http", "/longpoll?topic=t"),
+    ("poll+http", "/poll?topic=t"),
+    ("socketio+http", "/socket.io/?topic=t"),
+    ("socketio+http", "/socket.io/?topic=t&transport=polling"),
+    ("socketio+http", "/socket.io/?topic=t&transport=upgrade"),
+];
+
+/// One of those who listen, to a server that sends what `copies` makes of each event.
+fn listen(scheme: &str, path: &str, copies: impl Copies) -> LoadPlan {
+    let address = match scheme {
+        "socketio+http" => room_server(r#""websocket""#, "430[]", copies),
+        _ => hub_server(true, copies),
+    };
+    let every = (scheme == "poll+http").then_some(Duration::from_millis(5));
+    LoadPlan { every, ..plan(scheme, address, path) }
+}
 
 #[test]
 fn what_is_published_reaches_all_who_listen_once() {
     for (scheme, path) in LISTENING {
         for threads in [1, 2] {
-            let address = hub_server(true, |_, _, data| vec![data]);
-            let report = run(&LoadPlan { threads, ..plan(scheme, address, path) }).unwrap();
+            let honest = listen(scheme, path, |_, _, data| vec![data]);
+            let report = run(&LoadPlan { threads, ..honest }).unwrap();
             assert_eq!((figures(&report), report.exit_status()), ([0; 4], 0), "{scheme}: {report}");
             let published = report.published.unwrap();
             assert!(published > 0 && report.messages.abs_diff(3 * published) <= 12, "{scheme}: {report}");
             assert!(report.connections_open == 3 && report.errors.is_empty(), "{report}");
             assert!(report.last_receiver_ns.is_some() && report.fairness.is_some(), "{report}");
-            assert_eq!(report.requests.is_some(), scheme == "longpoll+http");
+            let asks = matches!(scheme, "longpoll+http" | "poll+http") || path.ends_with("polling");
+            assert_eq!(report.requests.is_some(), asks, "{path}");
         }
         let open_loop = LoadPlan {
             rate_per_s: Some(500.0),
             payload_bytes: 1000,
-            ..plan(scheme, hub_server(true, |_, _, data| vec![data]), path)
+            ..listen(scheme, path, |_, _, data| vec![data])
         };
         let report = run(&open_loop).unwrap();
         assert_eq!((report.due, figures(&report)), (Some(100), [0; 4]), "{scheme}: {report}");
@@ -177,8 +201,8 @@ fn an_empty_long_poll_is_asked_again_and_counted() {
 fn an_event_that_is_lost_doubled_swapped_or_changed_is_found() {
     for (scheme, path) in LISTENING {
         let load = |copies: fn(usize, u64, String) -> Vec<String>| {
-            let report = run(&plan(scheme, hub_server(true, copies), path)).unwrap();
-            assert_eq!(report.exit_status(), 1, "{scheme}: {report}");
+            let report = run(&listen(scheme, path, copies)).unwrap();
+            assert_eq!(report.exit_status(), 1, "{path}: {report}");
             figures(&report)
         };
         let lost = load(|receiver, number, data| match (receiver, number) {
@@ -208,7 +232,7 @@ fn an_event_that_is_lost_doubled_swapped_or_changed_is_found() {
 fn events_that_change_places_are_reordered() {
     for (scheme, path) in LISTENING {
         let kept = Mutex::new(None);
-        let address = hub_server(true, move |receiver, number, data| match (receiver, number) {
+        let swapping = listen(scheme, path, move |receiver, number, data| match (receiver, number) {
             (1, 6) => {
                 *kept.lock().unwrap() = Some(data);
                 vec![]
@@ -216,7 +240,7 @@ fn events_that_change_places_are_reordered() {
             (1, 7) => std::iter::once(data).chain(kept.lock().unwrap().take()).collect(),
             _ => vec![data],
         });
-        assert_eq!(figures(&run(&plan(scheme, address, path)).unwrap()), [0, 0, 1, 0], "{scheme}");
+        assert_eq!(figures(&run(&swapping).unwrap()), [0, 0, 1, 0], "{path}");
     }
 }
 
@@ -286,4 +310,119 @@ fn socketio_by_polling_returns_what_it_is_sent() {
     });
     let report = run(&plan("socketio+http", address, path)).unwrap();
     assert_eq!((figures(&report), report.exit_status()), ([3, 3, 0, 3], 1), "{report}");
+}
+
+#[test]
+fn a_room_is_joined_or_the_server_says_why_not() {
+    for path in ["/socket.io/?topic=t", "/socket.io/?topic=t&transport=polling"] {
+        let refusing = room_server("", r#"430[{"error":"no such room"}]"#, |_, _, data| vec![data]);
+        let report = run(&plan("socketio+http", refusing, path)).unwrap();
+        let kinds: Vec<&String> = report.refused.keys().collect();
+        assert!(kinds.len() == 1 && kinds[0].contains("no such room"), "{report}");
+        assert_eq!((report.connections_open, report.exit_status()), (0, 1), "{report}");
+        // Somebody who does not know what `join` is says nothing.
+        let deaf = room_server("", "2", |_, _, data| vec![data]);
+        let report = run(&plan("socketio+http", deaf, path)).unwrap();
+        assert_eq!(report.errors.get("upgrading: no answer within 1s"), Some(&3), "{report}");
+    }
+    let poller = room_server("", "430[]", |_, _, data| vec![data]);
+    let report = run(&plan("socketio+http", poller, "/socket.io/?topic=t&transport=upgrade")).unwrap();
+    let kinds: Vec<&String> = report.refused.keys().collect();
+    assert!(kinds.iter().all(|kind| kind.contains("offers no upgrade to websocket")), "{report}");
+    assert_eq!((report.connections_open, report.exit_status()), (0, 1), "{report}");
+}
+
+#[test]
+fn the_same_seed_publishes_at_the_same_times_whatever_is_loaded() {
+    let due_times = |scheme: &str, path: &str, seed: u64| -> Vec<u64> {
+        let seen: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+        let heard = Arc::clone(&seen);
+        let plan = LoadPlan {
+            rate_per_s: Some(500.0),
+            arrivals: Arrivals::Random { seed },
+            // Behind the text there are no dots: 24 bytes of stamp and 24 of filler.
+            payload_bytes: 64,
+            ..listen(scheme, path, move |receiver, number, data| {
+                let stamp = URL_SAFE_NO_PAD.decode(&data[..64]).unwrap();
+                let due = u64::from_le_bytes(stamp[16..24].try_into().unwrap());
+                if receiver == 0 {
+                    heard.lock().unwrap().push((number, due));
+                }
+                vec![data]
+            })
+        };
+        let report = run(&plan).unwrap();
+        assert_eq!((figures(&report), report.exit_status()), ([0; 4], 0), "{report}");
+        let mut seen = seen.lock().unwrap().clone();
+        seen.sort_unstable();
+        seen.windows(2).take(40).map(|pair| pair[1].1 - pair[0].1).collect()
+    };
+    let expected = due_times("sse+http", "/events?topic=t", 5);
+    assert_eq!(expected.len(), 40);
+    assert!(expected.iter().max() > expected.iter().min(), "{expected:?}");
+    for (scheme, path) in LISTENING {
+        assert_eq!(due_times(scheme, path, 5), expected, "{path}");
+    }
+    assert_ne!(due_times("sse+http", "/events?topic=t", 6), expected);
+}
+
+#[test]
+fn requests_and_bytes_are_counted_as_they_go_over_the_connections() {
+    let loads = |scheme: &str, path: &str| {
+        let open_loop = LoadPlan { rate_per_s: Some(100.0), ..listen(scheme, path, |_, _, data| vec![data]) };
+        let report = run(&open_loop).unwrap();
+        assert_eq!((figures(&report), report.published), ([0; 4], Some(20)), "{report}");
+        report
+    };
+    let report = loads("sse+http", "/events?topic=t");
+    let (heard, published) = (report.subscribers.unwrap(), report.publisher.unwrap());
+    // An event in a chunk, and its number has one or two digits.
+    let event = |digits: usize| "65\r\n: next\n\nid: \nevent: message\ndata: \n\n\r\n".len() + 64 + digits;
+    let received = heard.bytes_received;
+    let deliveries = report.messages as usize;
+    assert!((deliveries * event(1)..=deliveries * event(2)).contains(&(received as usize)), "{report}");
+    assert_eq!((heard.requests, heard.empty_answers, heard.bytes_sent), (0, 0, 0), "{report}");
+    let host = report.url.split("://").nth(1).unwrap().split('/').next().unwrap();
+    let post = format!(
+        "POST /publish?topic=t&event=message HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/plain;charset=UTF-8\r\nContent-Length: 64\r\n\r\n"
+    );
+    assert_eq!(published.bytes_sent, 20 * (post.len() as u64 + 64), "{report}");
+    assert_eq!(report.bytes_sent, published.bytes_sent + heard.bytes_sent);
+    assert_eq!(report.bytes_received, published.bytes_received + heard.bytes_received);
+
+    let report = loads("poll+http", "/poll?topic=t");
+    let heard = report.subscribers.unwrap();
+    let (due, skipped) = (report.polls_due.unwrap(), report.polls_skipped.unwrap());
+    // Three connections every 5 ms for 200 ms; those at the edges may be answered on the other side of them.
+    assert!((due - skipped).abs_diff(heard.requests) <= 6, "{due} due, {skipped} skipped: {report}");
+    assert!(due <= 121 && heard.empty_answers > 0 && heard.empty_answers < heard.requests, "{report}");
+    let get = |digits: usize| {
+        format!("GET /poll?topic=t&since= HTTP/1.1\r\nHost: {host}\r\n\r\n").len() as u64 + digits as u64
+    };
+    assert!(heard.bytes_sent >= (due - skipped).saturating_sub(6) * get(1), "{report}");
+    assert!(heard.bytes_sent <= (due - skipped + 6) * get(2), "{report}");
+    let per = report.per_delivery.unwrap();
+    assert_eq!(per.requests, heard.requests as f64 / report.messages as f64);
+    let text = report.to_string();
+    assert!(text.contains("\na delivery   ") && text.contains("of them for nothing"), "{text}");
+}
+
+#[test]
+fn who_polls_by_the_clock_never_asks_twice_at_once() {
+    let early = Arc::new(AtomicU64::new(0));
+    let address = slow_poll_server(Duration::from_millis(40), Arc::clone(&early));
+    let plan = LoadPlan {
+        every: Some(Duration::from_millis(10)),
+        rate_per_s: Some(20.0),
+        patience: Duration::from_millis(50),
+        ..plan("poll+http", address, "/poll?topic=t")
+    };
+    let report = run(&plan).unwrap();
+    assert_eq!(early.load(Ordering::SeqCst), 0);
+    let (due, skipped) = (report.polls_due.unwrap(), report.polls_skipped.unwrap());
+    // Of four that are due one can be made.
+    assert!(skipped > due / 2 && skipped < due, "{skipped} of {due}: {report}");
+    assert!(report.to_string().contains("were left out"), "{report}");
+    assert_eq!(report.messages, 0, "nothing new was ever told: {report}");
+    assert!(report.lost > 0 && report.exit_status() == 1, "{report}");
 }

@@ -40,6 +40,12 @@ pub(crate) trait Way {
     /// Passes on what the session asks. The answer may be given to the line before this returns, or by another thread later.
     fn ask(&self, request: Request);
 
+    /// Whether so much is on its way back to this connection that no more should be read from it: a client that says more than it reads
+    /// is held, or it would be closed for being behind with its own words.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Whether the server is to stop. Asked when a signal interrupts a call.
     fn is_stopping(&self) -> bool {
         false
@@ -77,8 +83,13 @@ impl Line {
                 }
                 (session.poll_timeout(), session.wants().read)
             };
-            if !reads {
-                self.wait_for_change();
+            let is_behind = way.is_behind();
+            if !reads || is_behind {
+                // No call is interrupted that does not read.
+                if is_behind && way.is_stopping() {
+                    self.session().close(CloseReason::GoingAway, Instant::now());
+                }
+                self.wait_for_change(way);
                 continue;
             }
             if self.set_read_timeout(deadline, &mut read_timeout).is_err() {
@@ -114,12 +125,12 @@ impl Line {
         }
     }
 
-    /// Waits while there is nothing to be read: what the session has asked for is on its way. Not for ever, since a signal interrupts no such wait.
-    fn wait_for_change(&self) {
+    /// Waits while nothing is to be read: what the session has asked for is on its way. Not for ever, since a signal interrupts no such wait.
+    fn wait_for_change(&self, way: &impl Way) {
         let session = self.session();
         let wants = session.wants();
         // What is to be written is written first, whoever has brought it.
-        if !wants.read && !wants.write && !session.is_over() {
+        if (!wants.read || way.is_behind()) && !wants.write && !session.is_over() {
             self.is_waiting.store(true, Ordering::Relaxed);
             let waited = self.has_changed.wait_timeout(session, WRITE_SLICE);
             drop(waited.expect("no thread panics while it holds a session"));

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -18,7 +18,8 @@ use crate::Tally;
 use crate::blocking::{Line, Way};
 use crate::hub::STACK_BYTES;
 use crate::limits::Limit;
-use crate::relay::{self, Down, Relay};
+use crate::parent::DONE_BYTES;
+use crate::relay::{self, Down, MAX_UNDER_WAY_BYTES, Relay};
 
 /// Messages that are taken from the relay at once.
 const BATCH: usize = 64;
@@ -40,13 +41,21 @@ fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
     handle_signals()?;
     close_all_but([stream.as_raw_fd(), relay.as_fd().as_raw_fd()]);
     let line = Arc::new(Line::new(stream, app)?);
-    let up = Up { line: line.clone(), relay: Mutex::new(relay), listener: Mutex::new(None) };
+    let up = Up {
+        line: line.clone(),
+        relay: Mutex::new(relay),
+        under_way_bytes: AtomicUsize::new(0),
+        // More than what the parent may keep to itself, or it would be waited for in vain.
+        max_under_way_bytes: MAX_UNDER_WAY_BYTES.min(app.max_unsent_bytes / 2).max(2 * DONE_BYTES),
+        is_deaf: AtomicBool::new(false),
+        listener: Mutex::new(None),
+    };
     let talk = Talk(Arc::new(up));
     line.serve(&talk);
     let mut tally = Tally::default();
     tally.add(line.counts());
     let relay = talk.0.relay.lock().expect("no thread panics while it sends");
-    relay.say(&relay::Up::Tally(tally)).map(drop)
+    relay.say(&relay::Up::Tally(tally), |_| {})
 }
 
 /// Set by SIGTERM.
@@ -90,6 +99,11 @@ struct Up {
     line: Arc<Line>,
     /// Locked while something is sent: what is long takes several packets, which must not mix with others.
     relay: Mutex<Relay>,
+    /// Bytes of what was asked that the parent has not done, or whose consequences the client has not taken.
+    under_way_bytes: AtomicUsize,
+    max_under_way_bytes: usize,
+    /// Nobody listens to the parent any more.
+    is_deaf: AtomicBool,
     /// Dropped when the connection has ended. `None` before anything has been asked.
     listener: Mutex<Option<Sender<()>>>,
 }
@@ -106,10 +120,19 @@ impl Way for Talk {
             return up.line.refuse(Limit::Processes);
         }
         let relay = up.relay.lock().expect("no thread panics while it sends");
-        if relay.say(&relay::Up::Ask(Port(0), request)).is_err() {
+        let said = relay.say(&relay::Up::Ask(Port(0), request), |bytes| {
+            // Before it can be done.
+            up.under_way_bytes.fetch_add(bytes, Ordering::Relaxed);
+        });
+        if said.is_err() {
             // The parent is gone: better no connection than a deaf one.
             up.line.hang_up();
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        let Up { under_way_bytes, max_under_way_bytes, is_deaf, .. } = &*self.0;
+        under_way_bytes.load(Ordering::Relaxed) > *max_under_way_bytes && !is_deaf.load(Ordering::Acquire)
     }
 
     fn is_stopping(&self) -> bool {
@@ -132,7 +155,10 @@ impl Talk {
         stop.add(Signal::SIGTERM);
         stop.thread_block()?;
         let thread = thread::Builder::new().stack_size(STACK_BYTES);
-        let spawned = thread.spawn(move || hear(&talk, incoming, &has_ended));
+        let spawned = thread.spawn(move || {
+            hear(&talk, incoming, &has_ended);
+            talk.0.is_deaf.store(true, Ordering::Release);
+        });
         stop.thread_unblock()?;
         *listener = Some(ended);
         spawned.map(drop)
@@ -141,16 +167,21 @@ impl Talk {
 
 /// Gives to this process's client what the parent has for it.
 fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
-    let line = &talk.0.line;
+    let Up { line, under_way_bytes, is_deaf, .. } = &*talk.0;
     loop {
         if relay.wait(line.poll_timeout()) {
             // What has gathered in the relay leaves in one write.
             for _ in 0..BATCH {
                 match relay.next(MsgFlags::MSG_DONTWAIT) {
                     Ok(Some((Down::Effect(effect), _))) => line.take(effect),
-                    Ok(Some((Down::Done(_), _))) => {}
+                    Ok(Some((Down::Done(bytes), _))) => {
+                        under_way_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    }
                     // The parent has cut us off.
-                    Ok(None) => return line.close_slow(has_ended),
+                    Ok(None) => {
+                        is_deaf.store(true, Ordering::Release);
+                        return line.close_slow(has_ended);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(_) => return line.hang_up(),
                 }

@@ -22,8 +22,9 @@ use crate::limits::Limit;
 /// Room for the stack of a connection's thread. Only the pages that are used take memory.
 pub(crate) const STACK_BYTES: usize = 256 << 10;
 
-/// Messages that a subscriber's thread takes at once.
+/// Messages that a subscriber's thread takes at once, and bytes, unless that is a single one.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 64 << 10;
 
 /// How often the lines are looked after while the server ends.
 const LOOK_AFTER: Duration = Duration::from_millis(20);
@@ -58,8 +59,18 @@ pub(crate) struct Entry {
 /// The way to a connection's writing thread. It is bounded by bytes, not by messages: the limit is memory.
 struct Queue {
     effects: Sender<Effect>,
-    unsent_bytes: AtomicUsize,
+    pressure: Arc<Pressure>,
+}
+
+/// How far a connection's writing thread is behind.
+#[derive(Default)]
+struct Pressure {
+    /// What the writer has not taken yet. What it has, it may have written, and the client read, before anything here could be changed: whoever
+    /// keeps up would be taken for slow.
+    waiting_bytes: AtomicUsize,
     is_too_slow: AtomicBool,
+    /// There was a writer, and it takes nothing any more.
+    has_ended: AtomicBool,
 }
 
 impl Hub {
@@ -94,8 +105,8 @@ impl Hub {
     pub(crate) fn serve(&self, entry: Entry) {
         let Entry { key, line } = entry;
         let port = Port(self.0.next_port.fetch_add(1, Ordering::Relaxed));
-        let (hub, attendance) = (self.clone(), Mutex::new(Attendance::None));
-        let talk = Talk(Arc::new(Part { hub, line: line.clone(), port, attendance }));
+        let (hub, attendance, pressure) = (self.clone(), Mutex::new(Attendance::None), Arc::default());
+        let talk = Talk(Arc::new(Part { hub, line: line.clone(), port, pressure, attendance }));
         line.serve(&talk);
         talk.end();
         self.tally().add(line.counts());
@@ -209,12 +220,12 @@ fn counted_bytes(effect: &Effect) -> usize {
 
 impl Queue {
     fn push(&self, effect: Effect, bytes: usize, max_bytes: usize) -> bool {
-        let unsent = self.unsent_bytes.load(Ordering::Relaxed);
-        if unsent > 0 && unsent + bytes > max_bytes {
-            self.is_too_slow.store(true, Ordering::Release);
+        let waiting = self.pressure.waiting_bytes.load(Ordering::Relaxed);
+        if waiting > 0 && waiting + bytes > max_bytes {
+            self.pressure.is_too_slow.store(true, Ordering::Release);
             return false;
         }
-        self.unsent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.pressure.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.effects.send(effect).is_ok()
     }
 }
@@ -227,6 +238,7 @@ struct Part {
     hub: Hub,
     line: Arc<Line>,
     port: Port,
+    pressure: Arc<Pressure>,
     attendance: Mutex<Attendance>,
 }
 
@@ -269,34 +281,30 @@ impl Way for Talk {
         // A connection that only asks has no queue.
         answers.into_iter().for_each(|answer| line.take(answer));
     }
+
+    fn is_behind(&self) -> bool {
+        let Part { hub, pressure, .. } = &*self.0;
+        let waiting = pressure.waiting_bytes.load(Ordering::Relaxed);
+        waiting > hub.0.app.max_unsent_bytes / 2
+            && !pressure.is_too_slow.load(Ordering::Acquire)
+            && !pressure.has_ended.load(Ordering::Acquire)
+    }
 }
 
 impl Talk {
     /// Makes the writing thread, if it is not there yet.
     fn attend(&self) -> std::io::Result<()> {
-        let Part { hub, port, .. } = &*self.0;
+        let Part { hub, port, pressure, .. } = &*self.0;
         let mut attendance = self.attendance();
         if matches!(*attendance, Attendance::None) {
             let (effects, received) = unbounded();
             let (ended, has_ended) = bounded(0);
-            let queue = Arc::new(Queue {
-                effects,
-                unsent_bytes: AtomicUsize::new(0),
-                is_too_slow: AtomicBool::new(false),
-            });
-            let (talk, theirs) = (self.clone(), Arc::downgrade(&queue));
+            let queue = Arc::new(Queue { effects, pressure: pressure.clone() });
+            let talk = self.clone();
             let thread = thread::Builder::new().stack_size(STACK_BYTES);
             let thread = thread.spawn(move || {
-                let too_slow = || {
-                    let queue = theirs.upgrade()?;
-                    queue.is_too_slow.load(Ordering::Acquire).then_some(CloseReason::TooSlow)
-                };
-                let written = |bytes| {
-                    if let Some(queue) = theirs.upgrade() {
-                        queue.unsent_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                    }
-                };
-                write_effects(&talk, &received, too_slow, written, &has_ended);
+                write_effects(&talk, &received, &has_ended);
+                talk.0.pressure.has_ended.store(true, Ordering::Release);
             })?;
             hub.desk().waiting.insert(*port, queue.clone());
             *attendance = Attendance::Writer(Writer { thread, queue, topic: None, _ended: ended });
@@ -346,14 +354,11 @@ impl Talk {
 }
 
 /// Writes what comes through the queue to one client.
-fn write_effects(
-    talk: &Talk,
-    effects: &Receiver<Effect>,
-    too_slow: impl Fn() -> Option<CloseReason>,
-    written: impl Fn(usize),
-    has_ended: &Receiver<()>,
-) {
-    let line = &talk.0.line;
+fn write_effects(talk: &Talk, effects: &Receiver<Effect>, has_ended: &Receiver<()>) {
+    let Part { line, pressure, .. } = &*talk.0;
+    let too_slow = || pressure.is_too_slow.load(Ordering::Acquire).then_some(CloseReason::TooSlow);
+    // More at once would be more than may be unsent, though nobody is slow.
+    let batch_bytes = BATCH_BYTES.min(talk.0.hub.0.app.max_unsent_bytes / 2);
     loop {
         let first = match line.poll_timeout() {
             Some(due) => effects.recv_deadline(due),
@@ -363,21 +368,25 @@ fn write_effects(
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => line.expire(),
             Ok(first) => {
-                let mut bytes = 0;
                 // What has gathered in the queue leaves in one write.
+                let mut batch = 0;
                 for effect in std::iter::once(first).chain(effects.try_iter().take(BATCH)) {
-                    bytes += counted_bytes(&effect);
+                    let bytes = counted_bytes(&effect);
+                    if batch > 0 && batch + bytes > batch_bytes {
+                        line.pass_on(talk);
+                        if line.flush(too_slow).is_err() {
+                            return;
+                        }
+                        batch = 0;
+                    }
+                    batch += bytes;
+                    pressure.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                     line.take(effect);
                 }
-                line.pass_on(talk);
-                if line.flush(&too_slow).is_err() {
-                    return;
-                }
-                written(bytes);
             }
         }
         line.pass_on(talk);
-        if line.flush(&too_slow).is_err() {
+        if line.flush(too_slow).is_err() {
             return;
         }
         line.end_if_over();

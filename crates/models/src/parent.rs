@@ -35,8 +35,12 @@ const LONGER: Duration = Duration::from_millis(300);
 /// Packets that one child's relay may bring in one turn, before the others get theirs.
 const PACKETS_PER_TURN: usize = 64;
 
+/// What may wait for a worker. With more, nobody is told that what it asked is done, and who publishes waits for the worker that is behind: its queue here
+/// would grow without end.
+const MAX_BEHIND_BYTES: usize = 8 << 20;
+
 /// What children are told at the latest when so many bytes of what they asked are done.
-const DONE_BYTES: usize = 64 << 10;
+pub(crate) const DONE_BYTES: usize = 64 << 10;
 
 /// A child's connection as the exchange names it: the child's own name for it, and the child above that.
 const CHILD_SHIFT: u32 = 48;
@@ -53,6 +57,8 @@ pub(crate) struct Parent {
     /// What each worker counted that has ended.
     pub(crate) buried_workers: Vec<(Pid, Tally)>,
     is_stopping: bool,
+    /// A worker is too far behind for anybody to be told that what it asked is done.
+    is_held: bool,
     deaths: RepeatedLog,
 }
 
@@ -108,6 +114,7 @@ impl Parent {
             tally: Tally::default(),
             buried_workers: Vec::new(),
             is_stopping: false,
+            is_held: false,
             deaths: RepeatedLog::default(),
         })
     }
@@ -194,6 +201,7 @@ impl Parent {
             if event.events().contains(EpollFlags::EPOLLOUT) {
                 let child = &mut self.children[key];
                 child.backlog.flush(&child.relay);
+                self.release();
             }
             self.receive(key, now);
             self.watch(key);
@@ -245,10 +253,28 @@ impl Parent {
         }
         self.exchange.handle(name, request, now);
         self.pass_on();
+        if !self.is_held {
+            self.tell_done(key);
+        }
+    }
+
+    /// Tells a child what is done of what it asked, if that is worth a message.
+    fn tell_done(&mut self, key: usize) {
         let child = &mut self.children[key];
-        if child.done_bytes >= DONE_BYTES && child.role == Role::Worker {
+        if child.done_bytes >= DONE_BYTES {
             let done = std::mem::take(&mut child.done_bytes);
             self.send(key, encode(&Down::Done(done)).into(), true);
+        }
+    }
+
+    /// Lets everybody go on for whom a worker was too far behind, if none is any more.
+    fn release(&mut self) {
+        let is_behind =
+            |child: &Child| child.role == Role::Worker && child.backlog.bytes() > MAX_BEHIND_BYTES;
+        if self.is_held && !self.children.iter().any(|(_, child)| is_behind(child)) {
+            self.is_held = false;
+            let keys: Vec<usize> = self.children.iter().map(|(key, _)| key).collect();
+            keys.into_iter().for_each(|key| self.tell_done(key));
         }
     }
 
@@ -298,6 +324,7 @@ impl Parent {
         if !child.backlog.send(&child.relay, bytes, counts, max_bytes) {
             child.subscribed = Subscribed::Nothing;
         }
+        self.is_held |= child.role == Role::Worker && child.backlog.bytes() > MAX_BEHIND_BYTES;
         self.watch(key);
     }
 
@@ -328,6 +355,7 @@ impl Parent {
                 known.into_iter().for_each(|name| self.exchange.handle(name, Request::FAREWELL, now));
                 self.pass_on();
                 let child = self.children.remove(key);
+                self.release();
                 self.tally = self.tally.plus(child.tally);
                 if child.role == Role::Worker {
                     self.buried_workers.push((pid, child.tally));

@@ -154,7 +154,7 @@ fn run(
         // The parent tells its children apart by itself.
         let crew = Crew { elsewhere: (!is_alone).then(elsewhere), seat, worker: 0 };
         let tally = readiness::serve_in(EpollLevel::new()?, listener, app, shutdown, crew, None)?;
-        report.say(&Up::Tally(tally)).map(drop)
+        report.say(&Up::Tally(tally), |_| {})
     };
     match work() {
         Ok(()) => 0,

@@ -28,9 +28,9 @@ const PACKET_BYTES: usize = CHUNK_BYTES + 1;
 
 const IS_LAST: u8 = 1;
 
-/// What a worker has asked and the parent has not done: with more it waits, or a client that sends faster than the parent works would fill the parent's
+/// What a child has asked and the parent has not done: with more it waits, or a client that sends faster than the parent works would fill the parent's
 /// memory.
-const MAX_UNDER_WAY_BYTES: usize = 1 << 20;
+pub(crate) const MAX_UNDER_WAY_BYTES: usize = 1 << 20;
 
 /// One end of the socket pair between a child and its parent.
 pub(crate) struct Relay {
@@ -102,11 +102,11 @@ impl Relay {
         }
     }
 
-    /// Sends a message. Blocks.
-    pub(crate) fn say(&self, message: &Up) -> io::Result<usize> {
+    /// Sends a message. Blocks. `begins` is told before how many bytes it has.
+    pub(crate) fn say(&self, message: &Up, begins: impl FnOnce(usize)) -> io::Result<()> {
         let bytes = encode(message);
-        self.send(&bytes, &mut 0, MsgFlags::empty())?;
-        Ok(bytes.len())
+        begins(bytes.len());
+        self.send(&bytes, &mut 0, MsgFlags::empty()).map(drop)
     }
 
     /// Sends an encoded message from `offset` on, and moves `offset` behind what was sent. True when all of it was.
@@ -152,7 +152,9 @@ impl Relay {
 
     /// Asks, and waits while too much is under way; what comes meanwhile is kept for later.
     fn ask_and_wait(&mut self, port: Port, request: Request) -> io::Result<()> {
-        self.under_way_bytes += self.say(&Up::Ask(port, request))?;
+        let mut bytes = 0;
+        self.say(&Up::Ask(port, request), |length| bytes = length)?;
+        self.under_way_bytes += bytes;
         while self.under_way_bytes > MAX_UNDER_WAY_BYTES {
             match self.next(MsgFlags::empty()) {
                 Ok(Some((Down::Effect(effect), _))) => self.early.push_back(effect),

@@ -3,13 +3,14 @@
 pub(crate) mod event_stream;
 pub(crate) mod polling;
 pub(crate) mod response;
+pub(crate) mod upgrade;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
 use crate::http::REFUSED_HEADER;
-use crate::socketio::{ANNOUNCEMENT, Heard, SocketIo};
+use crate::socketio::{self, ANNOUNCEMENT, Heard, SocketIo};
 use crate::websocket::{self, Assembler, Incoming, Opcode, Payload, Role, Violation};
 use crate::{Kind, Output};
 
@@ -30,13 +31,16 @@ pub struct ClientPlan {
 }
 
 /// What messages look like on a WebSocket.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// A message is a message.
     #[default]
     Plain,
     /// A message is the attachment of a Socket.IO event `message`, on the namespace `/`.
     SocketIo,
+    /// What is heard is the text of Socket.IO events `message` in this room, which the client has asked for by an event `join` (with an
+    /// acknowledgement, as our own server has it). What is sent is as above.
+    SocketIoRoom(String),
 }
 
 /// One WebSocket connection as a client sees it: the upgrade, then messages.
@@ -100,8 +104,8 @@ pub enum ClientError {
     #[error("the server broke the protocol: {0}")]
     Violation(#[from] Violation),
     /// What stands in a frame is not what was asked for.
-    #[error("the server does not speak Socket.IO")]
-    NotSocketIo,
+    #[error("the server does not speak Socket.IO: {0}")]
+    NotSocketIo(String),
 }
 
 impl Client {
@@ -122,7 +126,7 @@ impl Client {
         );
         let accept = websocket::accept_key(key.as_bytes());
         let max_message_bytes = plan.max_message_bytes;
-        let socketio = (plan.dialect == Dialect::SocketIo).then(SocketIo::default);
+        let socketio = SocketIo::new(&plan.dialect);
         Client {
             stage: Stage::Upgrading { accept, received: Vec::new(), max_message_bytes },
             output,
@@ -130,6 +134,15 @@ impl Client {
             socketio,
             has_closed: false,
         }
+    }
+
+    /// A connection that goes on with a session of Engine.IO that was opened by polling; the plan's path names that.
+    pub(crate) fn upgrading(plan: &ClientPlan, seed: u64) -> Client {
+        let mut client = Client::new(plan, seed);
+        if let Some(socketio) = &mut client.socketio {
+            socketio.expect_probe();
+        }
+        client
     }
 
     /// Takes bytes from the start of `input` until something happened; `None` when `input` is used up.
@@ -141,7 +154,12 @@ impl Client {
             let assembler = match &mut self.stage {
                 Stage::Upgrading { .. } => match self.upgrade(input)? {
                     // There is more to be agreed upon.
-                    Some(ClientEvent::Upgraded) if self.socketio.is_some() => continue,
+                    Some(ClientEvent::Upgraded) if self.socketio.is_some() => {
+                        if self.socketio.as_ref().is_some_and(SocketIo::is_probing) {
+                            self.packet(socketio::PROBE);
+                        }
+                        continue;
+                    }
                     event => return Ok(event),
                 },
                 Stage::Open(assembler) => assembler,
@@ -156,15 +174,25 @@ impl Client {
                     let Some(socketio) = &mut self.socketio else {
                         return Ok(Some(ClientEvent::Message(kind, payload)));
                     };
-                    match socketio.receive(kind, &payload).ok_or(ClientError::NotSocketIo)? {
-                        Heard::Answer(text) => {
-                            self.frame(Opcode::Text, text.len(), |space| {
-                                space.copy_from_slice(text.as_bytes())
-                            });
-                        }
+                    let not_socketio = || ClientError::NotSocketIo(socketio::shown(&payload));
+                    match socketio.receive(kind, &payload).ok_or_else(not_socketio)? {
+                        Heard::Answer(text) => self.packet(&text),
+                        Heard::Probed => socketio::UPGRADE.into_iter().for_each(|packet| self.packet(packet)),
                         Heard::Connected => return Ok(Some(ClientEvent::Upgraded)),
                         Heard::Attachment => return Ok(Some(ClientEvent::Message(kind, payload))),
+                        Heard::Text(range) => {
+                            return Ok(Some(ClientEvent::Message(kind, payload.part(range))));
+                        }
+                        Heard::Escaped(text) => {
+                            return Ok(Some(ClientEvent::Message(kind, Payload::owned(text.as_bytes()))));
+                        }
                         Heard::Nothing => {}
+                        Heard::Refused => {
+                            let reason = format!("Switching Protocols, then {}", socketio::shown(&payload));
+                            self.close(None);
+                            self.stage = Stage::Closed;
+                            return Ok(Some(ClientEvent::Rejected(Rejection { status: 101, reason })));
+                        }
                         Heard::End => {
                             self.close(None);
                             self.stage = Stage::Closed;
@@ -189,8 +217,7 @@ impl Client {
     /// Queues a message of `payload_bytes` bytes that `fill` writes.
     pub fn send_with(&mut self, kind: Kind, payload_bytes: usize, fill: impl FnOnce(&mut [u8])) {
         if self.socketio.is_some() {
-            let announcement = ANNOUNCEMENT.as_bytes();
-            self.frame(Opcode::Text, announcement.len(), |space| space.copy_from_slice(announcement));
+            self.packet(ANNOUNCEMENT);
             return self.frame(Opcode::Binary, payload_bytes, fill);
         }
         self.frame(kind.into(), payload_bytes, fill);
@@ -208,6 +235,11 @@ impl Client {
     /// The bytes to write.
     pub fn output(&mut self) -> &mut Output {
         &mut self.output
+    }
+
+    /// Queues a packet of Engine.IO that is text.
+    fn packet(&mut self, packet: &str) {
+        self.frame(Opcode::Text, packet.len(), |space| space.copy_from_slice(packet.as_bytes()));
     }
 
     fn frame(&mut self, opcode: Opcode, payload_bytes: usize, fill: impl FnOnce(&mut [u8])) {

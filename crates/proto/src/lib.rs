@@ -5,7 +5,8 @@
 //!
 //! - [`Session`]: one connection as a server sees it, whatever it comes to speak.
 //! - [`Client`]: one WebSocket as the load generator sees it.
-//! - [`Responses`], [`EventStream`], [`PollingClient`]: what a client hears over HTTP: answers, server-sent events, Socket.IO by long-polling.
+//! - [`Responses`], [`EventStream`], [`PollingClient`], [`UpgradingClient`]: what a client hears over HTTP: answers, server-sent events, Socket.IO by
+//!   long-polling, and how that becomes a WebSocket.
 //! - [`Output`]: the bytes that a session wants written, small ones together, shared ones by reference.
 //! - [`websocket`]: the assembler that turns frames into messages (RFC 6455).
 //! - [`Exchange`]: what outlives a connection or belongs to several: topics, their history, sessions of Engine.IO.
@@ -39,6 +40,7 @@ pub use app::{App, PlainApp};
 pub use client::event_stream::{EventStream, EventTooLong, ServerEvent};
 pub use client::polling::{Heard as PollingHeard, PollingClient, PollingError, Side};
 pub use client::response::{Content, Head, Part, Response, ResponseError, Responses};
+pub use client::upgrade::{Opened, UpgradingClient};
 pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejection};
 pub use cors::{AllowOrigin, CorsOrigins, NotAnOrigin};
 pub use cursor::{Cursor, Epoch, NotACursor};

@@ -14,26 +14,47 @@ pub(crate) struct Args {
     ///
     /// ws://HOST:PORT/broadcast: what one of the WebSockets sends, all receive
     ///
-    /// socketio+http://HOST:PORT/socket.io/?transport=polling (or websocket, as if nothing is said): Socket.IO; events `message` with binary data
-    /// that come back in an event of any name. By polling each client has two connections, one for GETs and one for POSTs
-    ///
     /// sse+http://HOST:PORT/events?topic=T: server-sent events; what is published goes to all who listen (see --publish)
     ///
     /// longpoll+http://HOST:PORT/longpoll?topic=T: the same by long polls with since=ID, the first ID learned from /poll beside it
     ///
-    /// poll+http://HOST:PORT/poll?topic=T: short polls; each is answered at once with JSON that has `topic`, `newest` and `events`
+    /// poll+http://HOST:PORT/poll?topic=T --every 1s: the same by short polls with since=ID, one on each connection every so often, in equal steps from
+    /// one connection to the next; a poll is left out, and counted, while the one before is not answered
+    ///
+    /// poll+http://HOST:PORT/poll?topic=T without --every: short polls as fast as they are answered; each at once, with JSON that has `topic`, `newest` and
+    /// `events`. What is counted is requests
+    ///
+    /// socketio+http://HOST:PORT/socket.io/?topic=T&transport=websocket: Socket.IO; each joins the room T (an event `join` that is acknowledged) and hears
+    /// the events `message` with a text that are published there. transport=polling has two connections for each client, one for GETs and one for POSTs;
+    /// transport=upgrade begins by polling and goes on over a WebSocket; without transport= it is websocket
+    ///
+    /// socketio+http://HOST:PORT/socket.io/ without topic=: events `message` with binary data that come back in an event of any name
     ///
     /// http://HOST:PORT/PATH: GETs that are answered with 200 and a whole body, whatever it says; connections are kept alive
     ///
     /// udp://HOST:PORT, tcp://HOST:PORT, with or without /broadcast: messages without any framing
     url: String,
-    /// Who publishes for sse+http:// and longpoll+http://: http://HOST:PORT/publish?topic=T (a POST for each message) or
+    /// Who publishes for those who only listen, by sse+http://, longpoll+http://, poll+http:// with --every, or socketio+http:// with topic=: http://HOST:PORT/publish?topic=T (a POST for each message) or
     /// ws://HOST:PORT/broadcast?topic=T [default: the former, on the same server and topic]
     #[arg(long, value_name = "URL")]
     publish: Option<String>,
     /// Ask only for what has changed (If-None-Match), over http:// and poll+http://: 304 is a right answer
     #[arg(long)]
     etag: bool,
+    /// poll+http://: each connection asks once in this time what is new, while one more publishes
+    #[arg(long, value_name = "TIME", value_parser = args::some_time, conflicts_with_all = ["etag", "active", "churn"])]
+    every: Option<Duration>,
+    /// Those who listen, and the one who publishes, come again when they have lost the server, and go on where they were if they can. What they lost
+    /// and for how long they were blind is a result then, not an error. One more connection publishes, by POST (over UDP by datagrams)
+    ///
+    /// Before each attempt sse+http:// waits as the stream's `retry:` says, poll+http:// until its next poll, Socket.IO as its client does (1 s, then
+    /// twice as long up to 5 s, each ± 50 %), others for --reconnect-delay; udp:// announces itself so often all the time. Who polls or hears events goes
+    /// on behind the last one; a WebSocket does so with `format=json` in its URL; Socket.IO and UDP cannot
+    #[arg(long, requires = "rate", conflicts_with_all = ["slow", "churn"])]
+    reconnect: bool,
+    /// How long to wait before each attempt to come again where the mechanism does not say so itself
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = args::some_time, requires = "reconnect")]
+    reconnect_delay: Duration,
     /// Connections to open
     #[arg(long, default_value_t = 64, value_name = "N")]
     connections: usize,
@@ -63,9 +84,15 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "rate")]
     depth: usize,
     /// Open loop: send so many messages per second in all, whatever comes back; latency counts from the
-    /// time at which a message was due
+    /// time at which a message was due (in a broadcast it is the age of an event on arrival)
     #[arg(long, value_name = "PER_SECOND")]
     rate: Option<f64>,
+    /// When messages of an open loop are due: with even gaps, or at random (a Poisson process)
+    #[arg(long, value_enum, default_value_t = Arrivals::Even, requires = "rate")]
+    arrivals: Arrivals,
+    /// With --arrivals random: which of all such streams. The same seed gives the same due times, whatever is loaded
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
     /// Event loops, each on its own thread
     #[arg(long, default_value_t = 1, value_name = "N")]
     threads: usize,
@@ -86,11 +113,20 @@ pub(crate) struct Args {
     hold: Duration,
 }
 
+/// How due times lie.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Arrivals {
+    Even,
+    Random,
+}
+
 pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
     let plan = LoadPlan {
         url: args.url.clone(),
         publish: args.publish.clone(),
         revalidate: args.etag,
+        every: args.every,
+        reconnect: args.reconnect.then_some(args.reconnect_delay),
         connections: args.connections,
         active: args.active,
         churn: args.churn,
@@ -101,6 +137,10 @@ pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
         payload_bytes: args.payload,
         depth: args.depth,
         rate_per_s: args.rate,
+        arrivals: match args.arrivals {
+            Arrivals::Even => switchboard_load::Arrivals::Even,
+            Arrivals::Random => switchboard_load::Arrivals::Random { seed: args.seed },
+        },
         threads: args.threads,
         cpus: args.cpus.clone(),
         connect_rate_per_s: args.connect_rate,

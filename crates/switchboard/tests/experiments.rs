@@ -104,6 +104,61 @@ fn several_experiments_make_one_report_that_can_be_verified_and_gone_on_with() {
     assert!(compared.status.code() != Some(2), "{}", text(&compared));
 }
 
+const RESTARTED: &str = r#"
+question = "Who comes back?"
+analysis = "What to expect. Everybody."
+mechanisms = ["sse", "broadcast-cursor", "broadcast"]
+models = ["epoll"]
+each_mechanism = true
+pictures = ["blind", "missed", "replayed"]
+[setting]
+connections = 4
+rate_per_s = 100
+[x]
+vary = "restart_ms"
+values = [50]
+[effort.default]
+budget = "1m"
+rounds = 1
+warmup = "20ms"
+window = "3s"
+shortest_window = "3s"
+[effort.quick]
+budget = "1m"
+rounds = 1
+warmup = "20ms"
+window = "3s"
+shortest_window = "3s"
+[effort.full]
+budget = "1m"
+rounds = 1
+warmup = "20ms"
+window = "3s"
+shortest_window = "3s"
+"#;
+
+#[test]
+fn after_a_restart_everybody_is_back_and_who_knew_where_it_was_has_heard_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    fs::write(dir.join("restarted.toml"), RESTARTED).unwrap();
+    let run = switchboard(&["run", "./restarted.toml", "--out", "out", "--seed", "1"], dir);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run));
+    let points = fs::read_to_string(dir.join("out/points.jsonl")).unwrap();
+    let points: Vec<serde_json::Value> =
+        points.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (mechanism, is_told) in [("sse", true), ("broadcast-cursor", true), ("broadcast", false)] {
+        let point = points.iter().rfind(|point| point["mechanism"] == mechanism).unwrap();
+        let number = |pointer: &str| point.pointer(pointer).unwrap().as_u64().unwrap();
+        let disconnected = point["reconnect"]["disconnected"].as_object().unwrap().values();
+        assert_eq!(disconnected.map(|count| count.as_u64().unwrap()).sum::<u64>(), 4, "{point}");
+        assert_eq!([number("/reconnect/still_blind"), number("/duplicated"), number("/reordered")], [0; 3]);
+        // For most of a second the new server takes messages and nobody is there to hear them.
+        assert_eq!(number("/reconnect/replayed") > 0, is_told, "{mechanism}: {point}");
+        assert_eq!(number("/lost") == 0, is_told, "{mechanism}: {point}");
+    }
+}
+
 #[test]
 fn every_definition_can_be_shown_and_a_mistake_in_ones_own_is_named() {
     let folder = tempfile::tempdir().unwrap();

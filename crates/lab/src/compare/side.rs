@@ -140,7 +140,7 @@ pub(super) fn differences(a: &Side, b: &Side) -> Vec<String> {
 }
 
 /// What is the same at every point of a run, unless it is varied.
-const CONSTANTS: [(&str, Axis); 8] = [
+const CONSTANTS: [(&str, Axis); 9] = [
     ("connections", Axis::Connections),
     ("payload in bytes", Axis::PayloadBytes),
     ("messages in flight", Axis::Depth),
@@ -149,6 +149,7 @@ const CONSTANTS: [(&str, Axis); 8] = [
     ("work per message in µs", Axis::WorkUs),
     ("slow receivers", Axis::Slow),
     ("pause in ms", Axis::PauseMs),
+    ("restart in ms", Axis::RestartMs),
 ];
 
 /// Whether the two ran on machines that are not the same one.

@@ -6,7 +6,7 @@ use plotters::style::text_anchor::HPos;
 use serde::Serialize;
 
 use super::draw::{BOTTOM, Draw, Drawn, FAINT, INK, LEFT, RIGHT, TOP, marker, stroke, text};
-use super::style::{Style, style};
+use super::style::{Style, style_among};
 use crate::quantity::Unit;
 use crate::setting::{Axis, Spread};
 use crate::stats::Estimate;
@@ -20,6 +20,8 @@ const MOST_BANDS: usize = 12;
 const HIGHEST_LABEL: i32 = 16;
 /// Letters of a name that there is room for at its usual size.
 const LONG_NAME: usize = 17;
+/// And one that is longer than this would not fit in those either.
+const LONGER_NAME: usize = 30;
 
 /// One picture.
 pub(super) struct Chart {
@@ -85,7 +87,7 @@ impl Draw for Chart {
         let axes = Axes::new(self);
         self.draw_frame(area, &axes)?;
         for line in &self.lines {
-            draw_line(area, line, &axes, self.has_bands())?;
+            draw_line(area, line, self.look(&line.model), &axes, self.has_bands())?;
         }
         self.draw_labels(area, &axes)
     }
@@ -95,6 +97,13 @@ impl Chart {
     /// Whether intervals are drawn as bands: of more lines they would hide everything.
     pub(super) fn has_bands(&self) -> bool {
         self.lines.len() <= MOST_BANDS
+    }
+
+    /// How a line looks among the others.
+    pub(super) fn look(&self, model: &str) -> Style {
+        let all: Vec<&str> =
+            self.lines.iter().filter(|line| line.variant.is_none()).map(|line| line.model.as_str()).collect();
+        style_among(model, &all)
     }
 
     /// Every value of x that a line speaks of.
@@ -153,10 +162,14 @@ impl Chart {
         labels.iter_mut().for_each(|label| label.height = scaled(label.height));
         spread_out(&mut labels);
         for Label { y, end, model, name, limit, .. } in labels {
-            let Style { colour, .. } = style(model);
+            let Style { colour, .. } = self.look(model);
             let leader = vec![(end.0 + 12, end.1), (RIGHT + 20, y)];
             area.draw(&PathElement::new(leader, colour.mix(0.35).stroke_width(1)))?;
-            let size = if name.chars().count() > LONG_NAME { 20 } else { 26 };
+            let size = match name.chars().count() {
+                letters if letters > LONGER_NAME => 15,
+                letters if letters > LONG_NAME => 20,
+                _ => 26,
+            };
             text(area, &name, (RIGHT + 28, y), scaled(size), colour, HPos::Left)?;
             if let Some(limit) = limit {
                 text(
@@ -186,10 +199,10 @@ struct Label<'a> {
 fn draw_line<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     line: &Line,
+    style: Style,
     axes: &Axes,
     has_bands: bool,
 ) -> Drawn<B> {
-    let style = style(&line.model);
     let at = |dot: &Dot, value: f64| (axes.x(dot.x), axes.y(value));
     let upper = line.points.iter().map(|dot| at(dot, dot.interval().1));
     let lower = line.points.iter().rev().map(|dot| at(dot, dot.interval().0));

@@ -47,7 +47,7 @@ pub(super) fn markdown(summary: &ExperimentSummary) -> String {
     for sentence in super::finding::sentences(summary) {
         text += &format!("{sentence}\n\n");
     }
-    for table in tables::figures(summary) {
+    for table in tables::prices(summary).into_iter().chain(tables::figures(summary)) {
         text += &format!("**{}**\n\n| {} | {} |\n", table.title, table.label, table.models.join(" | "));
         text += &format!("|---:|{}\n", "---:|".repeat(table.models.len()));
         for (label, cells) in &table.rows {

@@ -147,6 +147,7 @@ fn at(summary: &ExperimentSummary, place: Place) -> String {
         Axis::WorkUs => format!("With {shown} of work per message"),
         Axis::Slow => format!("With {shown} receivers that do not read"),
         Axis::PauseMs => format!("When the server is stopped for {shown}"),
+        Axis::RestartMs => format!("When the server is away for {shown}"),
         Axis::Workers if place.x == 1.0 => "With one worker".to_owned(),
         Axis::Workers => format!("With {shown} workers"),
         Axis::BusyPollUs if place.x == 0.0 => "When loops block at once".to_owned(),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::chart::{Chart, Scale};
-use super::style::{Marker, style};
+use super::style::Marker;
 use crate::quantity::Unit;
 use crate::setting::Spread;
 
@@ -49,7 +49,7 @@ struct PointData {
 impl ChartData {
     pub(super) fn of(name: &str, chart: &Chart) -> ChartData {
         let lines = chart.lines.iter().filter(|line| !line.points.is_empty()).map(|line| {
-            let look = style(&line.model);
+            let look = chart.look(&line.model);
             let points = line.points.iter().map(|dot| {
                 let (low, high) = dot.interval();
                 let show = |value: f64| chart.unit.show(value);

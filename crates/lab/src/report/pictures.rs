@@ -32,12 +32,26 @@ pub enum PictureName {
     Tail,
     /// The same of the 99.9th percentile.
     FarTail,
+    /// The median of the latency, and its 99th percentile. In a broadcast of an open loop that is how old an event is when it comes.
+    Age,
+    /// Requests that receivers make for each delivery, and those of them that bring nothing.
+    Requests,
+    /// Bytes that they receive for each delivery, and that they send.
+    Bytes,
     /// Time until the first and until the last receiver has a broadcast.
     Receivers,
     /// Jain's index over the receivers.
     Fairness,
     /// Datagrams that never came back.
     Lost,
+    /// How long subscribers were blind whose server was restarted: the median.
+    Blind,
+    /// The same of the one that was blind for longest.
+    LongestBlind,
+    /// Deliveries that they lost by that.
+    Missed,
+    /// Deliveries that they got later, from the server's history.
+    Replayed,
     /// Datagrams that came back out of order.
     Reordered,
     /// Server memory per connection.
@@ -61,9 +75,16 @@ impl PictureName {
             PictureName::Median => &[Quantity::P50, Quantity::UncorrectedP50],
             PictureName::Tail => &[Quantity::P99, Quantity::UncorrectedP99],
             PictureName::FarTail => &[Quantity::P999, Quantity::UncorrectedP999],
+            PictureName::Age => &[Quantity::P50, Quantity::P99],
+            PictureName::Requests => &[Quantity::Requests, Quantity::EmptyAnswers],
+            PictureName::Bytes => &[Quantity::BytesReceived, Quantity::BytesSent],
             PictureName::Receivers => &[Quantity::LastReceiver, Quantity::FirstReceiver],
             PictureName::Fairness => &[Quantity::Fairness],
             PictureName::Lost => &[Quantity::Lost],
+            PictureName::Blind => &[Quantity::Blind],
+            PictureName::LongestBlind => &[Quantity::BlindMax],
+            PictureName::Missed => &[Quantity::Missed],
+            PictureName::Replayed => &[Quantity::Replayed],
             PictureName::Reordered => &[Quantity::Reordered],
             PictureName::Memory | PictureName::MemoryByPlace => &[Quantity::Memory],
             PictureName::Opening => &[Quantity::Opening],
@@ -91,6 +112,9 @@ impl PictureName {
         match (place, self) {
             (0, _) => None,
             (_, PictureName::Receivers) => Some("first"),
+            (_, PictureName::Age) => Some("p99"),
+            (_, PictureName::Requests) => Some("for nothing"),
+            (_, PictureName::Bytes) => Some("sent"),
             _ => Some("uncorrected"),
         }
     }
@@ -114,6 +138,18 @@ impl PictureName {
                 "Lower is better. Thick: from when a message was due, so that a stalled server cannot hide. Thin and dashed: what a client \
                  would have measured that sends the next message only when the last has come back (coordinated omission)."
             }
+            PictureName::Age => {
+                "Lower is better. How old an event is when it has come, from when it was due to be published: the median (thick) over all events and receivers, and \
+                 the 99th percentile (thin, dashed)."
+            }
+            PictureName::Requests => {
+                "Lower is better. Requests that receivers make for each event that they get (thick), and those of them that bring nothing (thin, dashed). Where \
+                 the server can speak by itself there are none."
+            }
+            PictureName::Bytes => {
+                "Lower is better. Bytes that go over a receiver's connections for each event that it gets: received (thick) and sent (thin, dashed), with the heads of \
+                 requests, answers and frames, but without those of TCP, UDP and IP."
+            }
             PictureName::Receivers => {
                 "Lower is better. From publishing a message until the last (thick) and the first (thin, dashed) of its receivers has verified it."
             }
@@ -121,6 +157,17 @@ impl PictureName {
                 "Jain's index of the receivers' mean waiting times: 1 if all wait equally long, 1/N if one waits for all."
             }
             PictureName::Lost => "Lower is better. Datagrams that never came back, of those sent.",
+            PictureName::Blind | PictureName::LongestBlind => {
+                "Lower is better. From the moment at which a subscriber's connection was found lost until it was subscribed again. Of UDP, which has no \
+                 connection to lose, the longest silence."
+            }
+            PictureName::Missed => {
+                "Lower is better. Deliveries of messages that the server had taken and that the subscriber never got. What was due while there was no server was \
+                 published by nobody, and nobody has lost it."
+            }
+            PictureName::Replayed => {
+                "Deliveries of messages that had been published before the subscriber began to come again: late, but not lost."
+            }
             PictureName::Reordered => "Datagrams that came back behind a later one, of those that came back.",
             PictureName::Memory => {
                 "Lower is better. User memory of the whole process tree; what the kernel holds for a socket or a process \
@@ -262,7 +309,10 @@ fn picture(summary: &ExperimentSummary, name: PictureName, level: Option<f64>) -
 pub(super) fn chart(summary: &ExperimentSummary, name: PictureName, level: Option<f64>) -> Chart {
     let quantities = name.quantities();
     let main = quantities[0];
-    let figure = main.name(summary.words());
+    let figure = match name {
+        PictureName::Age => "median age of an event on arrival".to_owned(),
+        _ => main.name(summary.words()),
+    };
     let x = summary.axes.x.axis;
     let x_label = match (x, summary.is_broadcast()) {
         (Axis::Connections, true) => "receivers".to_owned(),
@@ -271,6 +321,7 @@ pub(super) fn chart(summary: &ExperimentSummary, name: PictureName, level: Optio
     let against = match x {
         Axis::Load => "offered load",
         Axis::PauseMs => "how long the server is stopped",
+        Axis::RestartMs => "how long the server is away",
         Axis::Depth => "messages in flight",
         _ => &x_label,
     };
@@ -280,12 +331,16 @@ pub(super) fn chart(summary: &ExperimentSummary, name: PictureName, level: Optio
         Quantity::P50 | Quantity::P99 | Quantity::P999 => "all rounds' messages together".to_owned(),
         Quantity::LastReceiver => "median over messages".to_owned(),
         Quantity::Opening => "from the first connect(2) to the last upgrade".to_owned(),
+        Quantity::Blind | Quantity::BlindMax => "from losing the server to being subscribed again".to_owned(),
         Quantity::Lost | Quantity::Reordered => "share of the datagrams".to_owned(),
+        Quantity::BytesReceived => "heads of HTTP and of frames included".to_owned(),
+        Quantity::Requests => "of each receiver".to_owned(),
         _ => figure.clone(),
     };
     let scale = match main.unit() {
         Unit::Ns => Scale::Logarithmic,
         Unit::Bytes | Unit::BytesPerS => Scale::Binary,
+        Unit::Number if main == Quantity::Requests => Scale::Logarithmic,
         Unit::PerS | Unit::Share | Unit::Number => Scale::Linear,
     };
     let lines = quantities.iter().enumerate().flat_map(|(place, quantity)| {

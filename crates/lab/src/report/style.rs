@@ -88,6 +88,37 @@ pub(super) fn style(line: &str) -> Style {
     }
 }
 
+/// More lines of one model than these cannot be told apart by their shapes.
+const MOST_SHAPES: usize = 4;
+
+/// The colours of many lines of one model, in the order of the lines: again Okabe and Ito's, and brown.
+const LINES: [(u8, u8, u8); 9] = [
+    (213, 94, 0),
+    (230, 159, 0),
+    (140, 130, 0),
+    (204, 121, 167),
+    (0, 158, 115),
+    (20, 20, 20),
+    (0, 114, 178),
+    (110, 70, 40),
+    (86, 180, 233),
+];
+
+/// The style of a line among all of a picture: where one model has so many that shapes cannot tell them apart, each line has a colour of its own.
+pub(super) fn style_among(line: &str, all: &[&str]) -> Style {
+    let usual = style(line);
+    let of_one = |one: &&str| all.iter().filter(|other| server_of(other) == server_of(one)).count();
+    let is_crowded = all.iter().any(|one| of_one(one) > MOST_SHAPES && server_of(one).len() < one.len());
+    match all.iter().position(|other| *other == line).filter(|_| is_crowded) {
+        Some(place) => {
+            let (red, green, blue) = LINES[place % LINES.len()];
+            let marker = MARKERS[place % MARKERS.len()];
+            Style { colour: RGBColor(red, green, blue), marker, ..usual }
+        }
+        None => usual,
+    }
+}
+
 fn hash(name: &str) -> usize {
     name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(5).wrapping_add(byte.into())) as usize
 }
@@ -104,6 +135,29 @@ mod tests {
             }
         }
         assert_eq!(style("my-model"), style("my-model"));
+    }
+
+    #[test]
+    fn many_lines_of_one_model_have_a_colour_each() {
+        let few = ["epoll:sse", "epoll:longpoll", "threads:sse", "threads:longpoll"];
+        assert!(few.iter().all(|line| style_among(line, &few) == style(line)));
+        let names =
+            ["poll-10ms", "poll-1s", "longpoll", "sse", "broadcast"].map(|name| format!("epoll:{name}"));
+        let mut many: Vec<&str> = names.iter().map(String::as_str).collect();
+        many.push("udp-epoll:udp-broadcast");
+        for (place, one) in many.iter().enumerate() {
+            for other in &many[..place] {
+                assert_ne!(
+                    style_among(one, &many).colour,
+                    style_among(other, &many).colour,
+                    "{one} and {other}"
+                );
+            }
+        }
+        assert!(style_among("udp-epoll:udp-broadcast", &many).is_dashed);
+        // Of many models each has its own look already.
+        let models: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
+        assert!(models.iter().all(|model| style_among(model, &models) == style(model)));
     }
 
     #[test]

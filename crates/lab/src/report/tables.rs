@@ -48,6 +48,66 @@ pub(super) fn figures(summary: &ExperimentSummary) -> Vec<Table<'_>> {
     tables
 }
 
+/// What a broadcast cost each of its receivers, a table for each place with a row for each line: all of an event's price at a glance. None where the receivers'
+/// requests and bytes were not counted.
+pub(super) fn prices(summary: &ExperimentSummary) -> Vec<Table<'_>> {
+    let is_counted = |row: &&Row| row.requests_per_delivery.is_some();
+    let table = |place: Place| {
+        let rows: Vec<&Row> =
+            summary.subjects.iter().filter_map(|subject| summary.row(&subject.model, place)).collect();
+        rows.iter().any(is_counted).then(|| Table {
+            title: format!("What an event costs, {}: {}", summary.axes.label(), summary.axes.show(place)),
+            label: "line".to_owned(),
+            models: PRICES.iter().map(|(name, _)| *name).collect(),
+            rows: rows.into_iter().map(|row| (row.model.clone(), price(row))).collect(),
+        })
+    };
+    // Of a fan-out that is as fast as it can be the other tables say more.
+    let is_offered = summary.rows.iter().any(|row| row.rate_per_s.is_some());
+    summary.places().into_iter().filter(|_| is_offered).filter_map(table).collect()
+}
+
+/// The columns of that table.
+const PRICES: [(&str, Quantity); 10] = [
+    ("age p50", Quantity::P50),
+    ("p99", Quantity::P99),
+    ("max", Quantity::Max),
+    ("requests", Quantity::Requests),
+    ("empty", Quantity::EmptyAnswers),
+    ("sent", Quantity::BytesSent),
+    ("received", Quantity::BytesReceived),
+    ("CPU", Quantity::Cpu),
+    ("lost", Quantity::Lost),
+    ("twice", Quantity::Duplicated),
+];
+
+fn price(row: &Row) -> Vec<Cell> {
+    if matches!(row.status, Status::Limit | Status::Invalid) {
+        let text = row.reason.clone().unwrap_or_else(|| "invalid".into());
+        let marked = Cell { text, is_marked: true, ..Cell::default() };
+        let rest = std::iter::repeat_with(Cell::default).take(PRICES.len() - 1);
+        return std::iter::once(marked).chain(rest).collect();
+    }
+    let mark = if row.status == Status::Ok { "" } else { " ○" };
+    let cell = |(place, (_, figure)): (usize, &(&str, Quantity))| {
+        let show = |value: f64| match figure {
+            Quantity::Requests | Quantity::EmptyAnswers if value >= 10.0 => format!("{value:.1}"),
+            Quantity::Requests | Quantity::EmptyAnswers => format!("{value:.2}"),
+            Quantity::BytesSent | Quantity::BytesReceived if value < 1000.0 => format!("{value:.0}"),
+            Quantity::BytesSent | Quantity::BytesReceived => format::grouped(value.round()),
+            _ => figure.unit().show(value),
+        };
+        // What may not be lost or doubled was not, or the row would not count.
+        let text = match figure.of(row) {
+            Some(estimate) => show(estimate.median),
+            None if matches!(figure, Quantity::Lost | Quantity::Duplicated) => "none".to_owned(),
+            None => String::new(),
+        };
+        Cell { text: if place == 0 { text + mark } else { text }, ..Cell::default() }
+    };
+    PRICES.iter().enumerate().map(cell).collect()
+}
+
 /// The laws that were fitted, with their coefficients.
 pub(super) fn laws(summary: &ExperimentSummary) -> Vec<LawRow> {
     let row = |FittedLaw { model, figure, law, .. }: &FittedLaw| {

@@ -159,3 +159,40 @@ fn every_value_of_a_second_axis_has_a_picture_and_what_does_not_depend_on_it_has
     assert!(title("cpu-50.svg").contains("50 % of them talking"), "{}", title("cpu-50.svg"));
     assert!(!title("cpu-1.svg").contains("50 %"));
 }
+
+#[test]
+fn the_price_of_an_event_stands_in_one_table() {
+    let counted = |model: &str, subscribers: Value| {
+        let mut point = point(model, 64, 0, 5_000.0);
+        point["rate_per_s"] = json!(20.0);
+        point["subscribers"] = subscribers;
+        point
+    };
+    let heard = |requests: u64, empty: u64, sent: u64, received: u64| json!({"requests": requests, "empty_answers": empty, "bytes_sent": sent, "bytes_received": received});
+    let mut points = vec![
+        counted("select", heard(5_000, 4_100, 300_000, 1_600_000)),
+        counted("poll", heard(50, 0, 3_000, 90_000)),
+        counted("epoll", heard(0, 0, 0, 66_000)),
+    ];
+    points[2]["status"] = json!("invalid");
+    points[2]["reason"] = json!("3 messages lost");
+    let page = page(folder(&points, "How?").path());
+    let table = page.split("What an event costs, connections: 64</caption>").nth(1).unwrap();
+    let table = table.split("</table>").next().unwrap();
+    let row = |model: &str| -> Vec<&str> {
+        let row =
+            table.split(&format!("<tr><th>{model}</th>")).nth(1).unwrap().split("</tr>").next().unwrap();
+        row.split("<td")
+            .skip(1)
+            .map(|cell| cell.split('>').nth(1).unwrap().split('<').next().unwrap())
+            .collect()
+    };
+    // There is no histogram: percentiles are not known, the oldest is. Nothing else that can be lost was.
+    let figures = ["", "", "6.0 µs", "5.00", "4.10", "300", "1,600", "5.0 µs", "none", "none"];
+    assert_eq!(row("select"), figures);
+    assert_eq!(row("poll")[3..7], ["0.05", "0.00", "3", "90"]);
+    assert_eq!(row("epoll")[0], "3 messages lost");
+    // Where nothing was counted there is no such table.
+    let usual = self::page(folder(&rounds([("select", 1.0), ("poll", 2.0), ("epoll", 3.0)]), "How?").path());
+    assert!(!usual.contains("What an event costs"));
+}

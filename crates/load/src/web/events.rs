@@ -1,5 +1,7 @@
 //! Server-sent events: one request whose answer does not end.
 
+use std::time::Duration;
+
 use switchboard_proto::{Content, EventStream, Output, Part, Responses, ServerEvent};
 
 use super::{Done, Heard};
@@ -13,16 +15,34 @@ pub(crate) struct Events {
     output: Output,
     responses: Responses,
     stream: EventStream,
+    /// The id of the last event that had one: where a client that lost its connection goes on.
+    last_id: Vec<u8>,
 }
 
 impl Events {
-    pub(super) fn new(target: &Target, most_bytes: usize) -> Events {
+    /// `last_id`: that of the last event that was had on another connection.
+    pub(super) fn new(target: &Target, most_bytes: usize, last_id: Option<&str>) -> Events {
         let Target { path, host, .. } = target;
         let mut output = Output::retaining();
-        output.copy(
-            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n").as_bytes(),
-        );
-        Events { output, responses: Responses::new(0), stream: EventStream::new(most_bytes) }
+        let goes_on = last_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+        let accepts = "Accept: text/event-stream";
+        output.copy(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{accepts}\r\n{goes_on}\r\n").as_bytes());
+        Events {
+            output,
+            responses: Responses::new(0),
+            stream: EventStream::new(most_bytes),
+            last_id: last_id.unwrap_or_default().into(),
+        }
+    }
+
+    /// Where it would go on.
+    pub(super) fn last_id(&self) -> Option<String> {
+        (!self.last_id.is_empty()).then(|| String::from_utf8_lossy(&self.last_id).into_owned())
+    }
+
+    /// How long the server wants those to wait who have lost it, if it says so.
+    pub(super) fn retry(&self) -> Option<Duration> {
+        self.stream.retry_ms().map(Duration::from_millis)
     }
 
     pub(super) fn receive(&mut self, mut input: &[u8], hear: &mut dyn FnMut(Heard<'_>)) -> Done {
@@ -41,8 +61,16 @@ impl Events {
                 Part::Body(mut piece) => loop {
                     match self.stream.next(&mut piece) {
                         Ok(None) => break,
-                        Ok(Some(ServerEvent { name: GAP, .. })) => hear(Heard::Gap),
-                        Ok(Some(event)) => hear(Heard::Message(event.data)),
+                        Ok(Some(event)) => {
+                            if let Some(id) = event.id {
+                                self.last_id.clear();
+                                self.last_id.extend_from_slice(id);
+                            }
+                            match event {
+                                ServerEvent { name: GAP, .. } => hear(Heard::Gap),
+                                ServerEvent { data, .. } => hear(Heard::Message(data)),
+                            }
+                        }
                         Err(error) => {
                             hear(Heard::Failed(error.to_string()));
                             return Ok(());

@@ -2,10 +2,13 @@
 //! that publish what others hear. (Socket.IO needs two connections, and is [`switchboard_proto::PollingClient`].)
 
 mod events;
+mod feed;
 mod get;
-mod longpoll;
+mod news;
 mod post;
 mod updates;
+
+use std::time::Duration;
 
 use switchboard_proto::{Content, Output, ResponseError, Responses};
 
@@ -14,8 +17,9 @@ use crate::stamp::Stamp;
 use crate::target::{Mechanism, Publisher, Target};
 
 use events::Events;
+pub(crate) use feed::Feed;
 use get::Get;
-use longpoll::Longpoll;
+use news::News;
 use post::Post;
 
 /// An answer that is longer than this, and than a hundred messages, is not waited for.
@@ -42,19 +46,19 @@ pub(crate) enum Heard<'a> {
 /// One HTTP connection.
 pub(crate) enum Web {
     Get(Get),
-    Longpoll(Longpoll),
+    News(News),
     Events(Events),
     Post(Post),
 }
 
 impl Web {
-    /// A connection that was just opened to hear something; `None` if the mechanism is another.
-    pub(crate) fn new(plan: &LoadPlan, target: &Target) -> Option<Web> {
+    /// A connection that was just opened to hear something, and to go on behind `since` if that is known; `None` if the mechanism is another.
+    pub(crate) fn new(plan: &LoadPlan, target: &Target, since: Option<&str>) -> Option<Web> {
         let most_bytes = plan.payload_bytes.saturating_mul(100).max(MOST_BODY_BYTES);
         Some(match target.mechanism {
             Mechanism::Get | Mechanism::Poll => Web::Get(Get::new(target, plan.revalidate, most_bytes)),
-            Mechanism::Longpoll => Web::Longpoll(Longpoll::new(target, most_bytes)),
-            Mechanism::Sse => Web::Events(Events::new(target, most_bytes)),
+            Mechanism::Longpoll | Mechanism::PollEvery => Web::News(News::new(target, most_bytes, since)),
+            Mechanism::Sse => Web::Events(Events::new(target, most_bytes, since)),
             _ => return None,
         })
     }
@@ -68,7 +72,7 @@ impl Web {
     pub(crate) fn receive(&mut self, input: &[u8], hear: &mut dyn FnMut(Heard<'_>)) {
         let done = match self {
             Web::Get(get) => get.receive(input, hear),
-            Web::Longpoll(longpoll) => longpoll.receive(input, hear),
+            Web::News(news) => news.receive(input, hear),
             Web::Events(events) => events.receive(input, hear),
             Web::Post(post) => post.receive(input, hear),
         };
@@ -83,7 +87,32 @@ impl Web {
             Web::Get(get) => get.ask(),
             Web::Post(post) => post.publish(stamp, workspace),
             // They only listen.
-            Web::Longpoll(_) | Web::Events(_) => {}
+            Web::News(_) | Web::Events(_) => {}
+        }
+    }
+
+    /// Asks what is new, of one who does so by the clock. `false`: the answer to the last request is still on its way.
+    pub(crate) fn ask(&mut self) -> bool {
+        match self {
+            Web::News(news) => news.ask_if_idle(),
+            Web::Get(_) | Web::Events(_) | Web::Post(_) => false,
+        }
+    }
+
+    /// Where it would go on if it were lost.
+    pub(crate) fn cursor(&self) -> Option<String> {
+        match self {
+            Web::News(news) => news.cursor(),
+            Web::Events(events) => events.last_id(),
+            Web::Get(_) | Web::Post(_) => None,
+        }
+    }
+
+    /// How long the server wants those to wait who have lost it, if it says so.
+    pub(crate) fn retry(&self) -> Option<Duration> {
+        match self {
+            Web::Events(events) => events.retry(),
+            _ => None,
         }
     }
 
@@ -100,7 +129,7 @@ impl Web {
     pub(crate) fn answers(&self) -> u64 {
         match self {
             Web::Get(get) => get.answers(),
-            Web::Longpoll(longpoll) => longpoll.answers(),
+            Web::News(news) => news.answers(),
             Web::Events(_) => 0,
             Web::Post(post) => post.answers(),
         }
@@ -110,7 +139,7 @@ impl Web {
     pub(crate) fn output(&mut self) -> &mut Output {
         match self {
             Web::Get(get) => get.output(),
-            Web::Longpoll(longpoll) => longpoll.output(),
+            Web::News(news) => news.output(),
             Web::Events(events) => events.output(),
             Web::Post(post) => post.output(),
         }

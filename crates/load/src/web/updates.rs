@@ -4,11 +4,16 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use crate::cursor::{Cursor, epoch_of};
+
 #[derive(Deserialize)]
 struct Updates<'a> {
     #[serde(borrow)]
     topic: Cow<'a, str>,
     newest: u64,
+    /// The run of the server, where it says so.
+    #[serde(borrow, default)]
+    epoch: Option<Text<'a>>,
     /// Left out or empty: nothing is new.
     #[serde(borrow, default)]
     events: Vec<Event<'a>>,
@@ -45,18 +50,27 @@ impl Event<'_> {
     }
 }
 
-/// Hands each event to `see` and returns the newest id of the topic.
+/// Hands each event to `see` and returns the newest of the topic.
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub(super) fn read(json: &[u8], topic: &str, mut see: impl FnMut(&Event<'_>)) -> Result<u64, String> {
+pub(super) fn read(json: &[u8], topic: &str, mut see: impl FnMut(&Event<'_>)) -> Result<Cursor, String> {
     let updates: Updates<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     // A name that had to be encoded in the URL is not decoded only to be compared.
     if !topic.is_empty() && !topic.contains(['%', '+']) && updates.topic != topic {
         return Err(format!("its topic is {:?}", updates.topic));
     }
     updates.events.iter().for_each(&mut see);
-    Ok(updates.newest)
+    let epoch = updates.epoch.and_then(|epoch| epoch_of(&epoch.0));
+    Ok(Cursor { id: updates.newest, epoch })
+}
+
+/// Hands an event that stands by itself to `see`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn read_event(json: &[u8], see: impl FnOnce(&Event<'_>)) -> Result<(), String> {
+    serde_json::from_slice(json).map(|event: Event<'_>| see(&event)).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -72,7 +86,7 @@ mod tests {
                 Data::None => event.id.to_string(),
             });
         })?;
-        Ok((newest, events))
+        Ok((newest.id, events))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Token};
-use switchboard_proto::{Client, ClientPlan, Dialect, Output, PollingClient, Side};
+use switchboard_proto::{Client, ClientPlan, Dialect, Output, PollingClient, Side, UpgradingClient};
 
 use super::{Shared, Worker};
 use crate::connect;
@@ -43,7 +43,7 @@ impl Worker {
         if has_publisher {
             // In the place of connection 0, which publishes where those who receive can.
             self.lines.push(Line { is_publisher: true, ..Line::new(0, Transport::None, Stage::Gone) });
-            self.open_at(0);
+            self.open_at(0, None);
         }
         let mut wanted = (self.index..total).step_by(threads).peekable();
         while wanted.peek().is_some() || self.opening > 0 {
@@ -65,24 +65,28 @@ impl Worker {
     fn open(&mut self, id: u32) {
         let index = self.lines.len();
         self.lines.push(Line::new(id, Transport::None, Stage::Gone));
-        self.open_at(index);
+        self.open_at(index, None);
     }
 
-    /// Opens a connection in a place that is free.
-    fn open_at(&mut self, index: usize) {
+    /// Opens a connection in a place that is free. `since`: where it is to go on.
+    pub(super) fn open_at(&mut self, index: usize, since: Option<&str>) {
         let now = self.shared.now_ns();
         let Shared { plan, target, .. } = &*self.shared;
         let id = self.lines[index].id;
-        let source = if plan.churn { self.attempts % connect::SOURCES } else { connect::source_of(id) };
+        let source = match plan.churn {
+            true => self.attempts % connect::SOURCES,
+            false => connect::source_of(id) + source_apart(plan),
+        };
         self.attempts = self.attempts.wrapping_add(1);
         let is_publisher = self.lines[index].is_publisher;
         let opened = match &target.publisher {
             Some(publisher) if is_publisher => publishing(plan, publisher),
-            _ => transport(plan, target, id, source),
+            _ => transport(plan, target, id, source, since),
         };
         let stage = if target.mechanism.is_datagram() { Stage::Open } else { Stage::Connecting(now) };
         let line = &mut self.lines[index];
         line.since_ns = now;
+        line.feed = (target.is_json && !is_publisher).then(Box::default);
         let registered = opened.and_then(|transport| {
             line.transport = transport;
             line.register(self.poll.registry(), Token(index))
@@ -101,6 +105,9 @@ impl Worker {
 
     /// A connection could not even be begun.
     fn failed(&mut self, index: usize, kind: String) {
+        if self.has_lost(index, &kind) {
+            return;
+        }
         if self.lines[index].is_publisher {
             self.recorder.error(format!("publishing: {kind}"));
             return self.abandon();
@@ -123,7 +130,7 @@ impl Worker {
             return;
         }
         for index in std::mem::take(&mut self.vacant) {
-            self.open_at(index);
+            self.open_at(index, None);
         }
     }
 
@@ -145,6 +152,7 @@ impl Worker {
                         self.recorder.connect.record(now - since);
                     }
                     if !waits {
+                        self.is_back(index);
                         self.say_something(index);
                     }
                 }
@@ -158,7 +166,7 @@ impl Worker {
             self.flush(index);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(index, side);
+            self.read(index, side, event.is_read_closed());
         }
     }
 }
@@ -168,29 +176,51 @@ pub(super) fn side_of(token: usize) -> (usize, Side) {
     (token & !POST_SIDE, if token & POST_SIDE == 0 { Side::Get } else { Side::Post })
 }
 
+/// While nobody listens on a port that the system gives out, a connection to it may be given that very port and find itself; and the server could not
+/// come back. From another address it is another port.
+fn source_apart(plan: &LoadPlan) -> u32 {
+    u32::from(plan.reconnect.is_some())
+}
+
 /// Begins to open connection `id`.
-fn transport(plan: &LoadPlan, target: &Target, id: u32, source: u32) -> io::Result<Transport> {
+fn transport(
+    plan: &LoadPlan,
+    target: &Target,
+    id: u32,
+    source: u32,
+    since: Option<&str>,
+) -> io::Result<Transport> {
     let receive_bytes = plan.is_slow(id).then_some(SLOW_RECEIVE_BYTES);
     let tcp = || connect::tcp(target.address, source, receive_bytes);
-    if let Some(client) = Web::new(plan, target) {
+    if let Some(client) = Web::new(plan, target, since) {
         return Ok(Transport::Web { stream: tcp()?, client: Box::new(client) });
     }
-    let dialect = match target.mechanism {
-        Mechanism::Socketio | Mechanism::SocketioPolling => Dialect::SocketIo,
-        _ => Dialect::Plain,
+    let dialect = || match &target.room {
+        Some(room) => Dialect::SocketIoRoom(room.clone()),
+        None if target.mechanism.is_socketio() => Dialect::SocketIo,
+        None => Dialect::Plain,
     };
     let client_plan = || ClientPlan {
         host: target.host.clone(),
-        path: target.path.clone(),
+        path: match since.filter(|_| target.is_json) {
+            Some(since) => format!("{}&since={since}", target.path),
+            None => target.path.clone(),
+        },
         max_message_bytes: plan.payload_bytes.max(1 << 20),
-        dialect,
+        dialect: dialect(),
     };
     Ok(match target.mechanism {
-        Mechanism::UdpEcho | Mechanism::UdpBroadcast => Transport::Udp(connect::udp(target, id)?),
+        Mechanism::UdpEcho | Mechanism::UdpBroadcast => {
+            Transport::Udp(connect::udp(target.address, connect::source_of(id))?)
+        }
         Mechanism::TcpEcho | Mechanism::TcpBroadcast => {
             Transport::Tcp { stream: tcp()?, output: Output::retaining(), partial: Vec::new() }
         }
-        Mechanism::SocketioPolling => {
+        mechanism if mechanism.is_socketio_upgraded() => {
+            let client = Box::new(UpgradingClient::new(&client_plan()));
+            Transport::Upgrading { streams: Box::new([tcp()?, tcp()?]), client }
+        }
+        mechanism if mechanism.is_socketio_polling() => {
             let client = Box::new(PollingClient::new(&client_plan()));
             Transport::Polling { streams: Box::new([tcp()?, tcp()?]), client }
         }
@@ -203,9 +233,11 @@ fn transport(plan: &LoadPlan, target: &Target, id: u32, source: u32) -> io::Resu
 
 /// Begins to open the connection of the one who publishes for those who only listen.
 fn publishing(plan: &LoadPlan, publisher: &Publisher) -> io::Result<Transport> {
-    let stream = connect::tcp(publisher.address, 0, None)?;
+    let stream = || connect::tcp(publisher.address, source_apart(plan), None);
     Ok(match publisher.by {
+        Publishing::Datagram => Transport::Udp(connect::udp(publisher.address, 0)?),
         Publishing::Post => {
+            let stream = stream()?;
             let client = Box::new(Web::publishing(publisher, plan.payload_bytes));
             Transport::Web { stream, client }
         }
@@ -216,6 +248,7 @@ fn publishing(plan: &LoadPlan, publisher: &Publisher) -> io::Result<Transport> {
                 max_message_bytes: plan.payload_bytes.max(1 << 20),
                 dialect: Dialect::Plain,
             };
+            let stream = stream()?;
             let client = Box::new(Client::new(&plan, fastrand::u64(..)));
             Transport::WebSocket { stream, client }
         }

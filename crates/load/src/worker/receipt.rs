@@ -61,7 +61,9 @@ impl Receipt<'_> {
                 }
                 self.line.stage = Stage::Open;
             }
-            Heard::Nothing => self.recorder.empty += u64::from(self.is_measured),
+            Heard::Nothing => self.recorder.traffic.empty_answers += u64::from(self.is_measured),
+            // What it has lost is counted by itself.
+            Heard::Gap if self.shared.plan.reconnect.is_some() => {}
             Heard::Gap => self.recorder.error("the server no longer had all events (gap)"),
             Heard::Refused(answer) => self.end = Some(End::Refused(answer)),
             Heard::Failed(reason) => self.end = Some(End::Failed(reason)),
@@ -131,7 +133,7 @@ impl Receipt<'_> {
             false => (self.line.id, self.line.sent),
         };
         let payload_bytes = self.shared.plan.payload_bytes;
-        let (payload, expected_bytes) = match mechanism.is_text() {
+        let (payload, expected_bytes) = match self.shared.target.is_text() {
             true => (text::read(payload, payload_bytes, self.workspace), text::stamped_bytes(payload_bytes)),
             false => (payload, payload_bytes),
         };
@@ -152,6 +154,18 @@ impl Receipt<'_> {
             Arrival::New { late } => self.recorder.reordered += u64::from(late),
         }
         let elapsed = self.now.saturating_sub(stamp.sent_ns);
+        if let Some(counts) = &mut self.recorder.again {
+            if mechanism.is_datagram() {
+                self.line.silence_ns = self.line.silence_ns.max(self.now - self.line.last_ns);
+                self.line.last_ns = self.now;
+            }
+            let since_ns = self.line.since_ns;
+            // What was due before may have been sent later.
+            let is_older = self.line.has_come_again && stamp.sent_ns < since_ns;
+            if is_older && self.shared.account.was_sent_before(stamp.sequence, since_ns) {
+                counts.replayed.record(elapsed);
+            }
+        }
         if self.is_measured {
             self.recorder.messages += 1;
             self.recorder.latency.record(elapsed);
@@ -161,6 +175,9 @@ impl Receipt<'_> {
         }
         if mechanism.is_broadcast() {
             let received = self.shared.board.received(stamp.sequence);
+            if received.is_first && self.shared.plan.reconnect.is_some() {
+                self.shared.account.taken(stamp.sequence);
+            }
             if received.is_first && self.is_measured {
                 self.recorder.first_receiver.record(elapsed);
             }

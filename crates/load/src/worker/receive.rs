@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 
-use switchboard_proto::{ClientEvent, PollingHeard, Side};
+use switchboard_proto::{ClientEvent, Opened, PollingHeard, Side};
 
 use super::Worker;
 use super::receipt::{End, Receipt};
@@ -15,8 +15,9 @@ use crate::web::Heard;
 const READS_PER_TURN: usize = 16;
 
 impl Worker {
-    /// Reads what there is, verifies it, and sends what may be sent in its place.
-    pub(super) fn read(&mut self, index: usize, side: Side) {
+    /// Reads what there is, verifies it, and sends what may be sent in its place. `has_ended`: nothing will tell of the end once more, so that it has to
+    /// be read now.
+    pub(super) fn read(&mut self, index: usize, side: Side, has_ended: bool) {
         let is_datagram = self.shared.target.mechanism.is_datagram();
         if self.shared.plan.is_slow(self.lines[index].id) && self.lines[index].stage == Stage::Open {
             return self.drain(index);
@@ -36,7 +37,7 @@ impl Worker {
                     self.received(index, side, &mut scratch[..n]);
                     // A connection that is being closed may end right behind its last bytes, of which nothing more would tell.
                     let is_closing = self.lines[index].stage == Stage::Closing;
-                    if n < scratch.len() && !is_datagram && !is_closing {
+                    if n < scratch.len() && !is_datagram && !is_closing && !has_ended {
                         break;
                     }
                 }
@@ -44,7 +45,7 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Somebody's closed port refused a datagram: that says nothing about the next one.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_datagram => {
-                    self.recorder.error("datagram refused");
+                    self.datagram_refused(index);
                 }
                 Err(error) => self.gone(index, connect::kind(&error)),
             }
@@ -117,11 +118,22 @@ impl Worker {
         let Receipt { completed, has_opened, end, .. } = receipt;
         if let Some(slice) = slice {
             self.recorder.slices[slice] += self.recorder.messages - counted_before;
-            self.recorder.bytes_received += bytes.len() as u64;
-            self.recorder.requests += transport.answers() - answers_before;
+            let is_publisher = self.lines[index].is_publisher;
+            let traffic =
+                if is_publisher { &mut self.recorder.publisher } else { &mut self.recorder.traffic };
+            traffic.bytes_received += bytes.len() as u64;
+            traffic.requests += transport.answers().saturating_sub(answers_before);
         }
+        let is_refused = matches!(end, Some(End::Refused(_)));
+        let answers = transport.answers().saturating_sub(answers_before);
         self.lines[index].transport = transport;
         self.opening -= usize::from(has_opened);
+        if has_opened {
+            self.is_back(index);
+        }
+        if self.lines[index].is_publisher {
+            self.has_taken(answers.saturating_sub(u64::from(is_refused)));
+        }
         let is_answered = self.lines[index].answered > answered_before;
         match end {
             None if has_opened => self.say_something(index),
@@ -150,6 +162,9 @@ impl Worker {
 
     /// The server answered with something else than an upgrade.
     fn refused(&mut self, index: usize, kind: String) {
+        if self.has_lost(index, &kind) {
+            return;
+        }
         let is_publisher = self.lines[index].is_publisher;
         self.recorder.refusal(if is_publisher { format!("publishing: {kind}") } else { kind });
         self.lines[index].failures += 1;
@@ -158,6 +173,9 @@ impl Worker {
 
     /// The connection failed or ended before its time.
     pub(super) fn gone(&mut self, index: usize, kind: String) {
+        if self.has_lost(index, &kind) {
+            return;
+        }
         if self.lines[index].stage == Stage::Closing {
             return self.end(index);
         }
@@ -206,7 +224,7 @@ fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut R
     let payload_bytes = receipt.shared.plan.payload_bytes;
     match transport {
         Transport::None => {}
-        Transport::Udp(_) if bytes.is_empty() => {}
+        Transport::Udp(_) if bytes.is_empty() || receipt.line.is_publisher => {}
         Transport::Udp(_) => receipt.hear(Heard::Message(bytes)),
         Transport::Tcp { partial, .. } => {
             let mut input = &*bytes;
@@ -230,7 +248,13 @@ fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut R
                     Ok(None) => break,
                     // A publisher that hears itself is not one of those who are to hear it.
                     Ok(Some(ClientEvent::Message(..))) if receipt.line.is_publisher => {}
-                    Ok(Some(ClientEvent::Message(_, payload))) => receipt.hear(Heard::Message(&payload)),
+                    Ok(Some(ClientEvent::Message(_, payload))) => match receipt.line.feed.take() {
+                        Some(mut feed) => {
+                            feed.receive(&payload, &mut |heard| receipt.hear(heard));
+                            receipt.line.feed = Some(feed);
+                        }
+                        None => receipt.hear(Heard::Message(&payload)),
+                    },
                     Ok(Some(ClientEvent::Upgraded)) => receipt.hear(Heard::Open),
                     Ok(Some(ClientEvent::Rejected(rejection))) => {
                         receipt.hear(Heard::Refused(format!("{} {}", rejection.status, rejection.reason)));
@@ -244,6 +268,15 @@ fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut R
             }
         }
         Transport::Web { client, .. } => client.receive(bytes, &mut |heard| receipt.hear(heard)),
+        Transport::Upgrading { .. } if side == Side::Get => {
+            receipt.hear(Heard::Failed("something came before it was asked for".into()));
+        }
+        Transport::Upgrading { client, .. } => match client.receive(bytes, fastrand::u64(..)) {
+            Ok(None) => {}
+            Ok(Some(Opened::Client(client))) => transport.upgrade(client),
+            Ok(Some(Opened::Rejected(answer))) => receipt.hear(Heard::Refused(answer)),
+            Err(error) => receipt.hear(Heard::Failed(error.to_string())),
+        },
         Transport::Polling { client, .. } => {
             let done = client.receive(side, bytes, |heard| {
                 receipt.hear(match heard {

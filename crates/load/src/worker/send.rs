@@ -7,7 +7,8 @@ use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 
 use super::{LOOK_UP, Shared, Window, Worker};
 use crate::connect;
-use crate::line::Stage;
+use crate::line::{Line, Stage};
+use crate::recorder::Traffic;
 use crate::schedule::Schedule;
 use crate::target::Mechanism;
 
@@ -28,6 +29,7 @@ impl Worker {
     /// Sends the first messages: in a closed loop as many as may be in flight, in an open loop those due.
     pub(super) fn begin(&mut self, start_ns: u64) {
         self.has_begun = true;
+        self.begin_again(start_ns);
         self.now = self.shared.now_ns();
         let is_broadcast = self.shared.target.mechanism.is_broadcast();
         // In an open loop each worker has the share of the rate that its connections have of all that talk; only one publishes.
@@ -41,7 +43,18 @@ impl Worker {
             }
         };
         if share > 0.0 {
-            self.schedule = plan.rate_per_s.map(|rate| Schedule::new(start_ns, rate * share));
+            let arrivals = plan.arrivals.of_loop(self.index);
+            self.schedule =
+                plan.rate_per_s.map(|rate| Schedule::with_arrivals(start_ns, rate * share, arrivals));
+        }
+        if let Some(every) = plan.every {
+            // All connections of all loops together ask in equal steps.
+            let offset = every.as_nanos() * self.index as u128 / plan.connections as u128;
+            let is_poller = |(_, line): &(usize, &Line)| line.stage == Stage::Open && !line.is_publisher;
+            self.pollers = self.lines.iter().enumerate().filter(is_poller).map(|(index, _)| index).collect();
+            if !self.pollers.is_empty() {
+                self.polls = Some(Schedule::in_turn(start_ns + offset as u64, every, self.pollers.len()));
+            }
         }
         if is_broadcast {
             return self.publish_more();
@@ -64,13 +77,27 @@ impl Worker {
         }
     }
 
-    /// Sends what is due in an open loop. Returns how long nothing will be.
+    /// Sends and asks what is due by the clock. Returns how long nothing will be.
     pub(super) fn send_due(&mut self) -> Duration {
-        let Some(mut schedule) = self.schedule.take() else { return LOOK_UP };
+        let next = [self.send_scheduled(), self.ask_scheduled()].into_iter().flatten().min();
+        self.set_alarm(next)
+    }
+
+    /// Asks what is due by the clock, when nothing is sent any more.
+    pub(super) fn ask_due(&mut self) -> Duration {
+        let next = self.ask_scheduled();
+        self.set_alarm(next)
+    }
+
+    /// Sends what is due in an open loop. Returns when something will be again.
+    fn send_scheduled(&mut self) -> Option<u64> {
+        let mut schedule = self.schedule.take()?;
         let now = self.shared.now_ns();
         self.now = now;
+        let is_broadcast = self.shared.target.mechanism.is_broadcast();
+        self.pass_over(&mut schedule, now);
         let mut sent = 0;
-        if self.shared.target.mechanism.is_broadcast() {
+        if is_broadcast {
             while sent < SENDS_PER_TURN
                 && self.may_publish(u64::MAX)
                 && let Some(due) = schedule.take(now)
@@ -91,13 +118,40 @@ impl Worker {
                 self.turn += 1;
             }
         }
-        // Nobody is left who could send.
-        if !self.shared.target.mechanism.is_broadcast() && self.next_in_turn().is_none() {
-            self.schedule = Some(schedule);
-            return LOOK_UP;
-        }
-        let left = Duration::from_nanos(schedule.next_ns().saturating_sub(self.shared.now_ns()));
+        // Unless nobody is left who could send.
+        let next = (is_broadcast || self.next_in_turn().is_some()).then(|| schedule.next_ns());
         self.schedule = Some(schedule);
+        next
+    }
+
+    /// Asks what is new on the connections whose time has come. Returns when that of the next one will.
+    fn ask_scheduled(&mut self) -> Option<u64> {
+        let mut polls = self.polls.take()?;
+        self.now = self.shared.now_ns();
+        for _ in 0..SENDS_PER_TURN {
+            let Some(due) = polls.take(self.now) else { break };
+            let index = self.pollers[self.poll_turn];
+            self.poll_turn = (self.poll_turn + 1) % self.pollers.len();
+            if self.lines[index].stage != Stage::Open {
+                self.comes_in_turn(index);
+                continue;
+            }
+            let is_asked = self.lines[index].ask();
+            if self.window.is_some_and(|window| window.contains(due)) {
+                self.recorder.polls_due += 1;
+                self.recorder.polls_skipped += u64::from(!is_asked);
+            }
+            self.flush(index);
+        }
+        let next = polls.next_ns();
+        self.polls = Some(polls);
+        Some(next)
+    }
+
+    /// Sees to it that the loop is awake at `next_ns`. Returns how long it may wait for anything else.
+    fn set_alarm(&mut self, next_ns: Option<u64>) -> Duration {
+        let Some(next_ns) = next_ns else { return LOOK_UP };
+        let left = Duration::from_nanos(next_ns.saturating_sub(self.shared.now_ns()));
         if left <= AWAKE {
             return Duration::ZERO;
         }
@@ -148,10 +202,20 @@ impl Worker {
             return;
         }
         match self.lines[index].flush() {
-            Ok(written) if self.is_measured() => self.recorder.bytes_sent += written,
+            Ok(written) if self.is_measured() => self.traffic_from(index).bytes_sent += written,
             Ok(_) => {}
             Err(error) => self.gone(index, connect::kind(&error)),
         }
+    }
+
+    /// Where is counted what a connection sends. In a broadcast the one that publishes may also be one that hears: what it sends is the publisher's.
+    fn traffic_from(&mut self, index: usize) -> &mut Traffic {
+        let line = &self.lines[index];
+        let publishes = line.is_publisher
+            || line.id == 0
+                && self.shared.target.mechanism.is_broadcast()
+                && self.shared.target.publisher.is_none();
+        if publishes { &mut self.recorder.publisher } else { &mut self.recorder.traffic }
     }
 
     /// Does what is due every now and then: gives up on connections and datagrams, announces receivers.
@@ -179,7 +243,8 @@ impl Worker {
         }
         let datagram_patience = self.shared.plan.datagram_timeout.as_nanos() as u64;
         if mechanism.is_broadcast() {
-            let patience = if mechanism.is_datagram() { datagram_patience } else { patience };
+            let published = self.shared.plan.patience().as_nanos() as u64;
+            let patience = if mechanism.is_datagram() { datagram_patience } else { published };
             self.give_up_published(now, patience);
         } else if mechanism.is_datagram() {
             self.now = now;
@@ -203,6 +268,7 @@ impl Worker {
     /// Whether something that was sent may still come back.
     pub(super) fn is_waiting(&self) -> bool {
         match self.shared.target.mechanism.is_broadcast() {
+            true if self.again.is_some() => self.is_catching_up(),
             true => self.shared.board.in_flight() > 0,
             false => self.lines.iter().any(|line| match line.stage {
                 Stage::Open => line.in_flight() > 0,
@@ -219,10 +285,14 @@ impl Worker {
         if let Some(schedule) = &self.schedule {
             self.recorder.due = schedule.due_between(window.open_ns, window.close_ns);
         }
+        self.judge_again(window);
         let published = self.shared.board.published();
         for line in &self.lines {
             if line.heard > 0 {
                 self.recorder.fairness.add(line.waited_ns as f64 / line.heard as f64);
+            }
+            if self.again.is_some() {
+                continue;
             }
             self.recorder.lost += match self.shared.target.mechanism.is_broadcast() {
                 // Who has left was promised nothing more; that it left is counted by itself. Who does not read has not lost
@@ -269,7 +339,7 @@ impl Worker {
         match self.lines[index].send(payload_bytes, sent_ns, &mut self.workspace) {
             // What goes over a connection is counted when it is written.
             Ok(()) if mechanism.is_datagram() && self.is_measured() => {
-                self.recorder.bytes_sent += payload_bytes as u64;
+                self.traffic_from(index).bytes_sent += payload_bytes as u64;
             }
             Ok(()) => {}
             Err(error) => self.gone(index, connect::kind(&error)),
@@ -305,6 +375,7 @@ impl Worker {
         let number = self.shared.board.published();
         let slot = (number % self.published_at.len() as u64) as usize;
         self.published_at[slot] = self.now.max(sent_ns);
+        self.has_sent();
         self.shared.board.publish();
         self.recorder.published += u64::from(self.is_measured());
         self.send(0, sent_ns);

@@ -1,5 +1,7 @@
 //! Small servers that answer as they are told. Each ends with the test process.
 
+pub(crate) mod mortal;
+pub(crate) mod rooms;
 pub(crate) mod web;
 
 use std::io::{Read, Write};

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,12 +23,13 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) etag: Option<String>,
+    pub(crate) last_event_id: Option<String>,
     pub(crate) body: String,
 }
 
 impl Request {
     /// The next request on a connection; `None` when that has ended.
-    fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+    pub(super) fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
         let line = |reader: &mut BufReader<TcpStream>| {
             let mut line = String::new();
             (reader.read_line(&mut line).ok()? > 0).then(|| line.trim_end().to_owned())
@@ -33,11 +37,12 @@ impl Request {
         let first = line(reader)?;
         let mut words = first.split(' ').map(str::to_owned);
         let (method, target) = (words.next()?, words.next()?);
-        let (mut etag, mut length) = (None, 0);
+        let (mut etag, mut last_event_id, mut length) = (None, None, 0);
         loop {
             let field = line(reader)?;
             match field.split_once(": ") {
                 Some(("If-None-Match", value)) => etag = Some(value.to_owned()),
+                Some(("Last-Event-ID", value)) => last_event_id = Some(value.to_owned()),
                 Some(("Content-Length", value)) => length = value.parse().ok()?,
                 _ if field.is_empty() => break,
                 _ => {}
@@ -45,14 +50,14 @@ impl Request {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
-        Some(Request { method, target, etag, body: String::from_utf8(body).ok()? })
+        Some(Request { method, target, etag, last_event_id, body: String::from_utf8(body).ok()? })
     }
 
-    fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    fn parameter(&self, name: &str) -> Option<&str> {
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         let (_, query) = self.target.split_once('?')?;
         query
             .split('&')
@@ -99,7 +104,7 @@ struct State {
     receivers: usize,
 }
 
-/// Serves `/poll`, `/longpoll`, `/events` and `/publish` as issue 7 has them, for one topic `t`. Long polls end empty when `is_patient` is false
+/// Serves `/poll`, `/longpoll`, `/events` and `/publish` as ours do, for one topic `t`. Long polls end empty when `is_patient` is false
 /// and nothing is there; what a receiver is sent is what `copies` makes of an event.
 pub(crate) fn hub_server(is_patient: bool, copies: impl Copies) -> SocketAddr {
     let hub = Arc::new(Hub::default());
@@ -114,7 +119,7 @@ pub(crate) fn hub_server(is_patient: bool, copies: impl Copies) -> SocketAddr {
             }
             let mut state = hub.state.lock().unwrap();
             let answer = match (&*request.method, request.path()) {
-                ("GET", "/poll") => {
+                ("GET", "/poll") if request.parameter("since").is_none() => {
                     receiver = state.receivers;
                     state.receivers += 1;
                     ok(
@@ -122,9 +127,9 @@ pub(crate) fn hub_server(is_patient: bool, copies: impl Copies) -> SocketAddr {
                         &format!(r#"{{"topic":"t","newest":{},"events":[]}}"#, state.events.len()),
                     )
                 }
-                ("GET", "/longpoll") => {
+                ("GET", path @ ("/poll" | "/longpoll")) => {
                     let since: usize = request.parameter("since").unwrap().parse().unwrap();
-                    if is_patient {
+                    if is_patient && path == "/longpoll" {
                         state = hub.published.wait_while(state, |state| state.events.len() <= since).unwrap();
                     }
                     let mut events = Vec::new();
@@ -139,7 +144,9 @@ pub(crate) fn hub_server(is_patient: bool, copies: impl Copies) -> SocketAddr {
                         }
                     }
                     match (state.events.len(), events.join(",")) {
-                        (newest, _) if newest == since => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+                        (newest, _) if newest == since && path == "/longpoll" => {
+                            "HTTP/1.1 204 No Content\r\n\r\n".to_owned()
+                        }
                         (newest, events) => ok(
                             "application/json; charset=utf-8",
                             &format!(r#"{{"topic":"t","newest":{newest},"events":[{events}]}}"#),
@@ -168,6 +175,31 @@ pub(crate) fn hub_server(is_patient: bool, copies: impl Copies) -> SocketAddr {
                 _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
             };
             drop(state);
+            if writer.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Answers polls with nothing new, each after a pause, and counts those that came while the one before on the same connection was not answered.
+pub(crate) fn slow_poll_server(pause: Duration, early: Arc<AtomicU64>) -> SocketAddr {
+    serve(move |stream| {
+        let mut writer = stream.try_clone().unwrap();
+        let mut reader = BufReader::new(stream);
+        while let Some(request) = Request::read(&mut reader) {
+            let answer = match &*request.method {
+                "GET" => {
+                    // The slowness itself, not a wait for luck.
+                    thread::sleep(pause);
+                    writer.set_nonblocking(true).unwrap();
+                    let has_more = !reader.buffer().is_empty() || writer.peek(&mut [0]).is_ok_and(|n| n > 0);
+                    writer.set_nonblocking(false).unwrap();
+                    early.fetch_add(u64::from(has_more), Ordering::SeqCst);
+                    ok("application/json", r#"{"topic":"t","newest":0,"events":[]}"#)
+                }
+                _ => "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            };
             if writer.write_all(answer.as_bytes()).is_err() {
                 return;
             }

@@ -13,6 +13,8 @@ pub struct EventStream {
     data: Vec<u8>,
     /// The last byte was CR: an LF that follows it ends the same line.
     is_after_return: bool,
+    /// What the last `retry` said.
+    retry_ms: Option<u64>,
     max_event_bytes: usize,
 }
 
@@ -50,8 +52,14 @@ impl EventStream {
             used: 0,
             data: Vec::new(),
             is_after_return: false,
+            retry_ms: None,
             max_event_bytes,
         }
+    }
+
+    /// How long the server wants those to wait who have lost the stream, in milliseconds; `None` if it has not said so.
+    pub fn retry_ms(&self) -> Option<u64> {
+        self.retry_ms
     }
 
     /// Takes bytes from the start of `input` until an event is complete; `None` when `input` is used up.
@@ -69,7 +77,7 @@ impl EventStream {
             self.partial.drain(..std::mem::take(&mut self.used));
         }
         if self.partial.is_empty() {
-            let found = event(input, &mut self.data, &mut self.is_after_return);
+            let found = event(input, &mut self.data, &mut self.is_after_return, &mut self.retry_ms);
             let Some(fields) = found else {
                 self.partial.extend_from_slice(std::mem::take(input));
                 return self.check_length();
@@ -78,7 +86,7 @@ impl EventStream {
         }
         self.partial.extend_from_slice(std::mem::take(input));
         let mut rest = &*self.partial;
-        let found = event(&mut rest, &mut self.data, &mut self.is_after_return);
+        let found = event(&mut rest, &mut self.data, &mut self.is_after_return, &mut self.retry_ms);
         self.used = self.partial.len() - rest.len();
         match found {
             Some(fields) => Ok(Some(fields.event(&self.data))),
@@ -95,7 +103,12 @@ impl EventStream {
 }
 
 /// The next event with data, and `input` behind it. Comments and events without data are passed over.
-fn event<'a>(input: &mut &'a [u8], joined: &mut Vec<u8>, is_after_return: &mut bool) -> Option<Fields<'a>> {
+fn event<'a>(
+    input: &mut &'a [u8],
+    joined: &mut Vec<u8>,
+    is_after_return: &mut bool,
+    retry_ms: &mut Option<u64>,
+) -> Option<Fields<'a>> {
     let mut rest = *input;
     let mut fields = Fields::default();
     loop {
@@ -129,7 +142,10 @@ fn event<'a>(input: &mut &'a [u8], joined: &mut Vec<u8>, is_after_return: &mut b
             },
             b"event" => fields.name = value,
             b"id" if !value.contains(&0) => fields.id = Some(value),
-            // A comment, `retry`, or what nobody knows.
+            b"retry" if value.iter().all(u8::is_ascii_digit) => {
+                *retry_ms = str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).or(*retry_ms);
+            }
+            // A comment, or what nobody knows.
             _ => {}
         }
     }
@@ -187,6 +203,23 @@ mod tests {
             for step in [1, 2, 3, 5, 17, 1000] {
                 assert_eq!(events(&text, step), expected, "{end:?}, {step} bytes at a time");
             }
+        }
+    }
+
+    #[test]
+    fn the_stream_says_how_long_to_wait_before_coming_again() {
+        for step in [1, 4, 1000] {
+            let mut stream = EventStream::new(1000);
+            let mut retries = Vec::new();
+            for text in
+                ["data: x\n\n", "retry: 1000\n\n", "retry: soon\nretry:\n\n", "retry:20\r\ndata: y\r\n\r\n"]
+            {
+                for mut piece in text.as_bytes().chunks(step) {
+                    while stream.next(&mut piece).unwrap().is_some() {}
+                }
+                retries.push(stream.retry_ms());
+            }
+            assert_eq!(retries, [None, Some(1000), Some(1000), Some(20)], "{step} bytes at a time");
         }
     }
 

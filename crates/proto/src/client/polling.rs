@@ -15,9 +15,6 @@ const SEPARATOR: u8 = 0x1e;
 /// What a packet of bytes begins with; base64 follows.
 const BINARY: u8 = b'b';
 
-/// What of an answer is shown to those who expected another.
-const SHOWN_BYTES: usize = 120;
-
 /// One Socket.IO connection by long-polling: both handshakes, then events.
 ///
 /// Once open it allocates nothing per message.
@@ -61,7 +58,7 @@ pub enum Heard<'a> {
     Open,
     /// The server does not let us in, or speaks something else: what came instead.
     Rejected(String),
-    /// The attachment of an event.
+    /// The attachment of an event, or the text of one in a room.
     Message(&'a [u8]),
     /// The server has ended it.
     Closed,
@@ -91,11 +88,14 @@ pub enum PollingError {
 
 impl PollingClient {
     /// Two connections that were just opened; the first request is in the output. The plan's path ends with a query that has `transport=polling`.
+    ///
+    /// # Panics
+    /// The plan's dialect is not Socket.IO.
     pub fn new(plan: &ClientPlan) -> PollingClient {
         let channel =
             || Channel { output: Output::retaining(), responses: Responses::new(plan.max_message_bytes) };
         let mut client = PollingClient {
-            socketio: SocketIo::default(),
+            socketio: SocketIo::new(&plan.dialect).expect("nobody polls for what is not Socket.IO"),
             get: channel(),
             post: channel(),
             host: plan.host.clone(),
@@ -127,9 +127,9 @@ impl PollingClient {
         let mut rejected = None;
         while let Some(response) = responses.next(&mut input)? {
             let (status, body) = (response.head.status, response.body);
-            let is_opening = self.socketio == SocketIo::Opening;
+            let is_opening = self.socketio.is_opening();
             if status != 200 || (is_opening && body.first() != Some(&b'0')) {
-                rejected = Some(String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]).into_owned());
+                rejected = Some(socketio::shown(body));
                 break;
             }
             match side {
@@ -144,7 +144,7 @@ impl PollingClient {
         if let Some(body) = rejected {
             let method = if side == Side::Get { "GET" } else { "POST" };
             let answer = format!("{}: {}", responses.described(), body.escape_debug());
-            if self.socketio == SocketIo::Connected {
+            if self.socketio.is_connected() {
                 return Err(PollingError::Answer { method, answer });
             }
             heard(Heard::Rejected(answer));
@@ -213,7 +213,7 @@ impl PollingClient {
     /// Takes what the server has said in answer to a GET.
     fn payload(&mut self, body: &[u8], heard: &mut impl FnMut(Heard<'_>)) -> Result<(), PollingError> {
         for packet in body.split(|byte| *byte == SEPARATOR) {
-            let not_socketio = || PollingError::NotSocketIo(String::from_utf8_lossy(packet).into_owned());
+            let not_socketio = || PollingError::NotSocketIo(socketio::shown(packet));
             if let Some((&BINARY, encoded)) = packet.split_first() {
                 self.scratch.resize(encoded.len() / 4 * 3 + 3, 0);
                 let decoded =
@@ -222,7 +222,7 @@ impl PollingClient {
                 heard(Heard::Message(&self.scratch[..decoded]));
                 continue;
             }
-            let is_opening = self.socketio == SocketIo::Opening;
+            let is_opening = self.socketio.is_opening();
             match self.socketio.receive(Kind::Text, packet).ok_or_else(not_socketio)? {
                 socketio::Heard::Answer(text) => {
                     if is_opening {
@@ -231,11 +231,13 @@ impl PollingClient {
                     self.packet(text.as_bytes());
                 }
                 socketio::Heard::Connected => heard(Heard::Open),
-                socketio::Heard::End if self.socketio == SocketIo::Connected => heard(Heard::Closed),
-                socketio::Heard::End => {
-                    heard(Heard::Rejected(String::from_utf8_lossy(packet).into_owned()));
-                }
-                socketio::Heard::Attachment | socketio::Heard::Nothing => {}
+                socketio::Heard::Text(range) => heard(Heard::Message(&packet[range])),
+                socketio::Heard::Escaped(text) => heard(Heard::Message(text.as_bytes())),
+                socketio::Heard::Refused => heard(Heard::Rejected(socketio::shown(packet))),
+                socketio::Heard::End if self.socketio.is_connected() => heard(Heard::Closed),
+                socketio::Heard::End => heard(Heard::Rejected(socketio::shown(packet))),
+                // What polls has nothing to probe.
+                socketio::Heard::Probed | socketio::Heard::Attachment | socketio::Heard::Nothing => {}
             }
         }
         Ok(())
@@ -243,13 +245,7 @@ impl PollingClient {
 
     /// Takes the session's id from the packet that opens it.
     fn enter(&mut self, packet: &[u8]) -> Option<()> {
-        let key = br#""sid":""#;
-        let behind = &packet[memmem::find(packet, key)? + key.len()..];
-        let sid = std::str::from_utf8(behind.split(|byte| *byte == b'"').next()?).ok()?;
-        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.~".contains(letter);
-        if sid.is_empty() || !sid.chars().all(is_plain) {
-            return None;
-        }
+        let sid = session_id(packet)?;
         let (path, host) = (&self.path, &self.host);
         self.get_request = format!("GET {path}&sid={sid} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
         self.post_head = format!(
@@ -258,6 +254,15 @@ impl PollingClient {
         .into_bytes();
         Some(())
     }
+}
+
+/// The session's id in the packet that opens it, if that is one that can stand in a URL as it is.
+pub(super) fn session_id(packet: &[u8]) -> Option<&str> {
+    let key = br#""sid":""#;
+    let behind = &packet[memmem::find(packet, key)? + key.len()..];
+    let sid = std::str::from_utf8(behind.split(|byte| *byte == b'"').next()?).ok()?;
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.~".contains(letter);
+    (!sid.is_empty() && sid.chars().all(is_plain)).then_some(sid)
 }
 
 /// Appends a number as text.

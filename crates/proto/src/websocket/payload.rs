@@ -1,4 +1,4 @@
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use bytes::{Buf, Bytes};
 
@@ -11,6 +11,23 @@ pub enum Payload<'b> {
     Borrowed(&'b [u8]),
     /// Assembled from several reads or fragments.
     Owned(Assembled),
+}
+
+impl<'b> Payload<'b> {
+    /// A part of it. What was assembled is copied.
+    pub(crate) fn part(self, range: Range<usize>) -> Payload<'b> {
+        match self {
+            Payload::Borrowed(bytes) => Payload::Borrowed(&bytes[range]),
+            Payload::Owned(assembled) => Payload::owned(&assembled[range]),
+        }
+    }
+
+    /// A copy of these bytes.
+    pub(crate) fn owned(bytes: &[u8]) -> Payload<'static> {
+        let mut assembled = Assembled::with_capacity(bytes.len());
+        assembled.append(bytes, 0, 0);
+        Payload::Owned(assembled)
+    }
 }
 
 impl Payload<'_> {

@@ -1,16 +1,19 @@
-//! Long polls: the server holds each request until there is something new, and the answer says where to go on.
+//! What is new since the last answer: long polls, of which the server holds each until there is something, and short ones that are made by the
+//! clock. Either way the answer says where to go on.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use switchboard_proto::{Content, Output, Responses};
 
 use super::{Done, Heard, get_request, is_endless, updates};
-use crate::target::{Target, parameter};
+use crate::cursor::Cursor;
+use crate::target::{Mechanism, Target, parameter};
 
-/// One subscriber.
+/// One subscriber. It never has two requests under way.
 ///
-/// It learns the newest id by a short poll, so that nothing that is published from then on can be missed, and asks for what follows.
-pub(crate) struct Longpoll {
+/// It learns the newest id by a short poll, so that nothing that is published from then on can be missed, and asks for what follows. One that goes
+/// on where another was asks for that at once.
+pub(crate) struct News {
     output: Output,
     responses: Responses,
     /// A request up to the id.
@@ -18,43 +21,69 @@ pub(crate) struct Longpoll {
     /// What stands behind that.
     behind_id: Vec<u8>,
     topic: String,
-    /// The newest id that is known; `None` before the first answer.
-    newest: Option<u64>,
+    /// The newest event that is known; `None` before the first answer.
+    newest: Option<Cursor>,
+    /// The first request was answered.
+    is_open: bool,
+    /// What is asked next is decided by the clock, and not by what was answered.
+    by_the_clock: bool,
+    /// A request is under way.
+    is_asking: bool,
     decoded: Vec<u8>,
 }
 
-impl Longpoll {
-    pub(super) fn new(target: &Target, most_bytes: usize) -> Longpoll {
+impl News {
+    pub(super) fn new(target: &Target, most_bytes: usize, since: Option<&str>) -> News {
         let Target { path, host, .. } = target;
         let (file, query) = path.split_once('?').unwrap_or((path, ""));
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let short =
-            if query.is_empty() { format!("{folder}/poll") } else { format!("{folder}/poll?{query}") };
+        let by_the_clock = target.mechanism == Mechanism::PollEvery;
+        let short = match query {
+            _ if by_the_clock => path.clone(),
+            "" => format!("{folder}/poll"),
+            query => format!("{folder}/poll?{query}"),
+        };
         let separator = if query.is_empty() { '?' } else { '&' };
-        let mut output = Output::retaining();
-        output.copy(&get_request(&short, host));
-        Longpoll {
-            output,
+        let mut news = News {
+            output: Output::retaining(),
             responses: Responses::new(most_bytes),
             before_id: format!("GET {path}{separator}since=").into_bytes(),
             behind_id: format!(" HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes(),
             topic: parameter(query, "topic").unwrap_or_default().to_owned(),
-            newest: None,
+            newest: since.and_then(Cursor::parse),
+            is_open: false,
+            by_the_clock,
+            is_asking: true,
             decoded: Vec::new(),
+        };
+        match news.newest {
+            Some(_) => news.ask(),
+            None => news.output.copy(&get_request(&short, host)),
         }
+        news
     }
 
     pub(super) fn receive(&mut self, mut input: &[u8], hear: &mut dyn FnMut(Heard<'_>)) -> Done {
         while let Some(response) = self.responses.next(&mut input)? {
             let head = response.head;
-            if head.status == 204 && self.newest.is_some() {
+            if !std::mem::take(&mut self.is_asking) {
+                hear(Heard::Failed("an answer came without a request".into()));
+                return Ok(());
+            }
+            // Where it goes on where another was, the first answer may have events already.
+            let knows_where = self.newest.is_some();
+            let is_fine = head.status == 204 && !self.by_the_clock
+                || head.status == 200 && head.content == Content::Json;
+            if knows_where && is_fine && !std::mem::replace(&mut self.is_open, true) {
+                hear(Heard::Open);
+            }
+            if head.status == 204 && knows_where && !self.by_the_clock {
                 hear(Heard::Nothing);
                 self.ask();
                 continue;
             }
             let decoded = &mut self.decoded;
             let (mut is_empty, mut last) = (true, 0);
-            let is_open = self.newest.is_some();
             let newest = match head {
                 _ if head.status != 200 => Err(String::new()),
                 _ if head.content != Content::Json => Err(" where application/json was expected".to_owned()),
@@ -62,7 +91,7 @@ impl Longpoll {
                     is_empty = false;
                     last = event.id.max(last);
                     match event.data() {
-                        _ if !is_open => {}
+                        _ if !knows_where => {}
                         updates::Data::Text(text) => hear(Heard::Message(text.as_bytes())),
                         updates::Data::Base64(text) => {
                             decoded.clear();
@@ -78,20 +107,22 @@ impl Longpoll {
             match newest {
                 Err(wrong) => {
                     let answer = self.responses.described() + &wrong;
-                    hear(match is_open {
+                    hear(match self.is_open {
                         true => Heard::Failed(format!("answered with {answer}")),
                         false => Heard::Refused(answer),
                     });
                     return Ok(());
                 }
                 Ok(newest) => {
-                    self.newest = Some(newest.max(last));
-                    if !is_open {
+                    self.newest = Some(Cursor { id: newest.id.max(last), ..newest });
+                    if !std::mem::replace(&mut self.is_open, true) {
                         hear(Heard::Open);
                     } else if is_empty {
                         hear(Heard::Nothing);
                     }
-                    self.ask();
+                    if !self.by_the_clock {
+                        self.ask();
+                    }
                 }
             }
         }
@@ -101,13 +132,31 @@ impl Longpoll {
         Ok(())
     }
 
+    /// Its time has come to ask. `false`: the answer to the last request is still on its way.
+    pub(super) fn ask_if_idle(&mut self) -> bool {
+        let is_idle = !self.is_asking && self.is_open;
+        if is_idle {
+            self.ask();
+        }
+        is_idle
+    }
+
     fn ask(&mut self) {
         use std::io::Write;
+        self.is_asking = true;
         let tail = self.output.tail();
         tail.extend_from_slice(&self.before_id);
         // Writing to a vector does not fail.
-        let _ = write!(tail, "{}", self.newest.unwrap_or_default());
+        let _ = match self.newest {
+            Some(newest) => write!(tail, "{newest}"),
+            None => write!(tail, "0"),
+        };
         tail.extend_from_slice(&self.behind_id);
+    }
+
+    /// Where it would go on.
+    pub(super) fn cursor(&self) -> Option<String> {
+        self.newest.map(|newest| newest.to_string())
     }
 
     pub(super) fn answers(&self) -> u64 {
