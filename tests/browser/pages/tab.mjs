@@ -1,7 +1,7 @@
 // A tab of headless Chromium, and what must not happen in it: an error on its console, an exception that nobody catches, a dialog, a request to
 // anybody but the server that the page is from.
 //
-// Chromium is $CHROMIUM, or `chromium` in PATH. All tabs of all cases share one process; each has a profile of its own, as another person's has.
+// Chromium is $CHROMIUM, or `chromium` in PATH. All cases share one of it; each tab has a profile of its own, as another person's has.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -27,30 +27,41 @@ function browser() {
 /// What Chromium itself writes to the console when a server cannot be reached or refuses. No page can keep it from doing so.
 const WEATHER = [/^Failed to load resource: /, /^WebSocket connection to '.*' failed: /];
 
-/// Opens `url`. `isStormy`: the server is going to be away, or to refuse; other options are those of a context of playwright.
-export async function tab(t, url, { isStormy = false, ...options } = {}) {
+/// Tabs that nobody uses. To open one takes longer than to load a page in it, and empty they are all alike.
+const idle = [];
+
+async function emptyTab() {
   // Nothing here looks at the moving picture, and painting it takes the processors from those who wait.
-  const context = await (await browser()).newContext({ viewport: DESK, reducedMotion: "reduce", ...options });
-  const wrong = [];
-  t.after(async () => {
-    await context.close();
-    assert.deepEqual(wrong, [], `what must not happen on ${url}`);
-  });
-  const { host } = new URL(url);
-  const isHere = (address) => new URL(address).host === host || address.startsWith("blob:") || address.startsWith("data:");
+  const context = await (await browser()).newContext({ viewport: DESK, reducedMotion: "reduce" });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
+  const tab = { page, host: "", isStormy: false, wrong: [] };
+  const isHere = (address) => new URL(address).host === tab.host || /^(blob|data|about):/.test(address);
   page.on("console", (message) => {
     const text = message.text();
-    if (message.type() === "error" && !(isStormy && WEATHER.some((one) => one.test(text)))) wrong.push(`console: ${text}`);
+    if (message.type() === "error" && !(tab.isStormy && WEATHER.some((one) => one.test(text)))) tab.wrong.push(`console: ${text}`);
   });
-  page.on("pageerror", (error) => wrong.push(`exception: ${error.stack ?? error}`));
+  page.on("pageerror", (error) => tab.wrong.push(`exception: ${error.stack ?? error}`));
   page.on("dialog", async (dialog) => {
-    wrong.push(`dialog: ${dialog.message()}`);
+    tab.wrong.push(`dialog: ${dialog.message()}`);
     await dialog.dismiss();
   });
-  page.on("websocket", (socket) => isHere(socket.url()) || wrong.push(`a WebSocket to ${socket.url()}`));
-  context.on("request", (request) => isHere(request.url()) || wrong.push(`a request to ${request.url()}`));
+  page.on("websocket", (socket) => isHere(socket.url()) || tab.wrong.push(`a WebSocket to ${socket.url()}`));
+  context.on("request", (request) => isHere(request.url()) || tab.wrong.push(`a request to ${request.url()}`));
+  return tab;
+}
+
+/// Opens `url`. `isStormy`: the server is going to be away, or to refuse.
+export async function tab(t, url, { isStormy = false, viewport = DESK } = {}) {
+  const tab = idle.pop() ?? (await emptyTab());
+  const { page } = tab;
+  Object.assign(tab, { host: new URL(url).host, isStormy, wrong: [] });
+  t.after(async () => {
+    await page.goto("about:blank");
+    assert.deepEqual(tab.wrong, [], `what must not happen on ${url}`);
+    idle.push(tab);
+  });
+  await page.setViewportSize(viewport);
   await page.goto(url);
   return page;
 }

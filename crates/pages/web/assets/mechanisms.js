@@ -161,7 +161,8 @@ const socketIo = {
   counted: 'bodies of polls, and frames; the heads of its polls are not visible to a page',
 
   async attempt(link) {
-    const { io, path } = await loadSocketIo();
+    const { io, path } = await loadSocketIo(() => link.change({ isSlow: true }));
+    if (link.signal.aborted) throw new Lost('Closed.');
     // It would come again by itself; here the link does, so that all five are seen to do the same.
     const socket = io({ path, forceNew: true, reconnection: false });
     link.socket = socket;
@@ -266,9 +267,9 @@ function countPackets(link, socket, path) {
 let loading;
 
 /** Socket.IO's own client, from this server: a classic script that leaves `io` behind. */
-async function loadSocketIo() {
+async function loadSocketIo(onSlow) {
   // Where it is, is asked each time: the server may be another one by now.
-  const path = (await about()).socketio_path;
+  const path = (await about(onSlow)).socketio_path;
   loading ??= new Promise((resolve, fail) => {
     const script = Object.assign(document.createElement('script'), { src: `${path}socket.io.min.js`, onload: resolve });
     script.onerror = () => ((loading = undefined), fail(new Lost("Socket.IO's client could not be loaded.")));
