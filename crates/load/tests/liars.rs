@@ -25,7 +25,8 @@ fn plan(scheme: &str, address: SocketAddr, path: &str) -> LoadPlan {
         warmup: Duration::ZERO,
         depth: 4,
         patience: Duration::from_millis(500),
-        datagram_timeout: Duration::from_millis(100),
+        // What is lost is given up at the end; nothing else is, however busy the machine.
+        datagram_timeout: Duration::from_secs(2),
         ..LoadPlan::default()
     }
 }
@@ -246,9 +247,7 @@ fn as_many_messages_are_under_way_as_were_asked_for() {
     for (scheme, address, path, asked) in
         [("ws", echo(), "/echo", 8.0), ("udp", udp, "", 8.0), ("ws", broadcast, "/broadcast", 4.0)]
     {
-        // A datagram that is given up because the machine is busy makes room for another, and may come all the same.
-        let patient = LoadPlan { datagram_timeout: Duration::from_secs(5), ..plan(scheme, address, path) };
-        let report = run(&patient).unwrap();
+        let report = load(scheme, address, path);
         let in_flight = report.in_flight_ns as f64 / report.window_ns as f64;
         // One too few of eight would be an eighth. A thread that is interrupted between an answer and the next message costs a little.
         assert!((in_flight / asked - 1.0).abs() < 0.05, "{scheme}{path}: {in_flight} of {asked}; {report}");

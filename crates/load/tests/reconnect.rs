@@ -142,7 +142,9 @@ fn who_hears_datagrams_hears_again_when_it_has_announced_itself() {
     assert_eq!((report.corrupted, report.exit_status()), (0, 0), "{report}");
     assert_eq!((again(&report).still_blind, again(&report).disconnected.len()), (0, 0), "{report}");
     // Nobody can tell what a server had that is gone: what nobody has heard may never have arrived.
-    assert!(again(&report).unknown > 0 && again(&report).replayed == 0, "{report}");
+    // On a machine that is busy enough the publisher itself may have been away at that time.
+    let unsent = report.due.unwrap() - report.sent.unwrap();
+    assert!(again(&report).unknown + unsent > 0 && again(&report).replayed == 0, "{report}");
     let blind = again(&report).blind_ns.unwrap();
     assert!(blind.min >= 95_000_000, "the server was away for 100 ms; {report}");
 }
