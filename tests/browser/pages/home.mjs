@@ -77,13 +77,13 @@ suite.test("a ticking server; the page says what it is, and fits on any screen",
   const page = await open(t, server);
   await heard(page, 5, "as it ticks");
   await phase(page, "live");
-  assert.match(await textOf(page, "status"), /ticks every 0\.1 s/);
+  await until(async () => /ticks every 0\.1 s/.test(await textOf(page, "status")), "the page to say that the server ticks");
   assert.match(await textOf(page, "about"), new RegExp(t.model));
-  const painted = await page.getByTestId("lanes").evaluate((canvas) => {
+  const colours = () => page.getByTestId("lanes").evaluate((canvas) => {
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     return new Set(new Uint32Array(data.buffer)).size;
   });
-  assert.ok(painted > 10, `the picture has ${painted} colours`);
+  await until(async () => (await colours()) > 10, "the events to be painted");
   await fits(page, "the first page");
   await shoot(t, page, "home");
 });
