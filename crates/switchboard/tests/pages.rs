@@ -7,8 +7,8 @@ use switchboard_models::MODELS;
 
 mod node;
 
-/// One of each way to hold what all connections share: in a parent process, behind a lock, in a loop, among tasks.
-const TRIED: [&str; 6] = ["fork", "threads", "poll", "epoll", "tokio", "uring"];
+/// One of each way to hold what all connections share: in a parent process, behind a lock, in a loop, among tasks; and one without anything to share.
+const TRIED: [&str; 7] = ["fork", "threads", "poll", "epoll", "tokio", "uring", "iterative"];
 
 #[test]
 fn people_can_use_the_pages_in_a_browser() {

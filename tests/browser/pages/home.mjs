@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { publish } from "../../clients/lib/publish.mjs";
 import { Suite } from "../../clients/lib/suite.mjs";
-import { fits, phase, shoot, tab, textOf, tryNow, until } from "./tab.mjs";
+import { attribute, fits, phase, shoot, tab, textOf, tryNow, until } from "./tab.mjs";
 
 export const suite = new Suite("the first page");
 
@@ -77,15 +77,28 @@ suite.test("a ticking server; the page says what it is, and fits on any screen",
   const page = await open(t, server);
   await heard(page, 5, "as it ticks");
   await phase(page, "live");
-  assert.match(await textOf(page, "status"), /ticks every 0\.1 s/);
+  await until(async () => /ticks every 0\.1 s/.test(await textOf(page, "status")), "the page to say that the server ticks");
   assert.match(await textOf(page, "about"), new RegExp(t.model));
-  const painted = await page.getByTestId("lanes").evaluate((canvas) => {
+  const colours = () => page.getByTestId("lanes").evaluate((canvas) => {
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     return new Set(new Uint32Array(data.buffer)).size;
   });
-  assert.ok(painted > 10, `the picture has ${painted} colours`);
+  await until(async () => (await colours()) > 10, "the events to be painted");
   await fits(page, "the first page");
   await shoot(t, page, "home");
+});
+
+suite.test("short polling is enough for every page, also of a server that has one connection at a time", "poll", async (t) => {
+  const server = await t.bare("--tick", "100ms");
+  const page = await open(t, server);
+  await until(async () => (await figures(page)).poll.events >= 3, "short polling to hear three ticks");
+  await page.goto(`${server.http}/chat?by=poll`);
+  await phase(page, "live");
+  await page.getByTestId("text").fill("alone");
+  await page.getByTestId("send").click();
+  await page.locator('[data-testid="message"][data-state="published"]').waitFor();
+  await page.goto(`${server.http}/login?by=poll`);
+  await attribute(page, "state", "state", "waiting");
 });
 
 suite.test("without a tick of the server's the page publishes one itself", ALL, async (t) => {
