@@ -65,7 +65,8 @@ function listen(by) {
     },
   });
   link = mine;
-  find('how').textContent = `${mechanism(by).title} ${mechanism(by).about}.`;
+  const sentence = `${mechanism(by).title} ${mechanism(by).about}.`;
+  find('how').textContent = sentence[0].toUpperCase() + sentence.slice(1);
 }
 
 function submit(event) {
@@ -73,7 +74,7 @@ function submit(event) {
   const text = find('text').value.trim();
   if (!text) return;
   const message = { id: uuid(), name: name.value.trim(), text };
-  append(message.id, makeMessage({ ...message, isMine: true, state: 'pending', meta: 'on its way' }), true);
+  append(message.id, makeMessage({ ...message, isMine: true, state: 'pending', meta: 'not published yet' }), true);
   outbox.add(message);
   find('text').value = '';
   find('text').focus();
