@@ -99,6 +99,8 @@ fn price(row: &Row) -> Vec<Cell> {
         };
         // What may not be lost or doubled was not, or the row would not count.
         let text = match figure.of(row) {
+            // Of all rounds' events together, as the percentiles are.
+            Some(estimate) if *figure == Quantity::Max => show(estimate.max),
             Some(estimate) => show(estimate.median),
             None if matches!(figure, Quantity::Lost | Quantity::Duplicated) => "none".to_owned(),
             None => String::new(),
