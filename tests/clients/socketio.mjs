@@ -98,22 +98,22 @@ test("two namespaces on one connection, and none that does not exist", async (t,
 
 test("rooms get what is published on the topic of their name", async (t, url, transports) => {
   const room = t.unique("room");
-  const [anna, ben] = [await connect(t, url, transports), await connect(t, url, transports)];
+  const [teacher, student] = [await connect(t, url, transports), await connect(t, url, transports)];
   const ack = (socket, ...args) => socket.timeout(20_000).emitWithAck(...args);
-  const inboxes = [anna.inbox("news"), ben.inbox("news")];
-  for (const socket of [anna, ben]) await new Promise((resolve) => socket.emit("join", room, resolve));
-  assert.equal(await ack(anna, "publish", room, "news", "for all"), 1);
+  const inboxes = [teacher.inbox("news"), student.inbox("news")];
+  for (const socket of [teacher, student]) await new Promise((resolve) => socket.emit("join", room, resolve));
+  assert.equal(await ack(teacher, "publish", room, "news", "for all"), 1);
   for (const inbox of inboxes) assert.deepEqual(await inbox.next("news"), ["for all", { topic: room, id: 1 }]);
-  await new Promise((resolve) => ben.emit("leave", room, resolve));
-  assert.equal(await ack(ben, "publish", room, "news", Buffer.from([1, 2])), 2);
+  await new Promise((resolve) => student.emit("leave", room, resolve));
+  assert.equal(await ack(student, "publish", room, "news", Buffer.from([1, 2])), 2);
   assert.deepEqual(await inboxes[0].next("news"), [Buffer.from([1, 2]), { topic: room, id: 2 }]);
-  await new Promise((resolve) => ben.emit("join", room, resolve));
-  const message = ben.inbox("message");
-  assert.equal(await ack(anna, "publish", room, null, { a: 1 }), 3);
+  await new Promise((resolve) => student.emit("join", room, resolve));
+  const message = student.inbox("message");
+  assert.equal(await ack(teacher, "publish", room, null, { a: 1 }), 3);
   assert.deepEqual(await message.next("an event without a name"), ['{"a":1}', { topic: room, id: 3 }]);
   assert.deepEqual(inboxes[1].drain(), [], "nothing while it was not there");
-  assert.match((await ack(anna, "publish", room)).error, /publish takes/);
-  assert.match((await ack(anna, "join", "")).error, /name of a room/);
+  assert.match((await ack(teacher, "publish", room)).error, /publish takes/);
+  assert.match((await ack(teacher, "join", "")).error, /name of a room/);
 });
 
 test("to oneself, to the others, to all, and who is there", async (t, url, transports) => {

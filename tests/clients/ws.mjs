@@ -115,14 +115,14 @@ suite.test("what is no WebSocket is answered with its status", "http echo", asyn
 suite.test("everyone on a topic gets everything, nobody else does", "broadcast", async (t) => {
   const { ws } = await t.server();
   const [topic, other] = [t.unique(), t.unique()];
-  const [anna, ben] = [await open(t, `${ws}/broadcast?topic=${topic}`), await open(t, `${ws}/broadcast?topic=${topic}`)];
+  const [teacher, student] = [await open(t, `${ws}/broadcast?topic=${topic}`), await open(t, `${ws}/broadcast?topic=${topic}`)];
   const stranger = await open(t, `${ws}/broadcast?topic=${other}`);
   const binary = randomBytes(300_000);
-  anna.send("from Anna");
-  assert.deepEqual(await ben.inbox.next("what Anna said"), ["from Anna", false]);
-  assert.deepEqual(await anna.inbox.next("her own words"), ["from Anna", false]);
-  ben.send(binary);
-  assert.deepEqual(await anna.inbox.next("Ben's bytes"), [binary, true]);
+  teacher.send("from Teacher");
+  assert.deepEqual(await student.inbox.next("what Teacher said"), ["from Teacher", false]);
+  assert.deepEqual(await teacher.inbox.next("her own words"), ["from Teacher", false]);
+  student.send(binary);
+  assert.deepEqual(await teacher.inbox.next("Student's bytes"), [binary, true]);
   stranger.send("alone");
   assert.deepEqual(await stranger.inbox.next("its own words"), ["alone", false], "and nothing before them");
 });

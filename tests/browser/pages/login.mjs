@@ -39,10 +39,10 @@ for (const by of WAYS) {
     const page = await open(t, await t.server("pages"), by);
     await until(() => page.getByTestId("qr").evaluate((image) => image.complete && image.naturalWidth > 0), "the picture of the code");
     const hand = await phone(t, page);
-    await confirm(hand, `Anna, who hears by ${by}`);
+    await confirm(hand, `Teacher, who hears by ${by}`);
     await state(hand, "confirmed");
     await state(page, "confirmed");
-    assert.match(await textOf(page, "state"), new RegExp(`Anna, who hears by ${by}`));
+    assert.match(await textOf(page, "state"), new RegExp(`Teacher, who hears by ${by}`));
     assert.ok(!(await page.getByTestId("link").isVisible()), "a code that is used up is not offered");
   });
 }
@@ -53,12 +53,12 @@ suite.test("a code is good for one", ALL, async (t) => {
   await shoot(t, page, "login");
   const [first, second] = [await phone(t, page), await phone(t, page, { isStormy: true })];
   await shoot(t, first, "phone");
-  await confirm(first, "Anna");
+  await confirm(first, "Teacher");
   await state(first, "confirmed");
   await state(page, "confirmed");
-  await confirm(second, "Ben");
+  await confirm(second, "Student");
   await state(second, "used");
-  assert.match(await textOf(page, "state"), /Anna/);
+  assert.match(await textOf(page, "state"), /Teacher/);
   await shoot(t, page, "login-done");
   await shoot(t, second, "phone-used");
 });
@@ -71,7 +71,7 @@ suite.test("a code that nobody confirms expires, and the page learns it in each 
   const code = await textOf(pages[0], "code");
   const late = await tab(t, `${server.http}/login/phone?code=${code}`, { viewport: PHONE, isStormy: true });
   await Promise.all(pages.map((page) => state(page, "expired")));
-  await confirm(late, "Anna");
+  await confirm(late, "Teacher");
   await state(late, "expired");
   await shoot(t, pages[0], "login-expired");
   await pages[0].getByTestId("new-code").click();
@@ -99,7 +99,7 @@ suite.test("a phone with a code that is not known, hostile, or missing", ALL, as
   const { http } = await t.server("pages");
   for (const code of ["nobody-has-this", '"><img src=x onerror=alert(1)>', "x".repeat(2000), "../../publish?topic=t"]) {
     const page = await tab(t, `${http}/login/phone?code=${encodeURIComponent(code)}`, { viewport: PHONE, isStormy: true });
-    await confirm(page, "Anna");
+    await confirm(page, "Teacher");
     await state(page, "unknown");
     await fits(page, "a code that is none");
   }

@@ -63,7 +63,7 @@ test("a server that does not answer is called slow, by every mechanism, and noth
 test("a WebSocket that is closed with 1013 is explained, and opened again", async (t) => {
   const server = await t.bare();
   const between = await relay(t, server);
-  const one = await Chat.open(t, between.http, "websocket", "Anna", { isStormy: true });
+  const one = await Chat.open(t, between.http, "websocket", "Teacher", { isStormy: true });
   between.weather("closing");
   between.hangUp();
   await says(one.page, /too slowly|too busy/);
@@ -87,7 +87,7 @@ test("the first page and the sign-in in the same weather", async (t) => {
   between.weather("refusing");
   between.hangUp();
   for (const page of [home, login]) await says(page, /refuses \(503\)/);
-  await hand.getByTestId("name").fill("Anna");
+  await hand.getByTestId("name").fill("Teacher");
   await hand.getByTestId("confirm").click();
   await attribute(hand, "state", "state", "failed");
   assert.match(await textOf(hand, "state"), /refuses \(503\)/);
@@ -98,7 +98,7 @@ test("the first page and the sign-in in the same weather", async (t) => {
   await phase(login, "live");
   const code = await textOf(login, "code");
   const phone = await tab(t, `${between.http}/login/phone?code=${code}`);
-  await phone.getByTestId("name").fill("Anna");
+  await phone.getByTestId("name").fill("Teacher");
   await phone.getByTestId("confirm").click();
   await attribute(login, "state", "state", "confirmed");
 

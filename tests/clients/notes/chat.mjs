@@ -40,24 +40,24 @@ suite.test("several pages, each of which talks, show the same list", "socket-io"
 
 suite.test("who comes later hears what is said from then on, who goes hears no more", "socket-io", async (t) => {
   const server = await t.own();
-  const [anna, ben] = [await page(t, server), await page(t, server)];
-  anna.submit("before Carla came");
-  await all([anna, ben], 1, "the first line");
-  const carla = await page(t, server);
-  ben.submit("<b>Carla</b> & \"all\" \u202e €🦀");
-  await all([anna, ben], 2, "the second line");
-  await until(() => carla.list.length, "what Ben said to reach Carla");
-  assert.deepEqual(carla.list, anna.list.slice(1), "as it was written, for who is there");
-  ben.socket.close();
-  carla.submit("");
-  carla.submit("Ben is gone");
-  await all([anna], 3, "the third line");
-  ben.socket.open();
-  await once(ben.socket, "connect");
-  carla.submit("Ben is back");
-  await all([anna], 4, "the fourth line");
-  await until(() => ben.list.length >= 3, "the fourth line to reach Ben");
-  assert.deepEqual(ben.list, [...anna.list.slice(0, 2), "Ben is back"]);
+  const [teacher, student] = [await page(t, server), await page(t, server)];
+  teacher.submit("before Engineer came");
+  await all([teacher, student], 1, "the first line");
+  const engineer = await page(t, server);
+  student.submit("<b>Engineer</b> & \"all\" \u202e €🦀");
+  await all([teacher, student], 2, "the second line");
+  await until(() => engineer.list.length, "what Student said to reach Engineer");
+  assert.deepEqual(engineer.list, teacher.list.slice(1), "as it was written, for who is there");
+  student.socket.close();
+  engineer.submit("");
+  engineer.submit("Student is gone");
+  await all([teacher], 3, "the third line");
+  student.socket.open();
+  await once(student.socket, "connect");
+  engineer.submit("Student is back");
+  await all([teacher], 4, "the fourth line");
+  await until(() => student.list.length >= 3, "the fourth line to reach Student");
+  assert.deepEqual(student.list, [...teacher.list.slice(0, 2), "Student is back"]);
 });
 
 await mainIf(import.meta, suite);

@@ -32,7 +32,7 @@ for (const [whose, Implementation] of [["`eventsource`", EventSource], ["undici"
     const topic = t.unique();
     const { source, seen } = page(t, `${http}/events?topic=${topic}`, ["users"]);
     assert.deepEqual(await seen.next("open"), ["open"]);
-    const users = [{ name: "Anna", age: 9 }, { name: "Ben\n" }];
+    const users = [{ name: "Teacher", age: 9 }, { name: "Student\n" }];
     await publish(http, topic, "no name");
     await publish(http, topic, JSON.stringify(users), { event: "users" });
     await publish(http, topic, "nobody listens to this", { event: "other" });

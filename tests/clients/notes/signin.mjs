@@ -105,7 +105,7 @@ suite.test("what is no code, no name, or nobody's business", "poll", async (t) =
   const { http } = server;
   const [mine, other] = [await begin(server), await begin(server)];
   assert.notEqual(mine.code, other.code);
-  assert.equal(await confirm(server, "nobody-has-this", "Anna"), 404);
+  assert.equal(await confirm(server, "nobody-has-this", "Teacher"), 404);
   for (const name of ["", "  \n", "two\nlines", "x".repeat(65)]) {
     assert.equal(await confirm(server, mine.code, name), 400, JSON.stringify(name));
   }
@@ -120,7 +120,7 @@ suite.test("what is no code, no name, or nobody's business", "poll", async (t) =
   assert.match(await picture.text(), /<svg[^>]*>[^]*<\/svg>\s*$/);
   const { events } = await (await fetch(`${http}/poll?topic=${encodeURIComponent(mine.topic)}&since=0`, { headers })).json();
   assert.deepEqual(events, [], "and nothing of that was told");
-  assert.equal(await confirm(server, mine.code, "Anna"), 200);
+  assert.equal(await confirm(server, mine.code, "Teacher"), 200);
   await until(async () => {
     const answer = await fetch(`${http}/poll?topic=${encodeURIComponent(mine.topic)}&since=0`, { headers });
     return (await answer.json()).events.length === 1;
