@@ -6,7 +6,6 @@
 
 mod again;
 mod connect;
-mod cursor;
 mod line;
 mod plan;
 mod publish;

@@ -4,9 +4,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use switchboard_proto::Cursor;
 
 use super::{Heard, updates};
-use crate::cursor::Cursor;
 
 /// What has been heard on one connection.
 #[derive(Debug, Default)]

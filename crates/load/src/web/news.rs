@@ -3,10 +3,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use switchboard_proto::{Content, Output, Responses};
+use switchboard_proto::{Content, Cursor, Output, Responses};
 
 use super::{Done, Heard, get_request, is_endless, updates};
-use crate::cursor::Cursor;
 use crate::target::{Mechanism, Target, parameter};
 
 /// One subscriber. It never has two requests under way.
@@ -50,7 +49,7 @@ impl News {
             before_id: format!("GET {path}{separator}since=").into_bytes(),
             behind_id: format!(" HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes(),
             topic: parameter(query, "topic").unwrap_or_default().to_owned(),
-            newest: since.and_then(Cursor::parse),
+            newest: since.and_then(|since| since.parse().ok()),
             is_open: false,
             by_the_clock,
             is_asking: true,

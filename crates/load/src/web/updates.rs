@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-
-use crate::cursor::{Cursor, epoch_of};
+use switchboard_proto::Cursor;
 
 #[derive(Deserialize)]
 struct Updates<'a> {
@@ -61,7 +60,7 @@ pub(super) fn read(json: &[u8], topic: &str, mut see: impl FnMut(&Event<'_>)) ->
         return Err(format!("its topic is {:?}", updates.topic));
     }
     updates.events.iter().for_each(&mut see);
-    let epoch = updates.epoch.and_then(|epoch| epoch_of(&epoch.0));
+    let epoch = updates.epoch.and_then(|epoch| epoch.0.parse().ok());
     Ok(Cursor { id: updates.newest, epoch })
 }
 
