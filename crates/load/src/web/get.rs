@@ -18,6 +18,8 @@ pub(crate) struct Get {
     /// The version of the answer that is known.
     etag: Vec<u8>,
     is_open: bool,
+    /// Requests that were answered on the connections before this one.
+    answers_before: u64,
 }
 
 impl Get {
@@ -32,6 +34,7 @@ impl Get {
             revalidate,
             etag: Vec::new(),
             is_open: false,
+            answers_before: 0,
         };
         get.ask();
         get
@@ -47,6 +50,19 @@ impl Get {
         tail.extend_from_slice(b"If-None-Match: ");
         tail.extend_from_slice(etag);
         tail.extend_from_slice(b"\r\n\r\n");
+    }
+
+    pub(super) fn begin_again(&mut self, pending: usize, is_stuck: bool) -> bool {
+        let answers = self.answers();
+        let before = std::mem::replace(&mut self.answers_before, answers);
+        let is_in_order = self.responses.is_between() && answers > before;
+        if !self.is_open || !is_in_order && !is_stuck {
+            return false;
+        }
+        self.responses.begin_again();
+        self.output.clear();
+        (0..pending).for_each(|_| self.ask());
+        true
     }
 
     pub(super) fn receive(&mut self, mut input: &[u8], hear: &mut dyn FnMut(Heard<'_>)) -> Done {
@@ -96,5 +112,13 @@ impl Get {
 
     pub(super) fn output(&mut self) -> &mut Output {
         &mut self.output
+    }
+
+    pub(super) fn responses(&self) -> &Responses {
+        &self.responses
+    }
+
+    pub(super) fn responses_mut(&mut self) -> &mut Responses {
+        &mut self.responses
     }
 }

@@ -231,6 +231,34 @@ impl Responses {
         (self.stage != Stage::Head).then_some(self.current)
     }
 
+    /// The connection has ended: the same as [`Responses::end`], but the last answer is returned by the next call of [`Responses::next`].
+    ///
+    /// # Errors
+    /// An answer is not complete.
+    pub fn finish(&mut self) -> Result<(), ResponseError> {
+        match self.stage {
+            Stage::UntilEnd => {
+                self.stage = Stage::Complete;
+                self.current.is_last = true;
+                Ok(())
+            }
+            Stage::Head if self.head.is_empty() => Ok(()),
+            _ => Err(ResponseError::Truncated),
+        }
+    }
+
+    /// Whether all that has come are whole answers.
+    pub fn is_between(&self) -> bool {
+        self.stage == Stage::Head && self.head.is_empty()
+    }
+
+    /// Another connection takes the place of this one. Answers are counted on.
+    pub fn begin_again(&mut self) {
+        self.stage = Stage::Head;
+        self.head.clear();
+        self.current.is_last = false;
+    }
+
     /// Whether the server closes the connection behind the answer that was read last, and that answer is complete.
     pub fn is_over(&self) -> bool {
         self.stage == Stage::Head && self.current.is_last
