@@ -20,7 +20,11 @@ pub(crate) struct Get {
     is_open: bool,
     /// Requests that were answered on the connections before this one.
     answers_before: u64,
+    /// Connections in a row on which nothing was answered: what was on its way when the server closed may be asked again, but not for ever.
+    fruitless: u8,
 }
+
+const MOST_FRUITLESS: u8 = 3;
 
 impl Get {
     pub(super) fn new(target: &Target, revalidate: bool, most_bytes: usize) -> Get {
@@ -35,12 +39,17 @@ impl Get {
             etag: Vec::new(),
             is_open: false,
             answers_before: 0,
+            fruitless: 0,
         };
         get.ask();
         get
     }
 
     pub(super) fn ask(&mut self) {
+        // It is asked on the next connection, with all that was not answered here.
+        if self.responses.is_ending() {
+            return;
+        }
         let Get { output, request, etag, .. } = self;
         if etag.is_empty() {
             return output.copy(request);
@@ -55,7 +64,8 @@ impl Get {
     pub(super) fn begin_again(&mut self, pending: usize, is_stuck: bool) -> bool {
         let answers = self.answers();
         let before = std::mem::replace(&mut self.answers_before, answers);
-        let is_in_order = self.responses.is_between() && answers > before;
+        self.fruitless = if answers > before { 0 } else { self.fruitless + 1 };
+        let is_in_order = self.responses.is_between() && self.fruitless <= MOST_FRUITLESS;
         if !self.is_open || !is_in_order && !is_stuck {
             return false;
         }

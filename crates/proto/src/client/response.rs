@@ -239,12 +239,16 @@ impl Responses {
         match self.stage {
             Stage::UntilEnd => {
                 self.stage = Stage::Complete;
-                self.current.is_last = true;
                 Ok(())
             }
             Stage::Head if self.head.is_empty() => Ok(()),
             _ => Err(ResponseError::Truncated),
         }
+    }
+
+    /// Whether nothing more need be asked on this connection: the answer that was read last, as far as it has come, says that it ends.
+    pub fn is_ending(&self) -> bool {
+        self.current.is_last
     }
 
     /// Whether all that has come are whole answers.
@@ -362,6 +366,7 @@ impl Responses {
             Some(length) => Stage::Length(length),
             None => Stage::UntilEnd,
         };
+        head.is_last |= self.stage == Stage::UntilEnd;
         set(&mut self.phrase, refused.unwrap_or(response.reason.unwrap_or_default().as_bytes()));
         set(&mut self.content_type, content_type.unwrap_or_default());
         set(&mut self.etag, etag.unwrap_or_default());
