@@ -1,14 +1,18 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
 use switchboard_lab::{CensusLine, Interrupt, LabError, calls_of_a_message};
 use switchboard_models::{MODELS, Model, Workers};
 
-use crate::Failure;
+use crate::{Failure, args};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Only these, hidden ones too [default: all]
+    #[arg(value_name = "MODEL", value_delimiter = ',', value_parser = args::element(NonEmptyStringValueParser::new()))]
+    models: Vec<String>,
     /// Print an array of objects
     #[arg(long)]
     json: bool,
@@ -28,7 +32,12 @@ const LABEL: usize = 13;
 const RARE: f64 = 0.005;
 
 pub(crate) fn list(args: &Args) -> Result<ExitCode, Failure> {
-    let models: Vec<&Model> = MODELS.iter().filter(|model| args.all || !model.hidden).collect();
+    let named = args.models.iter().map(|name| args::model(name)).collect::<Result<Vec<&Model>, Failure>>()?;
+    let is_listed = |model: &&Model| match named.is_empty() {
+        true => args.all || !model.hidden,
+        false => named.iter().any(|one| one.name == model.name),
+    };
+    let models: Vec<&Model> = MODELS.iter().filter(is_listed).collect();
     let counted = if args.measure { count(&models)? } else { Vec::new() };
     if args.json {
         let objects: Vec<Value> = models.iter().map(|model| object(model, &counted)).collect();

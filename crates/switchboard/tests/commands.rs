@@ -1,6 +1,6 @@
 //! What the command answers to what cannot be meant, and with which exit status.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 fn switchboard(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_switchboard")).args(arguments).output().unwrap()
@@ -112,6 +112,9 @@ fn blanks_in_a_list_mean_nothing_and_an_empty_element_is_named() {
     ] {
         let (status, said) = refusal(arguments);
         assert_eq!(status, Some(2), "{arguments:?}: {said}");
-        assert!(said.contains("an empty element") && said.contains("\"epoll, poll\""), "{arguments:?}: {said}");
+        assert!(
+            said.contains("an empty element") && said.contains("\"epoll, poll\""),
+            "{arguments:?}: {said}"
+        );
     }
 }

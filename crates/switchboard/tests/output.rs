@@ -37,12 +37,12 @@ struct Server {
 impl Server {
     fn start(model: &str, more: &[&str], stderr: impl Into<Stdio>) -> Server {
         let arguments = [&["serve", model, "--listen", ":0"], more].concat();
-        let mut process =
-            switchboard(&arguments).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let mut process = switchboard(&arguments).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{model}: {line:?}"));
+        let address =
+            line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{model}: {line:?}"));
         Server { process, stdout, address: address.to_owned() }
     }
 
@@ -70,8 +70,18 @@ fn terminate(process: &Child) {
     assert!(Command::new("kill").arg(process.id().to_string()).status().unwrap().success());
 }
 
-fn load(url: &str) -> Command {
-    switchboard(&["load", url, "--connections", "2", "--duration", "100ms", "--warmup", "10ms", "--json"])
+fn load(url: &str, connections: &str) -> Command {
+    switchboard(&[
+        "load",
+        url,
+        "--connections",
+        connections,
+        "--duration",
+        "100ms",
+        "--warmup",
+        "10ms",
+        "--json",
+    ])
 }
 
 fn said(output: &Output) -> String {
@@ -97,7 +107,11 @@ fn a_listing_that_cannot_be_written_is_a_failure_in_words() {
     for arguments in LISTINGS {
         let output = switchboard(arguments).stdout(full()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", said(&output));
-        assert!(said(&output).contains("cannot write the result to stdout: No space left"), "{}", said(&output));
+        assert!(
+            said(&output).contains("cannot write the result to stdout: No space left"),
+            "{}",
+            said(&output)
+        );
     }
 }
 
@@ -127,12 +141,11 @@ fn a_server_outlives_the_reader_of_its_log() {
             false if !model.serves.contains(&Mechanism::Echo) => format!("tcp://{}", server.address),
             false => format!("ws://{}/echo", server.address),
         };
-        let one = model.serves.contains(&Mechanism::Together);
+        let is_for_several = model.serves.contains(&Mechanism::Together);
         for stderr in [Stdio::from(full()), Stdio::from(broken_pipe())] {
             let server = Server::start(model.name, &[], stderr);
-            let connections = if one { "2" } else { "1" };
-            let loaded = load(&url(&server)).args(["--connections", connections]).output();
-            let loaded = loaded.unwrap();
+            let connections = if is_for_several { "2" } else { "1" };
+            let loaded = load(&url(&server), connections).output().unwrap();
             assert_eq!(loaded.status.code(), Some(0), "{}: {}", model.name, said(&loaded));
             assert_eq!(server.stop(), "status 0", "{}", model.name);
         }
@@ -142,8 +155,11 @@ fn a_server_outlives_the_reader_of_its_log() {
 #[test]
 fn a_server_serves_though_it_cannot_say_where() {
     for stdout in [Stdio::from(full()), Stdio::from(broken_pipe())] {
-        let mut server =
-            switchboard(&["serve", "poll", "--listen", ":0"]).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        let mut server = switchboard(&["serve", "poll", "--listen", ":0"])
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
         // Its first words come when it listens.
         let waits = log.find(|line| line.as_ref().unwrap().starts_with("poll: waits with")).unwrap();
@@ -158,10 +174,10 @@ fn a_server_serves_though_it_cannot_say_where() {
 fn a_lost_result_of_a_load_is_a_failure_and_a_lost_log_is_none() {
     let server = Server::start("epoll", &[], Stdio::null());
     let url = format!("ws://{}/echo", server.address);
-    let lost = load(&url).stdout(full()).output().unwrap();
+    let lost = load(&url, "2").stdout(full()).output().unwrap();
     assert_eq!(lost.status.code(), Some(1), "{}", said(&lost));
     assert!(said(&lost).contains("cannot write the result to stdout: No space left"), "{}", said(&lost));
-    let silent = load(&url).stderr(full()).output().unwrap();
+    let silent = load(&url, "2").stderr(full()).output().unwrap();
     assert_eq!(silent.status.code(), Some(0));
     let result: serde_json::Value = serde_json::from_slice(&silent.stdout).unwrap();
     assert!(result["messages"].as_u64() > Some(0), "{result}");
@@ -202,7 +218,9 @@ fn a_run_is_measured_and_kept_whoever_reads_what_it_says() {
 
 #[test]
 fn what_is_no_terminal_gets_no_escape_codes() {
-    for arguments in [&["models", "--measure"][..], &["models"], &["diff", "poll"], &["load", "--help"], &["verify"]] {
+    for arguments in
+        [&["models", "--measure"][..], &["models"], &["diff", "poll"], &["load", "--help"], &["verify"]]
+    {
         let output = switchboard(arguments).output().unwrap();
         let all = [output.stdout, output.stderr].concat();
         assert!(!all.contains(&0x1b), "{arguments:?}: {}", String::from_utf8_lossy(&all));
