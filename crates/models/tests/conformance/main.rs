@@ -9,6 +9,7 @@
 //!
 //! Every read has a deadline ([`client::PATIENCE`]), and no case waits for less than the event that it is about.
 
+mod answers;
 mod backpressure;
 mod broadcast;
 mod child;
@@ -31,6 +32,7 @@ mod leaving;
 mod login;
 mod long_polling;
 mod mechanisms;
+mod names;
 mod polling;
 mod raw;
 mod refusals;
@@ -59,6 +61,7 @@ use crate::server::Server;
 /// Every case, by the part of the server that it is about.
 const CASES: &[&[Case]] = &[
     http::CASES,
+    answers::CASES,
     keep_alive::CASES,
     upgrade::CASES,
     echo::CASES,
@@ -75,6 +78,7 @@ const CASES: &[&[Case]] = &[
     long_polling::CASES,
     event_stream::CASES,
     mechanisms::CASES,
+    names::CASES,
     resuming::CASES,
     login::CASES,
     engineio::CASES,
