@@ -102,12 +102,19 @@ fn an_attachment_may_be_written_as_other_clients_do(server: &mut Server) {
     let expected = format!("b{plain}");
     for written in [expected.clone(), lines("\n"), lines("\r\n"), lines(" "), lines("\t\n")] {
         session.post(format!("{event}\u{1e}{written}")).expect_ok();
-        assert_eq!([session.next(), session.next()], [event.replace("message", "message-back"), expected.clone()]);
+        assert_eq!(
+            [session.next(), session.next()],
+            [event.replace("message", "message-back"), expected.clone()]
+        );
     }
     // The alphabet of URLs, no padding, and bits left over, as Node's decoder takes them.
-    for (written, expected) in
-        [("b-_8=", "b+/8="), ("b-_8", "b+/8="), ("bAP_-Hg", "bAP/+Hg=="), ("bAQIDBB==", "bAQIDBA=="), ("b\n", "b")]
-    {
+    for (written, expected) in [
+        ("b-_8=", "b+/8="),
+        ("b-_8", "b+/8="),
+        ("bAP_-Hg", "bAP/+Hg=="),
+        ("bAQIDBB==", "bAQIDBA=="),
+        ("b\n", "b"),
+    ] {
         session.post(format!("{event}\u{1e}{written}")).expect_ok();
         assert_eq!(session.next(), event.replace("message", "message-back"));
         assert_eq!(session.next(), expected, "{written:?}");
