@@ -25,7 +25,7 @@ fn plan(scheme: &str, address: SocketAddr, path: &str) -> LoadPlan {
         duration: Duration::from_millis(300),
         warmup: Duration::ZERO,
         depth: 4,
-        patience: Duration::from_secs(5),
+        patience: Duration::from_secs(2),
         // What is lost is given up at the end; nothing else is, however busy the machine.
         datagram_timeout: Duration::from_secs(2),
         ..LoadPlan::default()
@@ -132,7 +132,7 @@ fn a_server_that_stays_silent_loses_everything_within_bounded_time() {
 fn a_server_that_accepts_and_says_nothing_is_given_up() {
     let report = load("ws", silent_server(), "/echo");
     assert_eq!(report.connections_open, 0);
-    assert_eq!(report.errors.get("upgrading: no answer within 1s"), Some(&2), "{report}");
+    assert_eq!(report.errors.get("upgrading: no answer within 4s"), Some(&2), "{report}");
     assert_eq!(report.exit_status(), 1);
 }
 
