@@ -60,7 +60,9 @@ fn the_shortest_messages_are_told_from_those_of_their_length() {
     let address = greeting_server(vec![Message::binary(vec![0; 16])], |_, message| {
         vec![Message::text("sixteen letters!"), Message::binary(message)]
     });
-    is_fine_but_for_the_unasked(&run(&LoadPlan { payload_bytes: 16, ..plan("ws", address, "/echo") }).unwrap());
+    is_fine_but_for_the_unasked(
+        &run(&LoadPlan { payload_bytes: 16, ..plan("ws", address, "/echo") }).unwrap(),
+    );
 }
 
 #[test]

@@ -110,9 +110,10 @@ fn answer(counters: &Arc<Counters>, stream: TcpStream) -> Result<(), (TcpStream,
 
 /// The server, as a tutorial would write it.
 fn talk(stream: &TcpStream, counters: &Counters) -> tungstenite::Result<()> {
-    let ask_origin = |request: &Request, response| check_origin(&counters.origins, request).map(|()| response);
-    let mut socket = tungstenite::accept_hdr(stream, ask_origin)
-        .map_err(|_| tungstenite::Error::ConnectionClosed)?;
+    let ask_origin =
+        |request: &Request, response| check_origin(&counters.origins, request).map(|()| response);
+    let mut socket =
+        tungstenite::accept_hdr(stream, ask_origin).map_err(|_| tungstenite::Error::ConnectionClosed)?;
     loop {
         let message = socket.read()?;
         if message.is_text() || message.is_binary() {
@@ -127,7 +128,9 @@ fn talk(stream: &TcpStream, counters: &Counters) -> tungstenite::Result<()> {
 /// A browser opens a WebSocket for any page, and leaves it to the server to look which page that is.
 fn check_origin(origins: &CorsOrigins, request: &Request) -> Result<(), ErrorResponse> {
     let field = |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let Some(refusal) = origins.refusal(field(ORIGIN).as_deref(), field(HOST).as_deref()) else { return Ok(()) };
+    let Some(refusal) = origins.refusal(field(ORIGIN).as_deref(), field(HOST).as_deref()) else {
+        return Ok(());
+    };
     let length = HeaderValue::from(refusal.len());
     let mut response = ErrorResponse::new(Some(refusal));
     *response.status_mut() = StatusCode::FORBIDDEN;

@@ -42,7 +42,9 @@ pub struct EventName(Box<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NameError {
     /// It is empty, too long, or has control characters.
-    #[error("the name of {0} has 1 to {MAX_NAME_BYTES} bytes, without line ends and other control characters")]
+    #[error(
+        "the name of {0} has 1 to {MAX_NAME_BYTES} bytes, without line ends and other control characters"
+    )]
     NotAName(&'static str),
     /// Clients take it for their own.
     #[error("an event cannot be called {0}: clients take that for their own; use another name")]
@@ -153,7 +155,9 @@ mod tests {
     #[test]
     fn a_name_is_one_line_that_is_not_empty_and_not_too_long() {
         let longest = "é".repeat(127) + "x";
-        for name in ["a", " ", "a b", "röom 🦀", "\"<&\\", "__proto__", "\u{feff}x", &longest, "Connect", "errors"] {
+        for name in
+            ["a", " ", "a b", "röom 🦀", "\"<&\\", "__proto__", "\u{feff}x", &longest, "Connect", "errors"]
+        {
             assert_eq!(TopicName::new(name).as_deref(), Ok(name));
             assert_eq!(EventName::new(name).as_deref(), Ok(name));
         }

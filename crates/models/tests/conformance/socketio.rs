@@ -102,12 +102,19 @@ fn an_attachment_may_be_written_as_other_clients_do(server: &mut Server) {
     let expected = format!("b{plain}");
     for written in [expected.clone(), lines("\n"), lines("\r\n"), lines(" "), lines("\t\n")] {
         session.post(format!("{event}\u{1e}{written}")).expect_ok();
-        assert_eq!([session.next(), session.next()], [event.replace("message", "message-back"), expected.clone()]);
+        assert_eq!(
+            [session.next(), session.next()],
+            [event.replace("message", "message-back"), expected.clone()]
+        );
     }
     // The alphabet of URLs, no padding, and bits left over, as Node's decoder takes them.
-    for (written, expected) in
-        [("b-_8=", "b+/8="), ("b-_8", "b+/8="), ("bAP_-Hg", "bAP/+Hg=="), ("bAQIDBB==", "bAQIDBA=="), ("b\n", "b")]
-    {
+    for (written, expected) in [
+        ("b-_8=", "b+/8="),
+        ("b-_8", "b+/8="),
+        ("bAP_-Hg", "bAP/+Hg=="),
+        ("bAQIDBB==", "bAQIDBA=="),
+        ("b\n", "b"),
+    ] {
         session.post(format!("{event}\u{1e}{written}")).expect_ok();
         assert_eq!(session.next(), event.replace("message", "message-back"));
         assert_eq!(session.next(), expected, "{written:?}");
@@ -155,7 +162,8 @@ fn what_would_break_those_who_hear_it_is_not_passed_on(server: &mut Server) {
     let mut member = Engine::websocket(server, SOCKETIO).connected();
     for is_polling in [true, false] {
         // One after the other, or they would hear each other.
-        let sender = if is_polling { Engine::polling(server, SOCKETIO) } else { Engine::websocket(server, SOCKETIO) };
+        let sender =
+            if is_polling { Engine::polling(server, SOCKETIO) } else { Engine::websocket(server, SOCKETIO) };
         let mut sender = sender.connected();
         for event in ["to-others", "to-all", "chat message - client"] {
             sender.send(&[&format!(r#"427["{event}",{}]"#, deep(5000))]);

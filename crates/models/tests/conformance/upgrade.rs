@@ -73,7 +73,8 @@ fn extensions_are_not_agreed_to(server: &mut Server) {
 
 fn of_the_subprotocols_that_are_offered_the_first_is_agreed_to(server: &mut Server) {
     let offer = |path: &str, lines: &str| {
-        upgrade_request(path).replace("Host:", &format!("{}Host:", lines.replace('|', "Sec-WebSocket-Protocol:")))
+        upgrade_request(path)
+            .replace("Host:", &format!("{}Host:", lines.replace('|', "Sec-WebSocket-Protocol:")))
     };
     let mut paths = vec!["/echo"];
     if server.model.serves.contains(&Mechanism::Broadcast) {

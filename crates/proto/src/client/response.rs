@@ -286,8 +286,7 @@ impl Responses {
 
     /// The bytes of a head, of which everything that is needed is taken note.
     fn parse_head(&mut self, bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
-        let parsed =
-            head::parse(bytes, |response, head_bytes| self.take_head(response).map(|()| head_bytes));
+        let parsed = head::parse(bytes, |response, head_bytes| self.take_head(response).map(|()| head_bytes));
         parsed.map_err(ResponseError::NotHttp)?.transpose()
     }
 

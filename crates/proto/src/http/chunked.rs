@@ -132,7 +132,9 @@ impl Chunked {
     fn skip(&mut self) -> Result<(), Answer> {
         self.skipped += 1;
         if self.skipped > MAX_HEAD_BYTES {
-            let text = format!("Chunk extensions, trailers and zeros before sizes are longer than {MAX_HEAD_BYTES} bytes.\n");
+            let text = format!(
+                "Chunk extensions, trailers and zeros before sizes are longer than {MAX_HEAD_BYTES} bytes.\n"
+            );
             return Err(Answer::new(431, text));
         }
         Ok(())

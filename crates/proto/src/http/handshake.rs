@@ -29,7 +29,9 @@ impl Handshake {
 
     /// Appends the answer: from here on the connection carries frames.
     pub(crate) fn encode_answer(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
+        out.extend_from_slice(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+        );
         field(out, "Sec-WebSocket-Accept", &self.accept);
         if let Some(protocol) = &self.protocol {
             field(out, "Sec-WebSocket-Protocol", protocol);

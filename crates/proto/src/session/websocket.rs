@@ -108,7 +108,9 @@ impl Session {
                             continue;
                         }
                         Room::Topic => {
-                            let Some(topic) = self.subscription.as_ref().map(|it| it.topic.clone()) else { return };
+                            let Some(topic) = self.subscription.as_ref().map(|it| it.topic.clone()) else {
+                                return;
+                            };
                             let data = payload.into_bytes();
                             Request::Publish { topic, event: None, kind, data, is_answered: false }
                         }

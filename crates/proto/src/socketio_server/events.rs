@@ -38,7 +38,9 @@ impl Server {
             Emission::new(namespace, array.first.unwrap_or_default(), array.tail(), attachments)
         };
         // One event of these goes to clients that did not ask for it.
-        if matches!(name, "to-others" | "to-all" | CHAT_FROM_CLIENT) && places::depth(array.inner()) > MAX_DEPTH {
+        if matches!(name, "to-others" | "to-all" | CHAT_FROM_CLIENT)
+            && places::depth(array.inner()) > MAX_DEPTH
+        {
             let error = format!("arrays and objects in each other are passed on up to {MAX_DEPTH} levels");
             return acknowledge(table, sender, ack, Err(error));
         }

@@ -176,7 +176,10 @@ mod tests {
     fn places_are_found_at_any_depth_whatever_stands_beside_them() {
         for (json, expected) in [
             (r#"["m",{"x":[{"_placeholder":true,"num":1}]},{"num":9}]"#, vec![Some(1.0)]),
-            (r#"[{"num":2,"_placeholder":true},{ "_placeholder" : true , "num" : 0 }]"#, vec![Some(2.0), Some(0.0)]),
+            (
+                r#"[{"num":2,"_placeholder":true},{ "_placeholder" : true , "num" : 0 }]"#,
+                vec![Some(2.0), Some(0.0)],
+            ),
             (r#"[{"_placeholder":false,"num":9},{"_placeholder":"true","num":9}]"#, vec![]),
             (r#"{"_placeholder":true}"#, vec![None]),
             (r#"{"_placeholder":true,"num":"0"}"#, vec![None]),
@@ -188,7 +191,10 @@ mod tests {
             (r#"{"\ud800":true,"num":3}"#, vec![]),
             (r#"{"a\\":1,"b\"_placeholder":true,"num":3}"#, vec![]),
             (r#"["_placeholder",true,"num",3,"{\"_placeholder\":true}"]"#, vec![]),
-            (r#"{"_placeholder":true,"num":0,"in":{"_placeholder":true,"num":1}}"#, vec![Some(1.0), Some(0.0)]),
+            (
+                r#"{"_placeholder":true,"num":0,"in":{"_placeholder":true,"num":1}}"#,
+                vec![Some(1.0), Some(0.0)],
+            ),
         ] {
             assert_eq!(numbers(json), expected, "{json}");
         }
@@ -200,7 +206,9 @@ mod tests {
         let index = |json| only(json).and_then(Place::index);
         assert_eq!(index(r#"{"_placeholder":true,"num":3}"#), Some(3));
         assert_eq!(index(r#" {"num":2.0,"_placeholder":true,"x":[{}]}"#), Some(2));
-        for json in ["3", r#"[{"_placeholder":true,"num":3}]"#, r#"{"x":{"_placeholder":true,"num":3}}"#, "{}"] {
+        for json in
+            ["3", r#"[{"_placeholder":true,"num":3}]"#, r#"{"x":{"_placeholder":true,"num":3}}"#, "{}"]
+        {
             assert_eq!(index(json), None, "{json}");
         }
         assert_eq!(index(r#"{"_placeholder":true,"num":0.5}"#), None);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::events::{CHAT_EVENT, CHAT_TOPIC, acknowledge};
 use super::sockets::Socket;
 use super::{Emission, Namespace, Sender, Server, Sockets, is_connected, payload};
-use crate::{Kind, TopicName};
 use crate::engine::{Published, Receipt, Table};
+use crate::{Kind, TopicName};
 
 /// The sockets in a room, as sessions and namespaces.
 pub(super) type Members = BTreeSet<(u32, Namespace)>;

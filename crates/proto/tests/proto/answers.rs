@@ -22,7 +22,10 @@ fn an_answer_says_no_more_than_its_reader_needs() {
         format!("{head}Connection: close\r\n{ALWAYS}ETag: \"1\"\r\n\r\n{{}}")
     );
     let old = ReplyTo { is_http_11: false, ..keep() };
-    assert_eq!(encode(&answer, &old), format!("{head}Connection: keep-alive\r\n{ALWAYS}ETag: \"1\"\r\n\r\n{{}}"));
+    assert_eq!(
+        encode(&answer, &old),
+        format!("{head}Connection: keep-alive\r\n{ALWAYS}ETag: \"1\"\r\n\r\n{{}}")
+    );
     // RFC 9110, section 9.3.2: the same head.
     let head_only = ReplyTo { is_head: true, ..keep() };
     assert_eq!(encode(&answer, &head_only), format!("{head}{ALWAYS}ETag: \"1\"\r\n\r\n"));
@@ -34,10 +37,15 @@ fn a_status_without_content_says_nothing_about_it() {
     // RFC 9110, section 8.6.
     assert_eq!(encode(&Answer::empty(204), &keep()), format!("HTTP/1.1 204 No Content\r\n{ALWAYS}\r\n"));
     let not_modified = Answer::not_modified("\"7\"");
-    assert_eq!(encode(&not_modified, &keep()), format!("HTTP/1.1 304 Not Modified\r\n{ALWAYS}ETag: \"7\"\r\n\r\n"));
+    assert_eq!(
+        encode(&not_modified, &keep()),
+        format!("HTTP/1.1 304 Not Modified\r\n{ALWAYS}ETag: \"7\"\r\n\r\n")
+    );
     assert_eq!(
         encode(&Answer::new(202, ""), &keep()),
-        format!("HTTP/1.1 202 Accepted\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 0\r\n{ALWAYS}\r\n")
+        format!(
+            "HTTP/1.1 202 Accepted\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 0\r\n{ALWAYS}\r\n"
+        )
     );
 }
 

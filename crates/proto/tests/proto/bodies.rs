@@ -90,7 +90,9 @@ fn chunks_are_malformed_in_many_ways() {
 fn zeros_before_the_size_of_a_chunk_change_nothing() {
     for zeros in [1, 14, 15, 16, 17, 1000] {
         let zeros = "0".repeat(zeros);
-        let request = read(chunked(&format!("{zeros}5\r\nhello\r\n{zeros}A;x\r\n0123456789\r\n{zeros}\r\n\r\n"))).request();
+        let request =
+            read(chunked(&format!("{zeros}5\r\nhello\r\n{zeros}A;x\r\n0123456789\r\n{zeros}\r\n\r\n")))
+                .request();
         assert_eq!(request.body, "hello0123456789");
     }
     // They are skipped, but not for ever: neither in one size nor in all together.

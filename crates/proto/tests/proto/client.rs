@@ -2,7 +2,8 @@
 
 use switchboard_proto::websocket::Violation;
 use switchboard_proto::{
-    App, Client, ClientError, ClientEvent, ClientPlan, CloseReason, Dialect, Kind, PollingClient, Responses, Side,
+    App, Client, ClientError, ClientEvent, ClientPlan, CloseReason, Dialect, Kind, PollingClient, Responses,
+    Side,
 };
 
 use super::frames::{CLOSE, CONTINUE, FIN, PING, TEXT, close, masked, plain};
@@ -112,10 +113,9 @@ fn a_101_that_is_no_agreement_fails_the_connection() {
     }
     let mut lists = client(1);
     let agreed = String::from_utf8(agreement(&mut lists)).unwrap();
-    let agreed = agreed.replace("upgrade: WebSocket", "Upgrade: foo, websocket").replace(
-        "Connection: upgrade",
-        "Connection: keep-alive\r\nConnection: x, Upgrade",
-    );
+    let agreed = agreed
+        .replace("upgrade: WebSocket", "Upgrade: foo, websocket")
+        .replace("Connection: upgrade", "Connection: keep-alive\r\nConnection: x, Upgrade");
     assert_eq!(lists.next(&mut &mut agreed.into_bytes()[..]), Ok(Some(ClientEvent::Upgraded)));
 }
 

@@ -120,7 +120,10 @@ fn the_port_counts_and_the_refusal_names_both_ways_out() {
         ("null", Some("null")),
     ] {
         let text = refusal(Some(origin), host).unwrap_or_else(|| panic!("{origin} {host:?}"));
-        assert!(text.contains("proxy_set_header Host $http_host") && text.contains("--cors-origin"), "{text}");
+        assert!(
+            text.contains("proxy_set_header Host $http_host") && text.contains("--cors-origin"),
+            "{text}"
+        );
         assert!(text.contains(&format!("{origin:?}")) && text.ends_with('\n'), "{text}");
         assert_eq!(CorsOrigins::Any.refusal(Some(origin), host), None);
     }

@@ -27,7 +27,10 @@ fn a_message_is_no_longer_by_socket_io_than_by_any_other_way() {
     let publish = |data: &str| format!(r#"421["publish","t",null,"{data}"]"#);
     assert_eq!(told(&mut wire, &[&publish(&fits)]), ["431[1]"]);
     let refused = told(&mut wire, &[&publish(&long)]);
-    assert!(refused[0].starts_with(r#"431[{"error":""#) && refused[0].contains("--max-message-bytes"), "{refused:?}");
+    assert!(
+        refused[0].starts_with(r#"431[{"error":""#) && refused[0].contains("--max-message-bytes"),
+        "{refused:?}"
+    );
     // Numbers are given to what is published, and to nothing else.
     assert_eq!(told(&mut wire, &[&publish("x")]), ["431[2]"]);
 }
