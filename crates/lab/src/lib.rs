@@ -8,6 +8,7 @@
 //! `verify` work from the recorded files alone.
 
 mod activity;
+mod bounds;
 mod calibration;
 mod canary;
 mod checksums;
@@ -19,8 +20,10 @@ mod environment;
 mod error;
 mod experiment;
 mod external;
+mod files;
 mod format;
 mod judge;
+mod lock;
 mod machine;
 mod measure;
 mod mechanism;
@@ -36,12 +39,14 @@ mod restart;
 mod rounds;
 mod run;
 mod sample;
+mod say;
 mod setting;
 mod stats;
 mod summary;
 mod syscalls;
 mod table;
 mod terminal;
+pub mod text;
 mod tree;
 mod trial;
 mod usage;

@@ -52,7 +52,7 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<Round>, Vec<Damaged>)> {
         let uncorrected = line.uncorrected_histogram.map_or(Ok(Latencies::default()), Latencies::read);
         match Latencies::read(line.latency_histogram).and_then(|latency| Ok((latency, uncorrected?))) {
             Ok(histograms) => drop(found.insert(key, histograms)),
-            Err(reason) => damaged.push(Damaged { file: dir.join(HISTOGRAMS), line: number + 1, reason }),
+            Err(reason) => damaged.push(Damaged::new(&dir.join(HISTOGRAMS), number + 1, &reason)),
         }
     }
     let round = |point: Point| {

@@ -1,13 +1,13 @@
 //! One side of a comparison: a results folder, or one model of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::CompareError;
 use crate::error::nearest;
+use crate::files;
 use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
 use crate::rounds::{self, Round};
@@ -63,7 +63,7 @@ impl Side {
                 Status::Limit => {}
             }
         }
-        let environment = fs::read(dir.join(ENVIRONMENT)).ok();
+        let environment = files::read(&dir.join(ENVIRONMENT)).ok();
         Ok(Side {
             model: model.map(str::to_owned),
             plan,

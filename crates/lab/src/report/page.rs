@@ -1,6 +1,5 @@
 //! The page: one file that opens offline and makes no request. Without its script, and on paper, the pictures are still there.
 
-use std::fs;
 use std::path::Path;
 
 use minijinja::value::Serde;
@@ -14,6 +13,7 @@ use super::tables::{self, LawRow, Table};
 use super::{Findings, ReportError};
 use crate::difference::{self, FILES, ModelFile, Pair, side_by_side};
 use crate::external::External;
+use crate::files;
 use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
 use crate::rounds::Round;
@@ -93,6 +93,21 @@ pub(super) struct Part<'a> {
     pub(super) pictures: &'a [Picture],
     /// Where its environment record is.
     pub(super) dir: &'a Path,
+    /// The name of its folder, if that is not the one it has.
+    pub(super) called: Option<&'a str>,
+}
+
+/// What stands before the name of its folder on a page, and behind it.
+const COMMAND: [&str; 2] = ["<code>switchboard report ", "</code>"];
+
+/// The name that a folder had when its page was drawn: the folder may have been renamed since, and is the same.
+pub(crate) fn called(page: &str) -> Option<String> {
+    let [before, behind] = COMMAND;
+    let (_, rest) = page.rsplit_once(before)?;
+    let (name, _) = rest.split_once(behind)?;
+    let plain =
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#x27;", "'"), ("&#x2f;", "/"), ("&amp;", "&")];
+    Some(plain.iter().fold(name.to_owned(), |name, (escaped, letter)| name.replace(escaped, letter)))
 }
 
 /// The page of one experiment, or of several.
@@ -121,7 +136,7 @@ pub(super) fn render(title: &str, parts: &[Part<'_>]) -> Result<String, ReportEr
 
 impl<'a> Section<'a> {
     fn of(part: &Part<'a>) -> Result<Section<'a>, ReportError> {
-        let Part { findings: Findings { plan, summary, rounds }, pictures, dir } = *part;
+        let Part { findings: Findings { plan, summary, rounds }, pictures, dir, called } = *part;
         let drawn = pictures.iter().map(|picture| {
             let svg = scalable(&picture.drawing.svg()?);
             let data = match &picture.drawing {
@@ -139,10 +154,13 @@ impl<'a> Section<'a> {
                 has_bands,
             })
         });
-        let environment = fs::read_to_string(dir.join(ENVIRONMENT)).unwrap_or_default();
+        let environment = files::read_text(&dir.join(ENVIRONMENT)).unwrap_or_default();
         // Also where the folder was called `.`.
         let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        let folder = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let folder = match called {
+            Some(name) => name.to_owned(),
+            None => whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        };
         Ok(Section {
             experiment: &plan.experiment,
             question: &plan.question,

@@ -15,10 +15,11 @@ use switchboard_models::Model;
 
 use crate::error::LabError;
 use crate::experiment::{Effort, find};
+use crate::files::{append_line, open_lines};
 use crate::machine::{Cores, Machine, Pinned, usable_cpus};
 use crate::plan::{Job, Plan};
 use crate::progress::Meter;
-use crate::record::{Damaged, Point, SCHEMA, Status, append_line, open_lines, read_lines};
+use crate::record::{Damaged, Point, SCHEMA, Status, read_lines};
 use crate::run::{Interrupt, RunOptions};
 use crate::setting::Setting;
 use crate::trial::{Spectator, Trial};
@@ -161,7 +162,7 @@ pub fn calls_of_a_message(
         rounds: Some(1),
         ..RunOptions::default()
     };
-    let plan = Plan::make(&find("connections")?, &options, &Machine::here())?;
+    let plan = Plan::make(&find("connections")?, &options, &Machine::here(), interrupt)?;
     let (cores, all_cpus) = (Cores::choose(), usable_cpus());
     let _pinned = cores.map(|cores| Pinned::to(cores.lab));
     let trial = Trial {
