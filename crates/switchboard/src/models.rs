@@ -33,7 +33,7 @@ pub(crate) fn list(args: &Args) -> Result<ExitCode, Failure> {
     if args.json {
         let objects: Vec<Value> = models.iter().map(|model| object(model, &counted)).collect();
         let text = serde_json::to_string_pretty(&objects).map_err(|error| Failure::new(1, error))?;
-        crate::print(format_args!("{text}\n"));
+        crate::print(format_args!("{text}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::new();
@@ -48,7 +48,7 @@ pub(crate) fn list(args: &Args) -> Result<ExitCode, Failure> {
     if !args.measure {
         text += "\nThe calls of a message are those of one busy client, in order; --measure counts them here and now.\n";
     }
-    crate::print(text);
+    crate::print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -127,12 +127,10 @@ fn object(model: &Model, counted: &[CensusLine]) -> Value {
 fn count(models: &[&Model]) -> Result<Vec<CensusLine>, Failure> {
     let failed = |error: LabError| Failure::new(error.exit_status(), error);
     let interrupt = Interrupt::on_signals().map_err(failed)?;
-    let mut number = 0;
+    let (mut status, mut number) = (switchboard_console::Status::new(), 0);
     let begin = |model: &Model| {
         number += 1;
-        eprint!("\r\x1b[K{number} of {}: {}", models.len(), model.name);
+        status.show(format_args!("{number} of {}: {}", models.len(), model.name));
     };
-    let counted = calls_of_a_message(models, &interrupt, begin).map_err(failed);
-    eprint!("\r\x1b[K");
-    counted
+    calls_of_a_message(models, &interrupt, begin).map_err(failed)
 }
