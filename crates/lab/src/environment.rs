@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::error::LabError;
 use crate::files;
 use crate::machine::{Cores, core_count, read};
+use crate::quota::Quotas;
 use crate::record::{ENVIRONMENT, SCHEMA};
 
 /// Settings of the kernel that change what a socket benchmark measures.
@@ -124,6 +125,7 @@ fn gather(host: &str, cores: Option<Cores>, busy_share: Option<f64>) -> Value {
             "boost": read("/sys/devices/system/cpu/cpufreq/boost"),
             "mitigations": mitigations(),
         },
+        "cpu_quota": Quotas::here().tightest(),
         "pinning": cores,
         "memory_bytes": meminfo("MemTotal:"),
         "memory_available_bytes": meminfo("MemAvailable:"),

@@ -20,6 +20,7 @@ use crate::report::PictureName;
 use crate::restart::LEAST_AFTER;
 use crate::setting::{Axes, Axis, Range, Setting};
 use crate::syscalls;
+use crate::text;
 use crate::{Interrupt, RunOptions};
 
 /// Starting and stopping the two processes of a point and reading their state, without any connection.
@@ -337,6 +338,15 @@ impl Plan {
             return Err("has a window or warm-up of more than a day".to_owned());
         }
         Ok(plan)
+    }
+
+    /// Makes what is shown of it fit for that; paragraphs stay paragraphs.
+    pub(crate) fn tidy(&mut self) {
+        let subjects =
+            self.subjects.iter_mut().flat_map(|subject| [&mut subject.model, &mut subject.mechanism]);
+        let pers = self.fit.iter_mut().map(|fit| &mut fit.per);
+        let texts = [&mut self.experiment, &mut self.question, &mut self.started_at];
+        texts.into_iter().chain(&mut self.command).chain(subjects).chain(pers).for_each(text::tidy);
     }
 
     /// Whether what is planned can be run: in a folder of a stranger anything may be written.

@@ -13,6 +13,7 @@ use switchboard_load::Traffic;
 
 use crate::error::LabError;
 use crate::files::{self, Line, append_line, open_lines};
+use crate::quota::Throttled;
 use crate::setting::Setting;
 use crate::text;
 
@@ -282,6 +283,9 @@ pub struct Network {
 pub struct Quiet {
     /// Cores' worth of time that the hypervisor gave to others during the window.
     pub steal: f64,
+    /// What the CPU quota of a container did during the window; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled: Option<Throttled>,
     /// Cores that processes other than server, load generator and lab kept busy during the window.
     pub others_cpu: f64,
     /// The fixed workload just before the point.

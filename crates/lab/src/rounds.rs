@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::record::{Damaged, HISTOGRAMS, HistogramLine, Point, read_histograms, read_points};
 use crate::stats::histogram;
+use crate::text;
 
 /// A point and the latencies behind it.
 #[derive(Debug, Clone)]
@@ -62,6 +63,16 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<Round>, Vec<Damaged>)> {
     };
     let rounds = points.into_iter().map(round).collect();
     Ok((rounds, damaged))
+}
+
+/// Makes all text of points fit to be shown. What is checked is checked as it was written.
+pub(crate) fn tidy(rounds: &mut [Round]) {
+    for Round { point, .. } in rounds {
+        let checks = point.checks.iter_mut().map(|check| &mut check.evidence);
+        let limiters = point.limiters.iter_mut().map(|limiter| &mut limiter.evidence);
+        let names = [&mut point.experiment, &mut point.model, &mut point.mechanism];
+        names.into_iter().chain(&mut point.reason).chain(checks).chain(limiters).for_each(text::tidy);
+    }
 }
 
 /// Of every point the last try.

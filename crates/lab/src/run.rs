@@ -21,6 +21,7 @@ use crate::machine::{Cores, Machine, Pinned, usable_cpus};
 use crate::measure::{Measurement, missing};
 use crate::plan::{Job, Plan};
 use crate::progress::{Meter, Progress, announcement};
+use crate::quota::Quotas;
 use crate::record::{HISTOGRAMS, POINTS, RUN, SCHEMA, read_points};
 use crate::report::{self, Findings};
 use crate::say::say;
@@ -357,6 +358,12 @@ impl Lab<'_> {
             Some(cores) => cores.to_string(),
             None => "nothing is pinned: server and load generator share the one core there is".to_owned(),
         });
+        if let Some(quota) = Quotas::here().tightest() {
+            meter.say(&format!(
+                "a CPU quota allows this container {:.2} cores; points in which it held processes back do not count",
+                quota.cores
+            ));
+        }
         meter.say(&format!("results: {}", dir.display()));
         if cfg!(debug_assertions) {
             meter.say("this is a debug build, its figures say little; use cargo run --release");

@@ -7,16 +7,27 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use switchboard_load::printable;
 
-/// The text in one line, with everything visible: a control character that could steer a terminal or begin another line, and what changes the
-/// direction of the text around it, is written as `\u{1b}`.
+/// The text in one line, with everything visible that could steer a terminal, begin another line, or change how the text around it reads.
 pub fn line(text: &str) -> Cow<'_, str> {
-    visible(text, is_hidden)
+    printable(text)
 }
 
 /// The same of several lines.
 pub fn lines(text: &str) -> Cow<'_, str> {
-    visible(text, |letter| letter != '\n' && is_hidden(letter))
+    if text.split('\n').all(|line| matches!(printable(line), Cow::Borrowed(_))) {
+        return Cow::Borrowed(text);
+    }
+    let lines: Vec<Cow<'_, str>> = text.split('\n').map(printable).collect();
+    Cow::Owned(lines.join("\n"))
+}
+
+/// Makes it a [`line`] where it stands.
+pub(crate) fn tidy(text: &mut String) {
+    if let Cow::Owned(line) = printable(text) {
+        *text = line;
+    }
 }
 
 /// As JSON that may be shown on a terminal: what [`line`] would make visible is escaped, so that a program reads the same.
@@ -24,13 +35,14 @@ pub fn lines(text: &str) -> Cow<'_, str> {
 /// # Errors
 /// The value has no JSON.
 pub fn json<T: Serialize>(value: &T) -> serde_json::Result<String> {
-    let text = serde_json::to_string_pretty(value)?;
+    serde_json::to_string_pretty(value).map(|text| plain_json(&text))
+}
+
+/// JSON in which nothing is hidden.
+pub(crate) fn plain_json(text: &str) -> String {
     let is_safe = |letter: char| letter == '\n' || !is_hidden(letter);
-    if text.chars().all(is_safe) {
-        return Ok(text);
-    }
     // Outside of strings JSON has no such characters but the ends of lines.
-    let mut escaped = String::with_capacity(text.len() + 16);
+    let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         if is_safe(letter) {
             escaped.push(letter);
@@ -40,7 +52,7 @@ pub fn json<T: Serialize>(value: &T) -> serde_json::Result<String> {
             }
         }
     }
-    Ok(escaped)
+    escaped
 }
 
 /// As a piece of a line of Markdown that means nothing but its letters: no HTML, no link, no table cell, no heading.
@@ -84,30 +96,10 @@ pub(crate) fn csv(text: &str) -> Cow<'_, str> {
     }
 }
 
-fn visible(text: &str, is_hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&is_hidden) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len() + 16);
-    for letter in text.chars() {
-        match letter {
-            letter if !is_hidden(letter) => shown.push(letter),
-            '\n' => shown += "\\n",
-            '\r' => shown += "\\r",
-            '\t' => shown += "\\t",
-            letter => shown.extend(letter.escape_unicode()),
-        }
-    }
-    Cow::Owned(shown)
-}
-
-/// Control characters (C0, DEL, C1), ends of lines, and what nobody sees but the text around it obeys: marks of direction (UAX #9), joiners of
-/// nothing, tags.
+/// Whether a character is one that [`line`] escapes.
 fn is_hidden(letter: char) -> bool {
     letter.is_control()
-        || matches!(letter,
-            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        || !letter.is_ascii() && printable(letter.encode_utf8(&mut [0; 4])).starts_with("\\u{")
 }
 
 #[cfg(test)]
@@ -121,7 +113,7 @@ mod tests {
             ("\u{9b}31mred", "\\u{9b}31mred"),
             ("a\u{202e}b\u{2066}c", "a\\u{202e}b\\u{2066}c"),
             ("one\ntwo\r\tthree\u{2028}", "one\\ntwo\\r\\tthree\\u{2028}"),
-            ("12 µs × 3 – “née” 日本 👩‍🔬", "12 µs × 3 – “née” 日本 👩‍🔬"),
+            ("12 µs × 3 – “née” 日本 ≈ ±1 % │·─ ¹ ○ ✓", "12 µs × 3 – “née” 日本 ≈ ±1 % │·─ ¹ ○ ✓"),
         ] {
             assert_eq!(line(text), shown);
         }

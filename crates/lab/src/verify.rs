@@ -22,6 +22,7 @@ use crate::report::{self, Findings, Format, ReportError};
 use crate::rounds::{self, Round};
 use crate::setting::Setting;
 use crate::syscalls;
+use crate::text;
 
 /// Figures that were computed in another order differ in their last digits.
 const TOLERANCE: f64 = 1e-9;
@@ -364,7 +365,10 @@ impl fmt::Display for Verification {
                         "  ✗ {what}: {count} {}",
                         if count == 1 { "disagreement" } else { "disagreements" }
                     )?;
-                    problems.iter().take(SHOWN).try_for_each(|problem| writeln!(f, "      {problem}"))?;
+                    problems
+                        .iter()
+                        .take(SHOWN)
+                        .try_for_each(|problem| writeln!(f, "      {}", text::line(problem)))?;
                     if count > SHOWN {
                         writeln!(f, "      and {} more (--json has them all)", count - SHOWN)?;
                     }

@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn what_people_write_stays_as_it_is() {
-        for text in ["", "it's \"fine\" \\ 100 %", "Grüße", "naïve e\u{301}", "日本語", "नमस्ते", "🙂"] {
+        for text in ["", "it's \"fine\" \\ 100 %", "Grüße", "naïve e\u{301}", "日本語", "नमस्ते", "🙂"]
+        {
             assert_eq!(printable(text), text);
         }
         assert!(matches!(printable("503 Service Unavailable"), Cow::Borrowed(_)));

@@ -112,6 +112,9 @@ fn blanks_in_a_list_mean_nothing_and_an_empty_element_is_named() {
     ] {
         let (status, said) = refusal(arguments);
         assert_eq!(status, Some(2), "{arguments:?}: {said}");
-        assert!(said.contains("an empty element") && said.contains("\"epoll, poll\""), "{arguments:?}: {said}");
+        assert!(
+            said.contains("an empty element") && said.contains("\"epoll, poll\""),
+            "{arguments:?}: {said}"
+        );
     }
 }

@@ -37,12 +37,12 @@ struct Server {
 impl Server {
     fn start(model: &str, more: &[&str], stderr: impl Into<Stdio>) -> Server {
         let arguments = [&["serve", model, "--listen", ":0"], more].concat();
-        let mut process =
-            switchboard(&arguments).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let mut process = switchboard(&arguments).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{model}: {line:?}"));
+        let address =
+            line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{model}: {line:?}"));
         Server { process, stdout, address: address.to_owned() }
     }
 
@@ -97,7 +97,11 @@ fn a_listing_that_cannot_be_written_is_a_failure_in_words() {
     for arguments in LISTINGS {
         let output = switchboard(arguments).stdout(full()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", said(&output));
-        assert!(said(&output).contains("cannot write the result to stdout: No space left"), "{}", said(&output));
+        assert!(
+            said(&output).contains("cannot write the result to stdout: No space left"),
+            "{}",
+            said(&output)
+        );
     }
 }
 
@@ -142,8 +146,11 @@ fn a_server_outlives_the_reader_of_its_log() {
 #[test]
 fn a_server_serves_though_it_cannot_say_where() {
     for stdout in [Stdio::from(full()), Stdio::from(broken_pipe())] {
-        let mut server =
-            switchboard(&["serve", "poll", "--listen", ":0"]).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        let mut server = switchboard(&["serve", "poll", "--listen", ":0"])
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
         // Its first words come when it listens.
         let waits = log.find(|line| line.as_ref().unwrap().starts_with("poll: waits with")).unwrap();
@@ -202,7 +209,9 @@ fn a_run_is_measured_and_kept_whoever_reads_what_it_says() {
 
 #[test]
 fn what_is_no_terminal_gets_no_escape_codes() {
-    for arguments in [&["models", "--measure"][..], &["models"], &["diff", "poll"], &["load", "--help"], &["verify"]] {
+    for arguments in
+        [&["models", "--measure"][..], &["models"], &["diff", "poll"], &["load", "--help"], &["verify"]]
+    {
         let output = switchboard(arguments).output().unwrap();
         let all = [output.stdout, output.stderr].concat();
         assert!(!all.contains(&0x1b), "{arguments:?}: {}", String::from_utf8_lossy(&all));

@@ -216,14 +216,17 @@ impl Findings {
             let path = dir.join(name);
             |source| ReportError::File { path, source }
         };
-        let plan = Plan::read(dir)?;
-        let (rounds, mut damaged) = match rounds::read(dir) {
+        let mut plan = Plan::read(dir)?;
+        plan.tidy();
+        let (mut rounds, mut damaged) = match rounds::read(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(ReportError::NoPoints(dir.to_owned()));
             }
             outcome => outcome.map_err(failed(POINTS))?,
         };
-        let (census, broken) = syscalls::read(dir).map_err(failed(SYSCALLS))?;
+        rounds::tidy(&mut rounds);
+        let (mut census, broken) = syscalls::read(dir).map_err(failed(SYSCALLS))?;
+        syscalls::tidy(&mut census);
         damaged.extend(broken);
         if rounds.is_empty() {
             return Err(ReportError::NoPoints(dir.to_owned()));

@@ -1,9 +1,10 @@
 //! The page: one file that opens offline and makes no request. Without its script, and on paper, the pictures are still there.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment};
+use minijinja::{AutoEscape, Environment, Value, escape_formatter};
 use serde::Serialize;
 
 use super::finding;
@@ -18,6 +19,7 @@ use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
 use crate::rounds::Round;
 use crate::summary::ExperimentSummary;
+use crate::text;
 
 /// Lines that are alike around each difference of two files.
 const CONTEXT: usize = 3;
@@ -130,6 +132,12 @@ pub(super) fn render(title: &str, parts: &[Part<'_>]) -> Result<String, ReportEr
     };
     let mut templates = Environment::new();
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    templates.set_formatter(|out, state, value| {
+        match value.as_str().filter(|_| !value.is_safe()).map(text::lines) {
+            Some(Cow::Owned(shown)) => escape_formatter(out, state, &Value::from(shown)),
+            _ => escape_formatter(out, state, value),
+        }
+    });
     templates.add_template("page", include_str!("page.html"))?;
     Ok(templates.get_template("page")?.render(Serde(&page))?)
 }
@@ -241,8 +249,10 @@ fn facts(plan: &Plan, environment: &str) -> Vec<(&'static str, String)> {
         Some(server) => format!("server on core {server}, load generator on core {}", text("/pinning/load")),
         None => "none: server and load generator share the cores".into(),
     };
+    let quota = environment.pointer("/cpu_quota/cores").and_then(serde_json::Value::as_f64);
+    let quota = quota.map_or_else(String::new, |cores| format!(", of which a quota allows {cores:.2}"));
     vec![
-        ("machine", format!("{}, {} cores", text("/cpu/model"), text("/cpu/cores"))),
+        ("machine", format!("{}, {} cores{quota}", text("/cpu/model"), text("/cpu/cores"))),
         ("kernel", text("/kernel")),
         ("date", plan.started_at.clone()),
         ("pinning", pinning),

@@ -22,6 +22,7 @@ use crate::progress::Meter;
 use crate::record::{Damaged, Point, SCHEMA, Status, read_lines};
 use crate::run::{Interrupt, RunOptions};
 use crate::setting::Setting;
+use crate::text;
 use crate::trial::{Spectator, Trial};
 use tracepoints::Tracepoints;
 
@@ -86,6 +87,17 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<CensusLine>, Vec<Damaged>)> {
     match read_lines(&dir.join(SYSCALLS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), Vec::new())),
         outcome => outcome,
+    }
+}
+
+/// Makes all text of them fit to be shown.
+pub(crate) fn tidy(lines: &mut [CensusLine]) {
+    for line in lines {
+        [&mut line.model, &mut line.how].into_iter().chain(&mut line.note).for_each(text::tidy);
+        line.calls = std::mem::take(&mut line.calls)
+            .into_iter()
+            .map(|(name, count)| (text::line(&name).into_owned(), count))
+            .collect();
     }
 }
 
