@@ -439,7 +439,7 @@ impl AxisDefinition {
             (None, Some(factor)) if factor > 1.0 && factor.is_finite() => {
                 let ends = [self.from, self.to];
                 match ends.iter().flatten().find(|end| !(end.is_finite() && **end > 0.0)) {
-                    Some(end) => Err((key("factor"), format!("{end}: from and to must be above 0"))),
+                    Some(end) => Err((key("factor"), format!("{end}: from and to must be numbers above 0"))),
                     None => ends
                         .into_iter()
                         .flatten()

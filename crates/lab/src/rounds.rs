@@ -6,7 +6,8 @@ use std::path::Path;
 
 use hdrhistogram::Histogram;
 
-use crate::record::{Damaged, HISTOGRAMS, HistogramLine, Point, read_histograms, read_points};
+use crate::error::LabError;
+use crate::record::{Damaged, HISTOGRAMS, HistogramLine, POINTS, Point, read_histograms, read_points};
 use crate::stats::histogram;
 use crate::text;
 
@@ -36,8 +37,8 @@ impl Latencies {
 }
 
 /// Reads all points of a folder. What is damaged is named and left out.
-pub(crate) fn read(dir: &Path) -> io::Result<(Vec<Round>, Vec<Damaged>)> {
-    let (points, mut damaged) = read_points(dir)?;
+pub(crate) fn read(dir: &Path) -> Result<(Vec<Round>, Vec<Damaged>), LabError> {
+    let (points, mut damaged) = read_points(dir).map_err(LabError::file(&dir.join(POINTS)))?;
     let lines = match read_histograms(dir) {
         Ok((lines, broken)) => {
             damaged.extend(broken);
@@ -45,7 +46,7 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<Round>, Vec<Damaged>)> {
         }
         // A folder may have been copied without them; then there are no percentiles.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
+        Err(error) => return Err(LabError::file(&dir.join(HISTOGRAMS))(error)),
     };
     let mut found = HashMap::new();
     for (number, line) in lines.into_iter().enumerate() {

@@ -112,8 +112,7 @@ fn verify_still(dir: &Path) -> Verification {
     let mut examined = vec![sums(dir)];
     match rounds::read(dir) {
         Err(error) => {
-            let problems =
-                vec![format!("points.jsonl: {error}; is this a folder that `switchboard run` made?")];
+            let problems = vec![format!("{error}; is this a folder that `switchboard run` made?")];
             examined.push(Examined {
                 what: "raw data",
                 note: String::new(),

@@ -33,7 +33,7 @@ use crate::error::LabError;
 use crate::files;
 use crate::lock::Lock;
 use crate::plan::Plan;
-use crate::record::{Damaged, POINTS};
+use crate::record::Damaged;
 use crate::rounds::{self, Round};
 use crate::say::say;
 use crate::summary::ExperimentSummary;
@@ -219,10 +219,10 @@ impl Findings {
         let mut plan = Plan::read(dir)?;
         plan.tidy();
         let (mut rounds, mut damaged) = match rounds::read(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(LabError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Err(ReportError::NoPoints(dir.to_owned()));
             }
-            outcome => outcome.map_err(failed(POINTS))?,
+            outcome => outcome?,
         };
         rounds::tidy(&mut rounds);
         let (mut census, broken) = syscalls::read(dir).map_err(failed(SYSCALLS))?;

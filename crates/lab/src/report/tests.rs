@@ -248,10 +248,5 @@ fn text_of_others_is_only_text_in_every_kind_of_output() {
     }
     assert!(cells > 0);
     assert!(read("throughput.svg").contains("&lt;img"));
-    assert_eq!(
-        read("report.html").matches("</script>").count(),
-        page(folder(&rounds([("select", 1e3), ("poll", 1e3), ("epoll", 1e3)]), "?").path())
-            .matches("</script>")
-            .count()
-    );
+    assert!(!read("report.html").contains("http://x) </script>"));
 }
