@@ -203,7 +203,7 @@ impl Line {
             Transport::WebSocket { client, .. } if self.is_publisher => {
                 client.send_with(Kind::Text, payload_bytes, |space| text::write(stamp, space, workspace));
             }
-            Transport::Web { client, .. } => client.send(stamp, workspace),
+            Transport::Web { client, .. } => client.send(stamp),
             Transport::Polling { client, .. } => {
                 client.send_with(payload_bytes, |space| stamp.write(space));
             }

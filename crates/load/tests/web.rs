@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use servers::rooms::room_server;
 use servers::web::{Copies, Keeps, http_server, hub_server, ok, slow_poll_server, socketio_polling_server};
-use servers::{broadcast_server, web_server};
+use servers::{broadcast_server, expect_under_way, web_server};
 use switchboard_load::{Arrivals, LoadPlan, LoadReport, Mechanism, run};
 
 fn plan(scheme: &str, address: SocketAddr, path: &str) -> LoadPlan {
@@ -22,7 +22,7 @@ fn plan(scheme: &str, address: SocketAddr, path: &str) -> LoadPlan {
         duration: Duration::from_millis(200),
         warmup: Duration::ZERO,
         depth: 2,
-        patience: Duration::from_millis(500),
+        patience: Duration::from_secs(2),
         ..LoadPlan::default()
     }
 }
@@ -47,8 +47,7 @@ fn requests_are_messages_whoever_answers_them() {
         assert_eq!((report.mechanism, report.connections_open, report.exit_status()), (mechanism, 3, 0));
         assert!(report.messages > 0 && report.requests == Some(report.messages), "{report}");
         assert!(report.latency_ns.unwrap().p50 > 0 && report.errors.is_empty(), "{report}");
-        let in_flight = report.in_flight_ns as f64 / report.window_ns as f64;
-        assert!((in_flight / 6.0 - 1.0).abs() < 0.1, "{in_flight} of 6 under way");
+        expect_under_way(&report, 6, report.latency_ns.unwrap(), report.messages);
         assert!(report.to_string().contains("\nrequests     "), "{report}");
     }
     let open_loop = LoadPlan { rate_per_s: Some(1000.0), ..plan("http", page(), "/") };
@@ -338,7 +337,7 @@ fn a_room_is_joined_or_the_server_says_why_not() {
         // Somebody who does not know what `join` is says nothing.
         let deaf = room_server("", "2", |_, _, data| vec![data]);
         let report = run(&plan("socketio+http", deaf, path)).unwrap();
-        assert_eq!(report.errors.get("upgrading: no answer within 1s"), Some(&3), "{report}");
+        assert_eq!(report.errors.get("upgrading: no answer within 4s"), Some(&3), "{report}");
     }
     let poller = room_server("", "430[]", |_, _, data| vec![data]);
     let report = run(&plan("socketio+http", poller, "/socket.io/?topic=t&transport=upgrade")).unwrap();
@@ -389,7 +388,9 @@ fn requests_and_bytes_are_counted_as_they_go_over_the_connections() {
         let honest = patient(listen(scheme, path, |_, _, data| vec![data]));
         let open_loop = LoadPlan { rate_per_s: Some(100.0), ..honest };
         let report = run(&open_loop).unwrap();
-        assert_eq!((figures(&report), report.published), ([0; 4], Some(20)), "{report}");
+        assert_eq!((figures(&report), report.due), ([0; 4], Some(20)), "{report}");
+        // A publisher that is kept from running sends the last of them when the window has closed.
+        assert!((1..=20).contains(&report.published.unwrap()), "{report}");
         report
     };
     let report = loads("sse+http", "/events?topic=t");
@@ -404,7 +405,7 @@ fn requests_and_bytes_are_counted_as_they_go_over_the_connections() {
     let post = format!(
         "POST /publish?topic=t&event=message HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/plain;charset=UTF-8\r\nContent-Length: 64\r\n\r\n"
     );
-    assert_eq!(published.bytes_sent, 20 * (post.len() as u64 + 64), "{report}");
+    assert_eq!(published.bytes_sent, report.published.unwrap() * (post.len() as u64 + 64), "{report}");
     assert_eq!(report.bytes_sent, published.bytes_sent + heard.bytes_sent);
     assert_eq!(report.bytes_received, published.bytes_received + heard.bytes_received);
 

@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use switchboard_lab::{Effort, Interrupt, LabError, Progress, RunOptions, report};
+use clap::builder::{EnumValueParser, NonEmptyStringValueParser};
+use std::str::FromStr;
+use switchboard_lab::{Effort, Interrupt, LabError, Progress, RunOptions, RunSummary, report, text};
 
 use crate::{Failure, args};
 
@@ -17,7 +19,7 @@ pub(crate) struct Args {
     #[arg(long)]
     full: bool,
     /// Only these models, hidden ones too: epoll,poll,raw
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = args::element(NonEmptyStringValueParser::new()))]
     models: Option<Vec<String>>,
     /// Servers beside the models: those of an experiment (`peers`), or of a .toml file with `[[server]]` tables (name, command with
     /// {port})
@@ -27,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long)]
     install: bool,
     /// These numbers of connections: 1,64,1024
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = args::element(usize::from_str))]
     connections: Option<Vec<usize>>,
     /// Size of a message: a number of bytes, or like 16KiB
     #[arg(long, value_name = "SIZE", value_parser = args::bytes)]
@@ -38,15 +40,19 @@ pub(crate) struct Args {
     /// Simulate so many microseconds of work for each message in every server: 0.25, 100
     #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::microseconds)]
     work_us: f64,
-    /// Rounds: each has every point once, in random order
+    /// Rounds, 1 to 10000: each has every point once, in random order [default: as many as fit into the time]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
     /// Folder for the results; must be new or empty [default: results/DATE-HOST-EXPERIMENT]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with an interrupted run
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "servers", "install", "connections", "payload", "rate", "work_us", "rounds", "seed", "host", "quick", "full"])]
+    /// Go on with an interrupted run. Servers that are none of the models are started only if their commands are those of a built-in
+    /// experiment or of `--servers`, or with `--trust-commands`
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "install", "connections", "payload", "rate", "work_us", "rounds", "seed", "host", "quick", "full"])]
     resume: Option<PathBuf>,
+    /// With `--resume`: run whatever commands are in the folder, after printing them
+    #[arg(long, requires = "resume")]
+    trust_commands: bool,
     /// Seed of the random order
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -63,7 +69,7 @@ pub(crate) struct ReportArgs {
     /// A folder that `switchboard run` made
     dir: PathBuf,
     /// What to write
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "html,svg,png")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "html,svg,png", value_parser = args::element(EnumValueParser::<OutputFormat>::new()))]
     format: Vec<OutputFormat>,
 }
 
@@ -96,7 +102,7 @@ impl From<OutputFormat> for report::Format {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let options = RunOptions {
-        experiments: args.experiments,
+        experiments: names(&args.experiments),
         effort: match (args.quick, args.full) {
             (true, _) => Effort::Quick,
             (_, true) => Effort::Full,
@@ -112,29 +118,49 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         rounds: args.rounds,
         out: args.out,
         resume: args.resume,
+        trust_commands: args.trust_commands,
         seed: args.seed,
         host: args.host,
         progress: Progress::Automatic,
         ..RunOptions::default()
     };
-    let failed = |error: LabError| Failure::new(error.exit_status(), error);
+    let failed = |error: LabError| Failure::new(error.exit_status(), text::lines(&error.to_string()));
     let interrupt = Interrupt::on_signals().map_err(failed)?;
     let summary = switchboard_lab::run(&options, &interrupt).map_err(failed)?;
     if args.json {
-        let text = serde_json::to_string_pretty(&summary).map_err(|error| Failure::new(1, error))?;
-        crate::print(format_args!("{text}\n"));
+        let text = text::json(&summary).map_err(|error| Failure::new(1, error))?;
+        crate::print(format_args!("{text}\n")).map_err(|failure| whereabouts(failure, &summary))?;
     } else {
-        crate::print(&summary);
+        crate::print(text::lines(&summary.to_string())).map_err(|failure| whereabouts(failure, &summary))?;
     }
     Ok(ExitCode::from(summary.exit_status()))
+}
+
+/// The experiments of a command line: each argument is one, or several with commas in between. Paths may contain commas.
+fn names(arguments: &[String]) -> Vec<String> {
+    let is_path = |argument: &str| argument.contains('/') || argument.ends_with(".toml");
+    let several = |argument: &String| -> Vec<String> {
+        match is_path(argument) {
+            true => vec![argument.clone()],
+            false => argument.split(',').map(|name| name.trim().to_owned()).collect(),
+        }
+    };
+    arguments.iter().flat_map(several).collect()
+}
+
+/// A summary that cannot be written can be made again.
+fn whereabouts(failure: Failure, summary: &RunSummary) -> Failure {
+    let dirs = summary.experiments.iter().map(|experiment| experiment.dir.display().to_string());
+    let dirs: Vec<String> = dirs.collect();
+    Failure { message: format!("{}; the results are in {}", failure.message, dirs.join(", ")), ..failure }
 }
 
 pub(crate) fn report(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let formats: Vec<report::Format> = args.format.iter().copied().map(report::Format::from).collect();
     let written = report::write(&args.dir, &formats)
-        .map_err(|error| Failure::new(1, format!("{}: {error}", args.dir.display())))?;
+        .map_err(|error| Failure::new(1, text::lines(&error.to_string())))?;
     for file in written {
-        crate::print(format_args!("{}\n", file.display()));
+        crate::print(format_args!("{}\n", text::line(&file.display().to_string())))?;
     }
     Ok(ExitCode::SUCCESS)
 }
