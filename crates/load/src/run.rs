@@ -20,6 +20,7 @@ use crate::publish::Board;
 use crate::recorder::Recorder;
 use crate::report::LoadReport;
 use crate::schedule::Arrivals;
+use crate::target::Target;
 use crate::trend::trend;
 use crate::worker::{Shared, Window, Worker};
 
@@ -48,6 +49,10 @@ const SHORTEST_SLICE: Duration = Duration::from_millis(8);
 pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
     let target = plan.target()?;
     check_cpus(plan)?;
+    drive(plan, target)
+}
+
+fn drive(plan: &LoadPlan, target: Target) -> Result<LoadReport, LoadError> {
     let plan = LoadPlan { threads: plan.threads.min(plan.connections), ..plan.clone() };
     raise_descriptor_limit();
     let in_flight = if plan.rate_per_s.is_some() { OPEN_LOOP_IN_FLIGHT } else { plan.depth };
@@ -310,5 +315,49 @@ fn raise_descriptor_limit() {
         && soft < hard
     {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+    use crate::connect::Route;
+
+    /// Somebody's echo of bytes, until the test ends.
+    fn echo() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn a_name_with_several_addresses_is_served_by_the_first_that_answers() {
+        let closed = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for threads in [1, 2] {
+            let plan = LoadPlan {
+                url: "tcp://127.0.0.1:1".into(),
+                connections: 20,
+                threads,
+                duration: Duration::from_millis(100),
+                warmup: Duration::ZERO,
+                ..LoadPlan::default()
+            };
+            let at = |addresses| {
+                let target = Target { route: Route::new(addresses), ..plan.target().unwrap() };
+                drive(&plan, target).unwrap()
+            };
+            let report = at(vec![closed(), closed(), echo(), closed()]);
+            assert_eq!((report.connections_open, report.exit_status()), (20, 0), "{report}");
+            assert!(report.errors.is_empty() && report.messages > 0, "{report}");
+            let report = at(vec![closed(), closed()]);
+            assert_eq!(report.errors.get("connecting: connection refused"), Some(&20), "{report}");
+        }
     }
 }

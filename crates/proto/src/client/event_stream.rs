@@ -234,9 +234,9 @@ mod tests {
     #[test]
     fn one_byte_order_mark_at_the_start_is_no_part_of_the_stream() {
         for step in [1, 2, 3, 4, 1000] {
-            let event = (None, "message".to_owned(), "one".to_owned());
-            assert_eq!(events("\u{feff}data: one\n\n", step), [event.clone()], "{step} bytes at a time");
-            assert_eq!(events("\u{feff}\n\ndata: one\n\n", step), [event], "{step} bytes at a time");
+            let one = [(None, "message".to_owned(), "one".to_owned())];
+            assert_eq!(events("\u{feff}data: one\n\n", step), one, "{step} bytes at a time");
+            assert_eq!(events("\u{feff}\n\ndata: one\n\n", step), one, "{step} bytes at a time");
             // A second one is part of a name that nobody knows, as one elsewhere is.
             assert_eq!(events("\u{feff}\u{feff}data: one\n\n", step), []);
             assert_eq!(events("\n\u{feff}data: one\n\n", step), []);
