@@ -12,7 +12,8 @@ use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::MsgFlags;
-use switchboard_proto::{App, CloseReason, Port, Request};
+use nix::unistd::{Pid, getppid};
+use switchboard_proto::{App, CloseReason, Lookout, Port, Request};
 
 use crate::Tally;
 use crate::blocking::{Line, Way};
@@ -36,8 +37,6 @@ pub(crate) fn run(stream: TcpStream, relay: Relay, app: &Arc<App>) -> i32 {
 }
 
 fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
-    // A parent that was killed cannot tell its children.
-    set_pdeathsig(Signal::SIGKILL)?;
     handle_signals()?;
     close_all_but([stream.as_raw_fd(), relay.as_fd().as_raw_fd()]);
     let line = Arc::new(Line::new(stream, app)?);
@@ -56,6 +55,19 @@ fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
     tally.add(line.counts());
     let relay = talk.0.relay.lock().expect("no thread panics while it sends");
     relay.say(&relay::Up::Tally(tally), |_| {})
+}
+
+/// Has this process end with its parent, which cannot tell its children when it is killed.
+///
+/// # Errors
+/// The system's; or that the parent has died already, before the system could be asked to tell (PR_SET_PDEATHSIG in prctl(2)): then this process is
+/// somebody else's child, and nobody will.
+pub(crate) fn end_with(parent: Pid) -> io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() == parent {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("process {parent} has died before its child began")))
 }
 
 /// Set by SIGTERM.
@@ -168,8 +180,9 @@ impl Talk {
 /// Gives to this process's client what the parent has for it.
 fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
     let Up { line, under_way_bytes, is_deaf, .. } = &*talk.0;
+    let mut lookout = Lookout::default();
     loop {
-        if relay.wait(line.poll_timeout()) {
+        if relay.wait(line.poll_timeout(&lookout)) {
             // What has gathered in the relay leaves in one write.
             for _ in 0..BATCH {
                 match relay.next(MsgFlags::MSG_DONTWAIT) {
@@ -187,12 +200,35 @@ fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
                 }
             }
         } else {
-            line.expire();
+            line.expire(&mut lookout);
         }
         line.pass_on(talk);
         if line.flush(|| relay.is_cut_off().then_some(CloseReason::TooSlow)).is_err() {
             return;
         }
         line.end_if_over();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_notices_that_its_parent_died_before_it_began() {
+        // SAFETY: what is forked does nothing but two system calls, and ends.
+        let fork = |parent: Pid| match unsafe { nix::unistd::fork() } {
+            Ok(nix::unistd::ForkResult::Child) => {
+                let status = i32::from(end_with(parent).is_err());
+                // SAFETY: it ends the process, and nothing of its parent's is touched.
+                unsafe { libc::_exit(status) }
+            }
+            Ok(nix::unistd::ForkResult::Parent { child }) => nix::sys::wait::waitpid(child, None),
+            Err(error) => Err(error),
+        };
+        let ended = |fate| matches!(fate, Ok(nix::sys::wait::WaitStatus::Exited(_, status)) if status == 1);
+        assert!(!ended(fork(nix::unistd::getpid())), "its parent is there");
+        // As after its parent's death: another process is its parent.
+        assert!(ended(fork(getppid())));
     }
 }

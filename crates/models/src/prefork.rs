@@ -19,8 +19,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use switchboard_proto::App;
 
@@ -142,8 +140,6 @@ fn run(
     shutdown: &Shutdown,
 ) -> i32 {
     let work = || -> io::Result<()> {
-        // A parent that was killed cannot tell its workers.
-        set_pdeathsig(Signal::SIGKILL)?;
         let up = Elsewhere::as_fd(&relay).as_raw_fd();
         // A copy that the loop closes when nobody more is to be let in; the one that it was made from is closed here.
         let listener = listener.try_clone()?;

@@ -11,26 +11,26 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
-use std::io::{self, ErrorKind};
-use std::net::Shutdown as Direction;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown as Direction, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
-use ::tokio::io::{AsyncRead, Interest, ReadBuf};
-use ::tokio::net::TcpStream;
 use ::tokio::runtime::Runtime;
 use ::tokio::select;
 use ::tokio::sync::broadcast::error::RecvError;
 use ::tokio::sync::{Notify, broadcast, mpsc};
 use ::tokio::task::yield_now;
 use ::tokio::time::sleep_until;
-use socket2::SockRef;
-use switchboard_proto::{App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session, Wants};
+use switchboard_proto::{
+    App, CloseReason, Effect, Exchange, Outgoing, Output, Port, Reply, Request, Session, Wants,
+};
 
 use crate::accept::Acceptor;
 use crate::write::gather;
@@ -91,7 +91,7 @@ pub(crate) fn serve(
     let hub = Arc::new(Hub {
         app: app.clone(),
         desk: Mutex::new(Desk {
-            exchange: Exchange::new(app, Instant::now()),
+            exchange: Exchange::shared(app, Instant::now()),
             topics: HashMap::new(),
             waiting: HashMap::new(),
         }),
@@ -124,9 +124,8 @@ async fn accept(mut acceptor: Acceptor, hub: &Arc<Hub>, shutdown: &Shutdown) -> 
             () = until(due) => {}
         }
         acceptor.accept(hub.open.load(Ordering::Relaxed), Instant::now(), |stream| {
-            let entered = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             // A socket that cannot be set up is closed by being dropped.
-            if let Ok(stream) = entered {
+            if let Ok(stream) = Socket::new(stream) {
                 hub.open.fetch_add(1, Ordering::Relaxed);
                 hub.tally.lock().expect("no task panics while it counts").connections += 1;
                 ::tokio::spawn(connection(stream, hub.clone()));
@@ -165,12 +164,12 @@ async fn accept(mut acceptor: Acceptor, hub: &Arc<Hub>, shutdown: &Shutdown) -> 
 }
 
 /// The life of one connection.
-async fn connection(mut stream: TcpStream, hub: Arc<Hub>) {
+async fn connection(stream: Socket, hub: Arc<Hub>) {
     let mut session = Session::server(&hub.app, Instant::now());
     let port = Port(hub.next_port.fetch_add(1, Ordering::Relaxed));
     let mut ways = Ways { port, published: None, replies: None };
     // An error is the end of the connection, whoever's fault it is.
-    let _ = talk(&mut stream, &mut session, &mut ways, &hub).await;
+    let _ = talk(&stream, &mut session, &mut ways, &hub).await;
     hub.leave(&mut session, &mut ways);
     drop(stream);
     hub.tally.lock().expect("no task panics while it counts").add(session.counts());
@@ -178,20 +177,20 @@ async fn connection(mut stream: TcpStream, hub: Arc<Hub>) {
     hub.left.notify_one();
 }
 
-async fn talk(stream: &mut TcpStream, session: &mut Session, ways: &mut Ways, hub: &Hub) -> io::Result<()> {
+async fn talk(stream: &Socket, session: &mut Session, ways: &mut Ways, hub: &Hub) -> io::Result<()> {
     let mut ending = pin!(hub.ending.notified());
     let mut over = pin!(hub.over.notified());
     let mut has_ended = false;
     loop {
         handle_events(session, ways, hub).await;
-        write(stream, session)?;
+        stream.write(session)?;
         if session.is_over() {
             return Ok(());
         }
         let wants = session.wants();
         let due = session.poll_timeout();
         select! {
-            done = poll_fn(|context| poll(context, stream, session, wants)) => done?,
+            done = poll_fn(|context| stream.poll(context, session, wants)) => done?,
             message = next(&mut ways.published) => deliver(message, &mut ways.published, session),
             reply = reply(&mut ways.replies) => {
                 session.reply(reply, Instant::now());
@@ -200,7 +199,7 @@ async fn talk(stream: &mut TcpStream, session: &mut Session, ways: &mut Ways, hu
                     session.reply(reply, Instant::now());
                 }
             }
-            () = until(due) => session.handle_timeout(Instant::now()),
+            () = until(due) => stream.expire(session)?,
             () = &mut ending, if !has_ended => {
                 has_ended = true;
                 session.close(CloseReason::GoingAway, Instant::now());
@@ -210,45 +209,121 @@ async fn talk(stream: &mut TcpStream, session: &mut Session, ways: &mut Ways, hu
     }
 }
 
-/// Reads once if the session wants to, into the buffer of the thread that the task is on right now; done as well when there is room to write.
-fn poll(
-    context: &mut Context<'_>,
-    stream: &mut TcpStream,
-    session: &mut Session,
-    wants: Wants,
-) -> Poll<io::Result<()>> {
-    if wants.write && stream.poll_write_ready(context)?.is_ready() {
-        return Poll::Ready(Ok(()));
+/// A connection's socket. The runtime's own would not do: it is not told of urgent data, and takes any short read for the last.
+struct Socket(AsyncFd<TcpStream>);
+
+impl Socket {
+    fn new(stream: TcpStream) -> io::Result<Socket> {
+        stream.set_nonblocking(true)?;
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        // SAFETY: it owns the descriptor, and closes it no sooner than the runtime has forgotten it.
+        Ok(Socket(unsafe { AsyncFd::register_with_interest(stream, interest) }?))
     }
-    if !wants.read {
-        return Poll::Pending;
-    }
-    SCRATCH.with_borrow_mut(|scratch| {
-        let mut buffer = ReadBuf::new(scratch);
-        ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
-        match buffer.filled_mut() {
-            [] => session.receive_eof(Instant::now()),
-            bytes => session.receive(bytes, Instant::now()),
+
+    /// Reads once if the session wants to, into the buffer of the thread that the task is on right now; done as well when there is room to write.
+    fn poll(&self, context: &mut Context<'_>, session: &mut Session, wants: Wants) -> Poll<io::Result<()>> {
+        if wants.write && self.0.poll_write_ready(context)?.is_ready() {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
-    })
+        if !wants.read {
+            return Poll::Pending;
+        }
+        loop {
+            let mut guard = ready!(self.0.poll_read_ready(context))?;
+            let has_ended = guard.ready().is_read_closed();
+            match self.read(session) {
+                // As in `line.rs`: a short read means that there is no more, but where the peer has ended or has sent urgent data.
+                Ok(Length::Short) if !has_ended && !self.has_urgent() => guard.clear_ready(),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    guard.clear_ready();
+                    self.forget_urgent();
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    /// Reads once, whatever the runtime knows.
+    fn read(&self, session: &mut Session) -> io::Result<Length> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let length = self.0.get_ref().read(scratch)?;
+            match &mut scratch[..length] {
+                [] => session.receive_eof(Instant::now()),
+                bytes => session.receive(bytes, Instant::now()),
+            }
+            Ok(if (1..scratch.len()).contains(&length) { Length::Short } else { Length::Other })
+        })
+    }
+
+    /// Whether the runtime was told of urgent data. This is a look at what it knows, and no system call.
+    fn has_urgent(&self) -> bool {
+        self.0.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
+    }
+
+    fn forget_urgent(&self) {
+        let _ = self.0.try_io(Interest::PRIORITY, |_| io::Result::<()>::Err(ErrorKind::WouldBlock.into()));
+    }
+
+    /// Writes as much as the peer takes.
+    fn write(&self, session: &mut Session) -> io::Result<()> {
+        self.write_by(session, |output| self.0.try_io(Interest::WRITABLE, |stream| gather_to(stream, output)))
+    }
+
+    fn write_by(
+        &self,
+        session: &mut Session,
+        mut write: impl FnMut(&mut Output) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let output = session.output();
+        while !output.is_empty() {
+            match write(output) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    output.stalled();
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if session.poll_finish() {
+            // It fails when the peer is gone, and then the next read says so.
+            let _ = self.0.get_ref().shutdown(Direction::Write);
+        }
+        Ok(())
+    }
+
+    /// Does what is due, after what can be written is written and what lies in the socket is read: the runtime may know of the time before it
+    /// knows of that, and a server that was stopped finds both at once.
+    fn expire(&self, session: &mut Session) -> io::Result<()> {
+        let now = Instant::now();
+        self.write_by(session, |output| gather_to(self.0.get_ref(), output))?;
+        while session.wants().read && session.poll_timeout().is_some_and(|due| due <= now) {
+            match self.read(session) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        session.handle_timeout(now);
+        Ok(())
+    }
 }
 
-/// Writes as much as the peer takes.
-fn write(stream: &TcpStream, session: &mut Session) -> io::Result<()> {
-    let output = session.output();
-    while !output.is_empty() {
-        match gather(output, |bytes| stream.try_write(bytes), |slices| stream.try_write_vectored(slices)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
-    if session.poll_finish() {
-        // It fails when the peer is gone, and then the next read says so.
-        let _ = SockRef::from(stream).shutdown(Direction::Write);
-    }
-    Ok(())
+/// What a read has brought: less than there was room for, though something; or a full buffer, or the end.
+enum Length {
+    Short,
+    Other,
+}
+
+fn gather_to(mut stream: &TcpStream, output: &mut Output) -> io::Result<()> {
+    let mut again = stream;
+    gather(output, |bytes| stream.write(bytes), |slices| again.write_vectored(slices))
 }
 
 /// Passes on what the session asks.

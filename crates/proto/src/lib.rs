@@ -24,6 +24,7 @@ pub mod engine;
 mod exchange;
 pub mod http;
 pub mod login;
+mod lookout;
 mod message;
 mod output;
 mod poll;
@@ -45,6 +46,7 @@ pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejectio
 pub use cors::{AllowOrigin, CorsOrigins, NotAnOrigin};
 pub use cursor::{Cursor, Epoch, NotACursor};
 pub use exchange::{Effect, Exchange, Reply, Request};
+pub use lookout::Lookout;
 pub use message::{Format, Kind, Outgoing};
 pub use output::{Lent, Output};
 pub use port::Port;

@@ -34,16 +34,19 @@ mod mechanisms;
 mod polling;
 mod raw;
 mod refusals;
+mod restart;
 mod resuming;
 mod server;
 mod shutdown;
 mod slow_readers;
 mod socketio;
 mod socketio_refusals;
+mod suspended;
 mod timers;
 mod too_big;
 mod udp;
 mod upgrade;
+mod urgent;
 mod utf8;
 mod work;
 mod workers;
@@ -63,6 +66,7 @@ const CASES: &[&[Case]] = &[
     upgrade::CASES,
     echo::CASES,
     framing::CASES,
+    urgent::CASES,
     fragments::CASES,
     utf8::CASES,
     close::CASES,
@@ -85,7 +89,9 @@ const CASES: &[&[Case]] = &[
     cors::CASES,
     refusals::CASES,
     timers::CASES,
+    suspended::CASES,
     shutdown::CASES,
+    restart::CASES,
     udp::CASES,
     raw::CASES,
     work::CASES,

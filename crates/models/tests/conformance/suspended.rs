@@ -1,0 +1,222 @@
+//! A server that was stopped for a while (Ctrl-Z and `fg`, a laptop that slept, a debugger): it reads what has come meanwhile before it judges who
+//! was silent.
+
+use std::io::ErrorKind;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+use switchboard_models::{Family, Model};
+
+use crate::client::{Client, eventually, upgrade_request};
+use crate::engine_client::{BARE, Engine, Polling, SOCKETIO, post};
+use crate::frames::{PING, PONG, frame};
+use crate::http::get;
+use crate::server::Server;
+use crate::{Case, case};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(Heartbeat, a_pong_that_came_during_a_stop_counts).with(|settings| {
+        settings.app.heartbeat = Some(PATIENCE);
+        settings.app.handshake_timeout = Duration::from_secs(60);
+    }),
+    case!(Heartbeat, half_a_request_that_is_finished_during_a_stop_is_answered)
+        .with(|settings| settings.app.handshake_timeout = PATIENCE),
+    case!(Http, a_request_that_came_during_a_stop_is_answered)
+        .with(|settings| settings.app.keep_alive = PATIENCE),
+    case!(SocketIo, everyone_who_spoke_during_a_stop_stays).with(|settings| {
+        let app = &mut settings.app;
+        (app.heartbeat, app.keep_alive, app.handshake_timeout) = (Some(PATIENCE), PATIENCE, PATIENCE);
+        let engine = &mut settings.app.engine;
+        (engine.ping_interval, engine.ping_timeout, engine.connect_timeout) =
+            (PATIENCE / 2, PATIENCE, PATIENCE);
+    }),
+    case!(Heartbeat, more_than_one_wait_tells_of_are_heard_after_a_stop)
+        .together()
+        .only(has_room_for_many)
+        .with(|settings| {
+            settings.app.heartbeat = Some(LONG_PATIENCE);
+            settings.app.handshake_timeout = Duration::from_secs(60);
+        }),
+];
+
+/// What runs out while the server is stopped.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same where a thousand clients have to be made ready before.
+const LONG_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Stops the server and returns true if none of these clients had been told anything by then, not even the end: all deadlines run. Else it
+/// goes on, and what was prepared was too slow.
+fn is_stopped_in_time(server: &Server, clients: &[&Client]) -> bool {
+    server.suspend();
+    let is_in_time = clients.iter().all(|client| {
+        client.stream.set_nonblocking(true).expect("a socket option");
+        let peeked = client.stream.peek(&mut [0]);
+        client.stream.set_nonblocking(false).expect("a socket option");
+        client.is_read_up() && peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
+    if !is_in_time {
+        server.resume();
+    }
+    is_in_time
+}
+
+/// Lets every deadline pass that ran when the server was stopped, and lets it go on. The sleep is no wait for an event: it is what happens.
+fn oversleep(server: &Server, patience: Duration) {
+    thread::sleep(patience * 3 / 2);
+    server.resume();
+}
+
+fn a_pong_that_came_during_a_stop_counts(server: &mut Server) {
+    let mut found = None;
+    eventually("the server is stopped between its ping and its deadline", || {
+        let mut client = Client::open(server, "/echo");
+        assert_eq!(client.frame().opcode, PING);
+        let is_in_time = is_stopped_in_time(server, &[&client]);
+        found = is_in_time.then_some(client);
+        is_in_time
+    });
+    let mut client = found.expect("it was found");
+    client.send(frame(PONG, ""));
+    oversleep(server, PATIENCE);
+    client.echo("still there");
+}
+
+fn half_a_request_that_is_finished_during_a_stop_is_answered(server: &mut Server) {
+    let whole = upgrade_request("/echo");
+    let (first, rest) = whole.split_at(whole.len() / 2);
+    let mut found = None;
+    eventually("the server is stopped in time", || {
+        let mut client = Client::connect(server);
+        client.send(first);
+        let is_in_time = is_stopped_in_time(server, &[&client]);
+        found = is_in_time.then_some(client);
+        is_in_time
+    });
+    let mut client = found.expect("it was found");
+    client.send(rest);
+    oversleep(server, PATIENCE);
+    let mut client = client.upgraded().unwrap_or_else(|response| panic!("{response:?}"));
+    client.echo("hello");
+}
+
+fn a_request_that_came_during_a_stop_is_answered(server: &mut Server) {
+    let mut found = None;
+    eventually("the server is stopped in time", || {
+        let mut client = Client::connect(server);
+        client.send(get("/about.json"));
+        assert_eq!(client.response().status, 200);
+        let is_in_time = is_stopped_in_time(server, &[&client]);
+        found = is_in_time.then_some(client);
+        is_in_time
+    });
+    let mut client = found.expect("it was found");
+    client.send(get("/about.json"));
+    oversleep(server, PATIENCE);
+    assert_eq!(client.response().status, 200);
+}
+
+/// One of each kind that a deadline runs for.
+struct Everyone {
+    pinged: [Client; 2],
+    between_requests: Client,
+    in_a_head: Client,
+    engine: Client,
+    polling: Polling,
+    not_joined: Client,
+}
+
+impl Everyone {
+    fn arrive(server: &Server) -> Everyone {
+        let mut pinged = ["/echo", "/broadcast"].map(|path| Client::open(server, path));
+        let Engine::WebSocket(mut engine) = Engine::websocket(server, BARE) else { unreachable!() };
+        let mut polling = Polling::open(server, BARE);
+        // Known to the server, for the pong.
+        polling.post("6").expect_ok();
+        assert_eq!(engine.message().1, b"2");
+        assert_eq!(polling.next(), "2");
+        pinged.iter_mut().for_each(|client| assert_eq!(client.frame().opcode, PING));
+        let mut between_requests = Client::connect(server);
+        between_requests.send(get("/about.json"));
+        assert_eq!(between_requests.response().status, 200);
+        let mut in_a_head = Client::connect(server);
+        in_a_head.send("GET /echo HTTP/1.1\r\n");
+        let Engine::WebSocket(not_joined) = Engine::websocket(server, SOCKETIO) else { unreachable!() };
+        Everyone { pinged, between_requests, in_a_head, engine, polling, not_joined }
+    }
+
+    fn clients(&self) -> [&Client; 8] {
+        let [echo, broadcast] = &self.pinged;
+        let Polling { get, post, .. } = &self.polling;
+        [echo, broadcast, &self.between_requests, &self.in_a_head, &self.engine, get, post, &self.not_joined]
+    }
+}
+
+fn everyone_who_spoke_during_a_stop_stays(server: &mut Server) {
+    let mut found = None;
+    eventually("the server is stopped in time", || {
+        let everyone = Everyone::arrive(server);
+        let is_in_time = is_stopped_in_time(server, &everyone.clients());
+        found = is_in_time.then_some(everyone);
+        is_in_time
+    });
+    let Everyone { mut pinged, mut between_requests, in_a_head, mut engine, mut polling, mut not_joined } =
+        found.expect("it was found");
+    pinged.iter_mut().for_each(|client| client.send(frame(PONG, "")));
+    between_requests.send(get("/about.json"));
+    let mut in_a_head = in_a_head;
+    in_a_head.send(upgrade_request("/echo").split_once("\r\n").expect("lines").1);
+    engine.send(crate::frames::text("3"));
+    let pong = post(&polling.target(), "3");
+    // On a connection that nobody has accepted yet.
+    polling.post = Client::connect(server);
+    polling.post.send(pong);
+    not_joined.send(crate::frames::text("40"));
+    oversleep(server, PATIENCE);
+
+    pinged[0].echo("still there");
+    pinged[1].echo("still there");
+    assert_eq!(between_requests.response().status, 200);
+    let mut in_a_head = in_a_head.upgraded().unwrap_or_else(|response| panic!("{response:?}"));
+    in_a_head.echo("hello");
+    polling.post.response().expect_ok();
+    polling.post("4hello").expect_ok();
+    let mut engine = Engine::WebSocket(engine);
+    engine.send(&["4hello"]);
+    // Pings may come in between.
+    while engine.next() != "4hello" {}
+    while polling.next() != "4hello" {}
+    let mut not_joined = Engine::WebSocket(not_joined);
+    while !not_joined.next().starts_with("40{") {}
+}
+
+/// Connections of which one wait of a loop cannot tell.
+const MANY: usize = 1100;
+
+/// Whether it holds so many without a process or a thread for each.
+fn has_room_for_many(model: &Model) -> bool {
+    let is_loop = [Family::Asking, Family::Told, Family::Tasks, Family::Completion].contains(&model.family);
+    is_loop && model.name != "select"
+}
+
+fn more_than_one_wait_tells_of_are_heard_after_a_stop(server: &mut Server) {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    // Cases of several models run at the same time, in one process.
+    if limit < 8 * MANY as u64 {
+        eprintln!("skipped: this needs {} descriptors, and ulimit -n is {limit}", 8 * MANY);
+        return;
+    }
+    let mut found = None;
+    eventually("the server is stopped between its pings and their deadlines", || {
+        let mut clients: Vec<Client> = (0..MANY).map(|_| Client::open(server, "/echo")).collect();
+        clients.iter_mut().for_each(|client| assert_eq!(client.frame().opcode, PING));
+        let is_in_time = is_stopped_in_time(server, &clients.iter().collect::<Vec<_>>());
+        found = is_in_time.then_some(clients);
+        is_in_time
+    });
+    let mut clients = found.expect("they were found");
+    clients.iter_mut().for_each(|client| client.send(frame(PONG, "")));
+    oversleep(server, LONG_PATIENCE);
+    clients.iter_mut().for_each(|client| client.echo("still there"));
+}
