@@ -112,7 +112,8 @@ impl Acceptor {
                 Err(error) if is_passing(&error) => continue,
                 Err(error) => {
                     self.failed(&error, now);
-                    return Newcomers::Waiting;
+                    // Who cannot be let in cannot be heard.
+                    return if self.retry == Some(now) { Newcomers::Waiting } else { newcomers };
                 }
             };
             newcomers = Newcomers::LetIn;
@@ -126,11 +127,6 @@ impl Acceptor {
         }
         self.retry = Some(now);
         Newcomers::Waiting
-    }
-
-    /// What is known of those who wait as long as the listener is not reported ready.
-    pub(crate) fn newcomers(&self) -> Newcomers {
-        if self.is_resting() { Newcomers::Waiting } else { Newcomers::None }
     }
 
     /// Lets a connection in that was just accepted, or refuses it.

@@ -111,7 +111,6 @@ pub(crate) fn serve(
         let asked = due.map(|_| Instant::now());
         let timeout = due.zip(asked).map(|(due, asked)| due.saturating_duration_since(asked));
         let (now, is_all) = server.wait(timeout, app.busy_poll, &mut done)?;
-        let newcomers = acceptor.newcomers();
         let mut is_called = false;
         for done in done.drain(..) {
             match parse(done.number) {
@@ -138,7 +137,6 @@ pub(crate) fn serve(
             heard = Heard::default();
         }
         let read = asked.and_then(|asked| heard.looked(asked, is_all, AT_ONCE, 2 * server.roster.len()));
-        let read = read.and_then(|read| heard.of(read, newcomers));
         server.turn(is_called, now, read, &mut done)?;
     }
     server.cancel(Kind::Accept, 0)?;
@@ -417,7 +415,9 @@ impl Loop {
         while self.roster.len() > 0 && now < patience {
             let due = earliest(Some(patience), self.roster.poll_timeout());
             let timeout = due.map(|due| due.saturating_duration_since(now));
-            (now, _) = self.wait(timeout, app.busy_poll, &mut done)?;
+            let asked = now;
+            let is_all;
+            (now, is_all) = self.wait(timeout, app.busy_poll, &mut done)?;
             let mut is_called = false;
             for done in done.drain(..) {
                 match parse(done.number) {
@@ -432,7 +432,7 @@ impl Loop {
                     (kind, key) => self.handle(kind, key, &done, now)?,
                 }
             }
-            self.turn(is_called, now, None, &mut done)?;
+            self.turn(is_called, now, is_all.then_some(asked), &mut done)?;
         }
         self.roster.hang_up();
         Ok(())

@@ -100,7 +100,9 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
         for event in &events {
             match event.token() {
                 SHUTDOWN => return Ok(tally),
-                LISTENER => tally.connections += accept(&listener, &mut lines, poll.registry(), &mut full_at)?,
+                LISTENER => {
+                    tally.connections += accept(&listener, &mut lines, poll.registry(), &mut full_at)?
+                }
                 Token(key) if is_broadcast => tally.bytes += pass_on(&mut lines, key, &mut scratch),
                 Token(key) => {
                     let Some(line) = lines.get_mut(key) else { continue };

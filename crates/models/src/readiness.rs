@@ -125,7 +125,7 @@ pub(crate) fn serve_in(
             }
         }
         table.roster.receive_published(is_called, now);
-        let mut newcomers = acceptor.newcomers();
+        let mut newcomers = Newcomers::None;
         if may_accept {
             let open = table.roster.len();
             newcomers = acceptor.accept(open, now, |stream| {
@@ -238,7 +238,8 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
     table.settle(now, poller)?;
     while table.roster.len() > 0 && now < patience {
         let due = earliest(Some(patience), table.roster.poll_timeout());
-        poller.wait(due.map(|due| due.saturating_duration_since(now)), &mut ready)?;
+        let asked = now;
+        let is_all = poller.wait(due.map(|due| due.saturating_duration_since(now)), &mut ready)?;
         now = Instant::now();
         let mut is_called = false;
         for event in ready.drain(..) {
@@ -249,7 +250,7 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
             }
         }
         table.roster.receive_published(is_called, now);
-        table.expire(now, None);
+        table.expire(now, is_all.then_some(asked));
         table.settle(now, poller)?;
     }
     table.roster.hang_up();

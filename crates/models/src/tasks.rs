@@ -8,16 +8,13 @@
 //! Who falls behind by all of the ring has lost something (`Lagged`) and is closed as too slow; long before that,
 //! as a rule, its unsent bytes have reached the limit. Whoever publishes waits while the ring is half full, so that a burst does not overrun it.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown as Direction, TcpStream};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use ::tokio::io::Interest;
@@ -28,12 +25,10 @@ use ::tokio::sync::broadcast::error::RecvError;
 use ::tokio::sync::{Notify, broadcast, mpsc};
 use ::tokio::task::yield_now;
 use ::tokio::time::sleep_until;
-use switchboard_proto::{
-    App, CloseReason, Effect, Exchange, Outgoing, Output, Port, Reply, Request, Session, Wants,
-};
+use switchboard_proto::{App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session};
 
 use crate::accept::Acceptor;
-use crate::write::gather;
+use crate::task_socket::Socket;
 use crate::{Listener, Shutdown, Tally};
 
 /// Messages that the channel holds for the slowest subscriber.
@@ -41,13 +36,6 @@ const RING: usize = 4096;
 
 /// How often a publisher lets the subscribers run before it goes on whatever they do.
 const YIELDS: usize = 64;
-
-/// Bytes that one read takes. Each thread of the runtime has one such buffer: a task that waits owns none.
-const SCRATCH_BYTES: usize = 64 << 10;
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_BYTES]);
-}
 
 /// What the tasks share.
 struct Hub {
@@ -207,123 +195,6 @@ async fn talk(stream: &Socket, session: &mut Session, ways: &mut Ways, hub: &Hub
             () = &mut over => return Ok(()),
         }
     }
-}
-
-/// A connection's socket. The runtime's own would not do: it is not told of urgent data, and takes any short read for the last.
-struct Socket(AsyncFd<TcpStream>);
-
-impl Socket {
-    fn new(stream: TcpStream) -> io::Result<Socket> {
-        stream.set_nonblocking(true)?;
-        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        // SAFETY: it owns the descriptor, and closes it no sooner than the runtime has forgotten it.
-        Ok(Socket(unsafe { AsyncFd::register_with_interest(stream, interest) }?))
-    }
-
-    /// Reads once if the session wants to, into the buffer of the thread that the task is on right now; done as well when there is room to write.
-    fn poll(&self, context: &mut Context<'_>, session: &mut Session, wants: Wants) -> Poll<io::Result<()>> {
-        if wants.write && self.0.poll_write_ready(context)?.is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        if !wants.read {
-            return Poll::Pending;
-        }
-        loop {
-            let mut guard = ready!(self.0.poll_read_ready(context))?;
-            let has_ended = guard.ready().is_read_closed();
-            match self.read(session) {
-                // As in `line.rs`: a short read means that there is no more, but where the peer has ended or has sent urgent data.
-                Ok(Length::Short) if !has_ended && !self.has_urgent() => guard.clear_ready(),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    guard.clear_ready();
-                    self.forget_urgent();
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-            return Poll::Ready(Ok(()));
-        }
-    }
-
-    /// Reads once, whatever the runtime knows.
-    fn read(&self, session: &mut Session) -> io::Result<Length> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let length = self.0.get_ref().read(scratch)?;
-            match &mut scratch[..length] {
-                [] => session.receive_eof(Instant::now()),
-                bytes => session.receive(bytes, Instant::now()),
-            }
-            Ok(if (1..scratch.len()).contains(&length) { Length::Short } else { Length::Other })
-        })
-    }
-
-    /// Whether the runtime was told of urgent data. This is a look at what it knows, and no system call.
-    fn has_urgent(&self) -> bool {
-        self.0.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
-    }
-
-    fn forget_urgent(&self) {
-        let _ = self.0.try_io(Interest::PRIORITY, |_| io::Result::<()>::Err(ErrorKind::WouldBlock.into()));
-    }
-
-    /// Writes as much as the peer takes.
-    fn write(&self, session: &mut Session) -> io::Result<()> {
-        self.write_by(session, |output| self.0.try_io(Interest::WRITABLE, |stream| gather_to(stream, output)))
-    }
-
-    fn write_by(
-        &self,
-        session: &mut Session,
-        mut write: impl FnMut(&mut Output) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let output = session.output();
-        while !output.is_empty() {
-            match write(output) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    output.stalled();
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if session.poll_finish() {
-            // It fails when the peer is gone, and then the next read says so.
-            let _ = self.0.get_ref().shutdown(Direction::Write);
-        }
-        Ok(())
-    }
-
-    /// Does what is due, after what can be written is written and what lies in the socket is read: the runtime may know of the time before it
-    /// knows of that, and a server that was stopped finds both at once.
-    fn expire(&self, session: &mut Session) -> io::Result<()> {
-        let now = Instant::now();
-        self.write_by(session, |output| gather_to(self.0.get_ref(), output))?;
-        while session.wants().read && session.poll_timeout().is_some_and(|due| due <= now) {
-            match self.read(session) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        session.handle_timeout(now);
-        Ok(())
-    }
-}
-
-/// What a read has brought: less than there was room for, though something; or a full buffer, or the end.
-enum Length {
-    Short,
-    Other,
-}
-
-fn gather_to(mut stream: &TcpStream, output: &mut Output) -> io::Result<()> {
-    let mut again = stream;
-    gather(output, |bytes| stream.write(bytes), |slices| again.write_vectored(slices))
 }
 
 /// Passes on what the session asks.
