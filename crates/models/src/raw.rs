@@ -145,7 +145,7 @@ fn accept(
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             // No descriptor left, most likely.
             Err(error) => {
-                eprintln!("cannot accept: {error}");
+                switchboard_console::log!("cannot accept: {error}");
                 *full_at = Some(lines.len());
                 return Ok(accepted);
             }
