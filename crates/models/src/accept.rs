@@ -266,7 +266,8 @@ impl Lingering {
             return;
         }
         let mut scratch = [0; 16 << 10];
-        self.streams.retain_mut(|(stream, deadline)| now < *deadline && drain(stream, &mut scratch));
+        // What has come is read before the time is looked at.
+        self.streams.retain_mut(|(stream, deadline)| drain(stream, &mut scratch) && now < *deadline);
         self.next_look = (!self.streams.is_empty()).then(|| now + TEND_EVERY);
     }
 

@@ -32,12 +32,14 @@ pub(crate) const CASES: &[Case] = &[
         (engine.ping_interval, engine.ping_timeout, engine.connect_timeout) =
             (LONG_PATIENCE, LONG_PATIENCE, LONG_PATIENCE);
     }),
-    case!(Http, more_than_one_wait_tells_of_are_heard_after_a_stop).together().only(has_room_for_many).with(
-        |settings| {
+    case!(Http, more_than_one_wait_tells_of_are_heard_after_a_stop)
+        .together()
+        .only(has_room_for_many)
+        .unless(lacks_descriptors)
+        .with(|settings| {
             settings.app.keep_alive = LONG_PATIENCE;
             settings.app.handshake_timeout = Duration::from_secs(60);
-        },
-    ),
+        }),
 ];
 
 /// What runs out while the server is stopped.
