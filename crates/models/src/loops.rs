@@ -12,8 +12,9 @@ const FIRST_USER_PORT: u16 = 1024;
 /// loop. A client whose messages are numbered never gets there.
 const REPEATS: u32 = 10_000;
 
-/// So many other datagrams may come between two that are the same: a loop comes round sooner.
-const OTHERS: u32 = 4096;
+/// So many other datagrams may come between two that are the same: a loop comes round sooner. After so many another is watched; a prime, since what
+/// comes in turns could be passed over for ever by a number that its length divides.
+const OTHERS: u32 = 4093;
 
 /// Judges senders, for one socket.
 pub(crate) struct Loops {
@@ -108,8 +109,6 @@ mod tests {
             for _ in 0..50 {
                 number += 1;
                 assert!(!loops.is_endless(&number.to_ne_bytes(), client));
-                // The same from another.
-                assert!(!loops.is_endless(b"round", client));
             }
             !loops.is_endless(b"round", other)
         });
