@@ -49,6 +49,7 @@ fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
         max_under_way_bytes: MAX_UNDER_WAY_BYTES.min(app.max_unsent_bytes / 2).max(2 * DONE_BYTES),
         is_deaf: AtomicBool::new(false),
         listener: Mutex::new(None),
+        is_listening: AtomicBool::new(false),
     };
     let talk = Talk(Arc::new(up));
     line.serve(&talk);
@@ -106,6 +107,8 @@ struct Up {
     is_deaf: AtomicBool,
     /// Dropped when the connection has ended. `None` before anything has been asked.
     listener: Mutex<Option<Sender<()>>>,
+    /// There is one, which hears of the end from the parent, behind all that was published before it.
+    is_listening: AtomicBool,
 }
 
 /// The same for the threads that have it.
@@ -136,7 +139,7 @@ impl Way for Talk {
     }
 
     fn is_stopping(&self) -> bool {
-        IS_STOPPING.load(Ordering::Relaxed)
+        IS_STOPPING.load(Ordering::Relaxed) && !self.0.is_listening.load(Ordering::Relaxed)
     }
 }
 
@@ -161,6 +164,7 @@ impl Talk {
         });
         stop.thread_unblock()?;
         *listener = Some(ended);
+        self.0.is_listening.store(spawned.is_ok(), Ordering::Relaxed);
         spawned.map(drop)
     }
 }
@@ -177,6 +181,7 @@ fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
                     Ok(Some((Down::Done(bytes), _))) => {
                         under_way_bytes.fetch_sub(bytes, Ordering::Relaxed);
                     }
+                    Ok(Some((Down::Close, _))) => line.close(CloseReason::GoingAway),
                     // The parent has cut us off.
                     Ok(None) => {
                         is_deaf.store(true, Ordering::Release);

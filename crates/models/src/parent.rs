@@ -367,16 +367,24 @@ impl Parent {
         }
     }
 
-    /// Tells every child to close its connection with 1001, and waits as long as the grace lasts.
+    /// Tells every child to close its connections with 1001 behind all that was published, and waits as long as the grace lasts.
     pub(crate) fn say_goodbye(&mut self) -> io::Result<()> {
         self.is_stopping = true;
         let patience = Instant::now() + self.app.grace + LONGER;
+        self.exchange.close();
+        let close: Arc<[u8]> = encode(&Down::Close).into();
+        let keys: Vec<usize> = self.children.iter().map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.send(key, close.clone(), false));
         while !self.children.is_empty() {
             let is_over = Instant::now() >= patience;
-            let signal = if is_over { Signal::SIGKILL } else { Signal::SIGTERM };
             for (_, child) in &self.children {
                 // One that has ended already is buried below.
-                let _ = kill(child.pid, signal);
+                let _ = match child.role {
+                    _ if is_over => kill(child.pid, Signal::SIGKILL),
+                    // It may not have asked anything yet, and then hears only from its client.
+                    Role::Connection => kill(child.pid, Signal::SIGTERM),
+                    Role::Worker => Ok(()),
+                };
             }
             let again = Instant::now() + REPEAT;
             while Instant::now() < again && !self.children.is_empty() {

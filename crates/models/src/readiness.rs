@@ -120,6 +120,7 @@ pub(crate) fn serve_in(
             }
         }
         table.roster.receive_published(is_called, now);
+        is_stopping |= is_called && table.roster.is_told_to_end();
         if may_accept {
             let open = table.roster.len();
             acceptor.accept(open, now, |stream| {
@@ -173,14 +174,23 @@ pub(crate) fn wait(
     poller.wait(timeout, ready)
 }
 
-/// Closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
+/// Delivers all that was published, closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
 fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Result<()> {
     let mut now = Instant::now();
     let patience = now + app.grace;
     let mut ready = Vec::new();
-    table.roster.close_all(now);
-    table.settle(now, poller)?;
-    while table.roster.len() > 0 && now < patience {
+    let mut is_told = false;
+    table.roster.stop_publishing(now);
+    loop {
+        table.settle(now, poller)?;
+        if !is_told && table.roster.has_all_published() {
+            is_told = true;
+            table.roster.close_all(now);
+            table.settle(now, poller)?;
+        }
+        if table.roster.len() == 0 || now >= patience {
+            break;
+        }
         let due = earliest(Some(patience), table.roster.poll_timeout());
         poller.wait(due.map(|due| due.saturating_duration_since(now)), &mut ready)?;
         now = Instant::now();
@@ -194,7 +204,6 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
         }
         table.roster.receive_published(is_called, now);
         table.roster.expire(now);
-        table.settle(now, poller)?;
     }
     table.roster.hang_up();
     Ok(())

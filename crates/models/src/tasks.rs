@@ -25,7 +25,7 @@ use ::tokio::io::{AsyncRead, Interest, ReadBuf};
 use ::tokio::net::TcpStream;
 use ::tokio::runtime::Runtime;
 use ::tokio::select;
-use ::tokio::sync::broadcast::error::RecvError;
+use ::tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use ::tokio::sync::{Notify, broadcast, mpsc};
 use ::tokio::task::yield_now;
 use ::tokio::time::sleep_until;
@@ -142,6 +142,8 @@ async fn accept(mut acceptor: Acceptor, hub: &Arc<Hub>, shutdown: &Shutdown) -> 
     drop(listener);
     let refused = acceptor.refused;
     drop(acceptor);
+    // What was acknowledged before is in the channels, and nothing more comes.
+    hub.desk().exchange.close();
     hub.ending.notify_waiters();
     let patience = Instant::now() + hub.app.grace;
     let mut is_over = false;
@@ -196,13 +198,14 @@ async fn talk(stream: &mut TcpStream, session: &mut Session, ways: &mut Ways, hu
             reply = reply(&mut ways.replies) => {
                 session.reply(reply, Instant::now());
                 // What has gathered leaves in one write.
-                while let Some(Ok(reply)) = ways.replies.as_mut().map(mpsc::UnboundedReceiver::try_recv) {
-                    session.reply(reply, Instant::now());
-                }
+                drain_replies(&mut ways.replies, session);
             }
             () = until(due) => session.handle_timeout(Instant::now()),
             () = &mut ending, if !has_ended => {
                 has_ended = true;
+                // The first of two things that are ready is any of them: what was said before is to be delivered before.
+                drain_replies(&mut ways.replies, session);
+                drain(&mut ways.published, session);
                 session.close(CloseReason::GoingAway, Instant::now());
             }
             () = &mut over => return Ok(()),
@@ -376,11 +379,26 @@ async fn keep_time(hub: Arc<Hub>) {
 
 /// Takes what waits in the channel.
 fn drain(published: &mut Option<broadcast::Receiver<Arc<Outgoing>>>, session: &mut Session) {
-    while let Some(receiver) = published
-        && let Some(message) = receiver.try_recv().map(Some).unwrap_or(None)
-    {
-        session.deliver(&message, Instant::now());
+    while let Some(receiver) = published {
+        match receiver.try_recv() {
+            Ok(message) => session.deliver(&message, Instant::now()),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            Err(TryRecvError::Lagged(_)) => fall_behind(published, session),
+        }
     }
+}
+
+/// Takes what else the exchange has said.
+fn drain_replies(replies: &mut Option<mpsc::UnboundedReceiver<Reply>>, session: &mut Session) {
+    while let Some(Ok(reply)) = replies.as_mut().map(mpsc::UnboundedReceiver::try_recv) {
+        session.reply(reply, Instant::now());
+    }
+}
+
+/// Something is lost, and what follows must not look as if it were not.
+fn fall_behind(published: &mut Option<broadcast::Receiver<Arc<Outgoing>>>, session: &mut Session) {
+    *published = None;
+    session.close(CloseReason::TooSlow, Instant::now());
 }
 
 fn deliver(
@@ -394,10 +412,7 @@ fn deliver(
             session.deliver(&message, Instant::now());
             drain(published, session);
         }
-        Err(_) => {
-            *published = None;
-            session.close(CloseReason::TooSlow, Instant::now());
-        }
+        Err(_) => fall_behind(published, session),
     }
 }
 

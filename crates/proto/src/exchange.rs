@@ -144,6 +144,8 @@ pub struct Exchange {
     /// When the ticker publishes next.
     tick: Option<Instant>,
     effects: VecDeque<Effect>,
+    /// Nothing more is published.
+    is_closing: bool,
     /// The time of what is being done.
     now: Instant,
 }
@@ -158,8 +160,15 @@ impl Exchange {
             engines: Engines::new(&app.engine),
             tick: app.tick.and_then(|period| now.checked_add(period)),
             effects: VecDeque::new(),
+            is_closing: false,
             now,
         }
+    }
+
+    /// Refuses everything from now on that somebody would have to be told of: the server is about to end. All that was acknowledged before has
+    /// been given out as effects, so whoever delivers those before it closes a connection loses nothing. Harmless when done again.
+    pub fn close(&mut self) {
+        self.is_closing = true;
     }
 
     /// Takes what a connection asks. Its effects are to be taken before anything else is done.
@@ -175,17 +184,29 @@ impl Exchange {
             }
             Request::Publish { topic, event, kind, data, is_answered } => {
                 let published =
-                    check_topic(&topic).and_then(|()| self.publish(&topic, event.as_deref(), kind, data));
+                    self.check(&topic).and_then(|()| self.publish(&topic, event.as_deref(), kind, data));
                 if is_answered || published.is_err() {
                     self.effects.push_back(Effect::Reply(port, Reply::Published(published)));
                 }
             }
             // Who gets what is published is for those to know who have the connections.
             Request::Unsubscribe { .. } => {}
+            Request::Login(login::Request::Open | login::Request::Confirm { .. }) if self.is_closing => {
+                self.effects.push_back(Effect::Reply(port, Reply::Login(login::Reply::GoingAway)));
+            }
             Request::Login(request) => {
                 let reply = self.logins.handle(request, now);
                 self.change_topics();
                 self.effects.push_back(Effect::Reply(port, Reply::Login(reply)));
+            }
+            // To answer that it was taken would promise that what it publishes is delivered.
+            Request::Engine(engine::Request::Post { .. }) if self.is_closing => {
+                let reply = engine::Reply::Answer {
+                    status: 503,
+                    content_type: engine::ContentType::Text,
+                    body: Bytes::from_static(b"The server is going away.\n"),
+                };
+                self.effects.push_back(Effect::Reply(port, Reply::Engine(reply)));
             }
             Request::Engine(request) => self.engines.handle(port, request, now),
         }
@@ -201,7 +222,8 @@ impl Exchange {
                 engine::Effect::Reply(port, reply) => return Some(Effect::Reply(port, Reply::Engine(reply))),
                 engine::Effect::Publish(publish) => {
                     let engine::Publish { topic, event, kind, data, receipt } = *publish;
-                    let result = check_topic(&topic)
+                    let result = self
+                        .check(&topic)
                         .and_then(|()| self.topics.publish(&topic, event.as_deref(), kind, data));
                     match result {
                         Ok(message) => {
@@ -264,6 +286,17 @@ impl Exchange {
         }
     }
 
+    /// Whether a client may publish on a topic: not on the sign-in's, and not when the server ends.
+    fn check(&self, topic: &str) -> Result<(), PublishError> {
+        if self.is_closing {
+            Err(PublishError::GoingAway)
+        } else if topic.starts_with(login::TOPIC_PREFIX) {
+            Err(PublishError::Reserved)
+        } else {
+            Ok(())
+        }
+    }
+
     fn publish(
         &mut self,
         topic: &str,
@@ -277,11 +310,6 @@ impl Exchange {
         self.effects.push_back(Effect::Publish(message));
         Ok(id)
     }
-}
-
-/// Whether others than the sign-in may publish on a topic.
-fn check_topic(topic: &str) -> Result<(), PublishError> {
-    if topic.starts_with(login::TOPIC_PREFIX) { Err(PublishError::Reserved) } else { Ok(()) }
 }
 
 fn published(message: &Outgoing) -> Published<'_> {

@@ -31,6 +31,7 @@ mod leaving;
 mod login;
 mod long_polling;
 mod mechanisms;
+mod orderly_end;
 mod polling;
 mod raw;
 mod refusals;
@@ -86,6 +87,7 @@ const CASES: &[&[Case]] = &[
     refusals::CASES,
     timers::CASES,
     shutdown::CASES,
+    orderly_end::CASES,
     udp::CASES,
     raw::CASES,
     work::CASES,

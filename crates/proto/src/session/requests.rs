@@ -7,7 +7,7 @@ use bytes::{Buf, BytesMut};
 use super::login;
 use super::route::{self, Wanted};
 use super::websocket::Room;
-use super::{Session, Stage};
+use super::{Session, Stage, going_away};
 use crate::http::{Answer, Next, ReplyTo, Rules};
 use crate::topics::{PublishError, Since};
 use crate::{Cursor, Format, Outgoing, Reply, Request, engine, poll, sse};
@@ -259,6 +259,9 @@ impl Session {
             }
             (Pending::Publish, Reply::Published(Err(error @ PublishError::Reserved))) => {
                 self.answer_it(&Answer::new(403, format!("Not published: {error}.\n")), now);
+            }
+            (Pending::Publish, Reply::Published(Err(PublishError::GoingAway))) => {
+                self.answer_instead(going_away(), now);
             }
             (Pending::Publish, Reply::Published(Err(error))) => {
                 let answer = Answer::new(503, format!("Not published: {error}.\n"));

@@ -193,6 +193,7 @@ impl Session {
             let code = match error {
                 PublishError::TooManyTopics(_) => 1013,
                 PublishError::Reserved => 1008,
+                PublishError::GoingAway => return self.close_websocket(CloseReason::GoingAway, now),
             };
             self.fail(code, &format!("not published: {error}"), now);
         }
