@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::error::LabError;
 use crate::machine::{Cores, core_count, read};
 use crate::record::{ENVIRONMENT, SCHEMA, write_whole};
+use crate::trial::SERVED_WITH;
 
 /// Settings of the kernel that change what a socket benchmark measures.
 const SYSCTLS: &[&str] = &[
@@ -108,6 +109,7 @@ fn gather(host: &str, cores: Option<Cores>, busy_share: Option<f64>) -> Value {
         "date": crate::now(),
         "host": host,
         "command": command_line(),
+        "servers": { "with": SERVED_WITH },
         "git": git(),
         "switchboard": {
             "version": env!("CARGO_PKG_VERSION"),

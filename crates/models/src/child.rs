@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::MsgFlags;
+use nix::unistd::{Pid, getppid};
 use switchboard_proto::{App, CloseReason, Port, Request};
 
 use crate::Tally;
@@ -36,8 +38,6 @@ pub(crate) fn run(stream: TcpStream, relay: Relay, app: &Arc<App>) -> i32 {
 }
 
 fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
-    // A parent that was killed cannot tell its children.
-    set_pdeathsig(Signal::SIGKILL)?;
     handle_signals()?;
     close_all_but([stream.as_raw_fd(), relay.as_fd().as_raw_fd()]);
     let line = Arc::new(Line::new(stream, app)?);
@@ -66,8 +66,15 @@ extern "C" fn on_signal(_: libc::c_int) {
     IS_STOPPING.store(true, Ordering::Relaxed);
 }
 
-/// SIGTERM interrupts what this process is blocked in. SIGINT from a terminal goes to the parent as well, and
-/// what follows from it is the parent's business.
+/// Ends this process with its parent, whatever ends that: a parent that was killed cannot tell its children.
+pub(crate) fn end_with(parent: Pid) -> nix::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    // It may have ended before that, and then somebody else has adopted this process.
+    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH) }
+}
+
+/// SIGTERM interrupts what this process is blocked in. SIGINT and SIGHUP from a terminal go to the parent as well, and
+/// what follows from them is the parent's business.
 fn handle_signals() -> nix::Result<()> {
     let stop = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
@@ -75,6 +82,7 @@ fn handle_signals() -> nix::Result<()> {
     unsafe {
         sigaction(Signal::SIGTERM, &stop)?;
         sigaction(Signal::SIGINT, &ignore)?;
+        sigaction(Signal::SIGHUP, &ignore)?;
     }
     Ok(())
 }

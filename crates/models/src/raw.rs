@@ -33,6 +33,7 @@ pub const MODEL: Model = Model {
     broadcast: "--app broadcast: a write to every connection",
     serves: &[Mechanism::Together, Mechanism::TcpEcho, Mechanism::TcpBroadcast],
     limits: &["speaks no protocol: only `switchboard load tcp://…` understands it"],
+    failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: true,

@@ -31,6 +31,7 @@ pub const MODEL: Model = Model {
     broadcast: "nothing: it has none",
     serves: &[Mechanism::Together, Mechanism::TcpEcho],
     limits: &["speaks no protocol: only `switchboard load tcp://…` understands it"],
+    failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: true,

@@ -32,6 +32,7 @@ pub const MODEL: Model = Model {
         "65,507 bytes a datagram",
         "what finds a receive buffer full is lost, though another socket's may be empty",
     ],
+    failure_ends: "all",
     workers: Workers::OnePerCore,
     reuses_port: true,
     busy_polls: false,

@@ -43,6 +43,7 @@ pub const MODEL: Model = Model {
         "what finds the receive buffer full is lost",
         "Linux 6.1, and a container that allows it",
     ],
+    failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: true,

@@ -32,9 +32,10 @@ pub(crate) struct Args {
     /// Answer 408 when a request head takes longer
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = args::some_time)]
     handshake_timeout: Duration,
-    /// Ping a WebSocket that was silent for so long, and close it after as long again [default: off]
-    #[arg(long, value_name = "TIME", value_parser = args::some_time)]
-    heartbeat: Option<Duration>,
+    /// Ping a WebSocket that was silent for so long, and close it after as long again; `off`: never, so that one whose
+    /// peer vanished may stay for ever
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = args::time_or_off)]
+    heartbeat: args::TimeOrOff,
     /// Close a connection that is silent for so long between two requests
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::some_time)]
     keep_alive: Duration,
@@ -50,6 +51,10 @@ pub(crate) struct Args {
     /// each core; `pool`: 512]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// Kill and replace a worker of `prefork` that takes nothing of what is published for so long while others wait for
+    /// it
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = args::some_time)]
+    worker_patience: Duration,
     /// Run on these cores only, the workers bound to one each in turn: 0,2-3 [default: wherever the system likes]
     #[arg(long, value_name = "LIST", value_parser = args::cpus)]
     cpus: Option<args::Cpus>,
@@ -136,7 +141,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         max_message_bytes: args.max_message_bytes,
         max_unsent_bytes: args.max_unsent_bytes,
         handshake_timeout: args.handshake_timeout,
-        heartbeat: args.heartbeat,
+        heartbeat: args.heartbeat.0,
         grace: args.grace,
         plain: match args.app {
             Pathless::Echo => PlainApp::Echo,
@@ -144,6 +149,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         },
         workers: args.workers,
         cpus,
+        worker_patience: args.worker_patience,
         busy_poll: Duration::from_secs_f64(args.busy_poll / 1e6),
         work: Work::calibrated(Duration::from_secs_f64(args.work_us / 1e6), Instant::now),
         keep_alive: args.keep_alive,
@@ -173,7 +179,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     let limits = raise_descriptor_limit().map_err(failed)?;
     let workers = model.check(&app).map_err(|error| Failure::new(1, error))?;
     let shutdown = Shutdown::on_signals().map_err(failed)?;
-    let listener = Listener::bind(model, address).map_err(failed)?;
+    let listener = Listener::bind(model, address, &app).map_err(failed)?;
     // A reader of this line may be gone already; the server serves all the same.
     let _ = writeln!(std::io::stdout(), "listening on {}", listener.local_addr());
     let _ = std::io::stdout().flush();
@@ -186,6 +192,9 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         _ => format!("{workers} workers, "),
     };
     eprintln!("{}: waits with {}; {workers}{listener}, {descriptors}", model.name, model.waits_with);
+    if let Some(warning) = beyond_loopback(listener.local_addr()) {
+        eprintln!("{warning}");
+    }
     let tally = (model.serve)(listener, Arc::new(app), shutdown).map_err(failed)?;
     eprintln!("{}: {tally}", model.name);
     Ok(ExitCode::SUCCESS)
@@ -225,8 +234,42 @@ fn check_waiting(args: &Args, model: &Model) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What whoever lets others reach a server must know.
+fn beyond_loopback(address: SocketAddr) -> Option<String> {
+    let (ip, port) = (address.ip().to_canonical(), address.port());
+    let reach = match ip {
+        ip if ip.is_loopback() => return None,
+        ip if ip.is_unspecified() => "every network of this machine".to_owned(),
+        ip => format!("wherever {ip} can be reached"),
+    };
+    Some(format!(
+        "warning: there is no authentication, and {address} is open to {reach}: whoever connects may read and publish everything; \
+         limit that with --listen 127.0.0.1:{port}, a firewall, or a proxy that asks who it is"
+    ))
+}
+
 fn address(text: &str) -> Result<SocketAddr, Failure> {
     let mut addresses =
         text.to_socket_addrs().map_err(|error| Failure::new(2, format!("--listen {text}: {error}")))?;
     addresses.next().ok_or_else(|| Failure::new(2, format!("--listen {text}: no such address")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_can_be_reached_from_elsewhere_is_warned() {
+        let warning = |address: &str| beyond_loopback(address.parse().unwrap());
+        for local in ["127.0.0.1:9001", "127.7.0.1:1", "[::1]:9001", "[::ffff:127.0.0.1]:9001"] {
+            assert_eq!(warning(local), None, "{local}");
+        }
+        for open in ["0.0.0.0:9001", "[::]:9001", "192.0.2.7:9001", "[2001:db8::1]:9001", "[fe80::1]:9001"] {
+            let text = warning(open).expect(open);
+            assert!(text.contains("no authentication") && text.contains("--listen 127.0.0.1:9001"), "{text}");
+            assert_eq!(text.lines().count(), 1);
+        }
+        assert!(warning("0.0.0.0:1").unwrap().contains("every network"));
+        assert!(warning("192.0.2.7:1").unwrap().contains("192.0.2.7 can be reached"));
+    }
 }

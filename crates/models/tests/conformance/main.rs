@@ -22,6 +22,7 @@ mod engine_refusals;
 mod engineio;
 mod event_stream;
 mod events;
+mod failures;
 mod fragments;
 mod frames;
 mod framing;
@@ -92,6 +93,7 @@ const CASES: &[&[Case]] = &[
     raw::CASES,
     work::CASES,
     workers::CASES,
+    failures::CASES,
 ];
 
 /// Something that a user would see of a server.

@@ -265,7 +265,11 @@ impl Session {
                 self.is_dropped = true;
                 self.end();
             }
-            (Stage::Stream { .. }, CloseReason::GoingAway) => self.flush(now),
+            (Stage::Stream { .. }, CloseReason::GoingAway) => {
+                // What it has not read yet has been promised to somebody.
+                self.flush(now);
+                self.deadline = now.checked_add(self.app.grace);
+            }
             (Stage::Http { reader, .. }, _) if reader.is_idle() => match self.output.is_empty() {
                 true => self.end(),
                 false => self.flush(now),
