@@ -316,6 +316,12 @@ impl Way for Talk {
             answers.extend(desk.pass_on(effect, max_bytes).filter(is_mine));
         }
         hub.set_clock(&desk);
+        // One that was told nothing yet, because it had no writer.
+        if desk.is_closing
+            && let Some(queue) = desk.waiting.get(port)
+        {
+            queue.close();
+        }
         drop(desk);
         // A connection that only asks has no queue.
         answers.into_iter().for_each(|answer| line.take(answer));
@@ -348,9 +354,6 @@ impl Talk {
             let mut desk = hub.desk();
             pressure.has_writer.store(true, Ordering::Release);
             desk.waiting.insert(*port, queue.clone());
-            if desk.is_closing {
-                queue.close();
-            }
             drop(desk);
             *attendance = Attendance::Writer(Writer { thread, queue, topic: None, _ended: ended });
         }

@@ -169,6 +169,7 @@ impl Exchange {
     /// been given out as effects, so whoever delivers those before it closes a connection loses nothing. Harmless when done again.
     pub fn close(&mut self) {
         self.is_closing = true;
+        self.engines.close_polls();
     }
 
     /// Takes what a connection asks. Its effects are to be taken before anything else is done.

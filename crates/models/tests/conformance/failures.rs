@@ -17,7 +17,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(Broadcast, a_process_that_is_stopped_holds_up_nobody)
         .only(|model| model.family == Family::Process)
         .with(|settings| settings.app.worker_patience = Duration::from_millis(500)),
-    case!(Echo, a_message_that_there_is_no_memory_for_ends_its_own_connection_only).together().with(
+    case!(Http, a_message_that_there_is_no_memory_for_ends_its_own_connection_only).together().with(
         |settings| {
             settings.app.max_message_bytes = 1 << 30;
             settings.memory = Some(MEMORY);
@@ -31,7 +31,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// What a server may take beyond what it began with.
-const MEMORY: u64 = 64 << 20;
+const MEMORY: u64 = 32 << 20;
 
 /// Pieces of a message, which are too many together.
 const PIECE_BYTES: usize = 1 << 20;

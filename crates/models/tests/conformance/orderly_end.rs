@@ -10,8 +10,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::child::Settings;
-use crate::client::{Client, Frame, PATIENCE, close_code, eventually};
-use crate::engine_client::{Engine, SOCKETIO};
+use crate::client::{Client, Frame, close_code, eventually};
+use crate::engine_client::{Engine, Polling, SOCKETIO};
 use crate::events::{EventStream, events, post};
 use crate::frames::{CLOSE, TEXT, close, text};
 use crate::http::get;
@@ -31,6 +31,8 @@ const PIPELINED: usize = 16;
 
 fn patient(settings: &mut Settings) {
     settings.app.grace = Duration::from_secs(60);
+    // Whoever polls may come late on a busy machine.
+    settings.app.history_events = 1 << 20;
 }
 
 /// A server as the case has it, once more.
@@ -51,6 +53,7 @@ fn end_while_publishing(server: &mut Server, least: usize) {
     let streams: Vec<EventStream> = (0..4).map(|_| EventStream::open(server, "/events?topic=t")).collect();
     let sockets: Vec<Client> = (0..3).map(|_| in_room(server)).collect();
     let poll = Client::connect(server);
+    let socket = polling_in_room(server);
     let posters = [1, 1, PIPELINED].map(|at_once| (Client::connect(server), at_once));
     let (socketio, speaker) = (in_room(server), Client::open(server, "/broadcast?topic=t"));
     let count = AtomicUsize::new(0);
@@ -63,7 +66,8 @@ fn end_while_publishing(server: &mut Server, least: usize) {
         subscribers.extend(streams.map(|thread| ("an event stream", thread)));
         let sockets = sockets.into_iter().map(|client| scope.spawn(|| heard(client, from_room)));
         subscribers.extend(sockets.map(|thread| ("a client of Socket.IO", thread)));
-        let poll = scope.spawn(|| poll_without_a_gap(poll));
+        subscribers.push(("a long poll", scope.spawn(|| heard_by_long_polls(poll))));
+        subscribers.push(("a client of Socket.IO that polls", scope.spawn(|| heard_by_polls(socket))));
         let mut publishers = Vec::new();
         for (number, (client, at_once)) in posters.into_iter().enumerate() {
             publishers.push(scope.spawn(move || post_until_the_end(client, number, at_once, count)));
@@ -75,7 +79,6 @@ fn end_while_publishing(server: &mut Server, least: usize) {
         let acknowledged: Vec<String> =
             publishers.into_iter().flat_map(|thread| thread.join().expect("it was ended")).collect();
         assert!(acknowledged.len() >= least);
-        poll.join().expect("it was ended");
         for (who, thread) in subscribers {
             let heard = thread.join().expect("it was ended as it should be");
             let lost: Vec<&String> = acknowledged.iter().filter(|name| !heard.contains(*name)).collect();
@@ -231,28 +234,48 @@ fn heard_in_stream(mut stream: EventStream) -> HashSet<String> {
     events.flat_map(str::lines).filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned).collect()
 }
 
-/// Polls until the server ends, and expects that nothing is missing of what it is given.
-fn poll_without_a_gap(mut client: Client) {
-    let mut newest = 0;
+/// What long polls bring until the server ends, without a gap: the last question is answered with all that came since the one before.
+fn heard_by_long_polls(mut client: Client) -> HashSet<String> {
+    let (mut heard, mut newest) = (HashSet::new(), 0);
     loop {
-        if client.stream.write_all(get(&format!("/longpoll?topic=t&since={newest}")).as_bytes()).is_err() {
-            return;
-        }
-        let mut head = [0];
-        client.stream.set_read_timeout(Some(PATIENCE)).expect("a socket can be set");
-        if !client.stream.peek(&mut head).is_ok_and(|bytes| bytes > 0) {
-            return;
-        }
+        client.send(get(&format!("/longpoll?topic=t&since={newest}")));
         let response = client.response();
         if response.status != 200 {
-            return assert_eq!(response.status, 503, "{response:?}");
+            assert_eq!(response.status, 503, "{response:?}");
+            return heard;
         }
         let answer = response.json();
         assert_eq!(answer.get("missed"), None, "{answer}");
         for event in events(&answer) {
             newest += 1;
             assert_eq!(event.id, newest);
+            heard.insert(event.data);
         }
+        if response.says_close() {
+            return heard;
+        }
+    }
+}
+
+/// A client of Socket.IO that is in the room and polls.
+fn polling_in_room(server: &Server) -> Polling {
+    let mut engine = Engine::polling(server, SOCKETIO).connected();
+    engine.send(&[r#"420["join","t"]"#]);
+    engine.expect(&["430[]"]);
+    let Engine::Polling(polling) = engine else { unreachable!("it was opened as one") };
+    polling
+}
+
+/// What it hears until the session is closed.
+fn heard_by_polls(mut polling: Polling) -> HashSet<String> {
+    const CLOSE_PACKET: &str = "1";
+    let mut heard = HashSet::new();
+    loop {
+        let packet = polling.next();
+        if packet == CLOSE_PACKET {
+            return heard;
+        }
+        heard.extend(from_room(packet));
     }
 }
 

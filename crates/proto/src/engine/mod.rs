@@ -56,12 +56,19 @@ pub struct Engines {
     socketio: Server,
     /// Bodies that are read on once what they have led to so far is taken.
     backlog: VecDeque<http::Posted>,
+    /// The server ends.
+    is_ending: bool,
 }
 
 impl Engines {
     /// A server without sessions.
     pub fn new(settings: &EngineSettings) -> Engines {
-        Engines { table: Table::new(settings), socketio: Server::new(), backlog: VecDeque::new() }
+        Engines {
+            table: Table::new(settings),
+            socketio: Server::new(),
+            backlog: VecDeque::new(),
+            is_ending: false,
+        }
     }
 
     /// Takes what a connection asks for. A port that has ended must be told by [`Request::Gone`] before its number is used again.
@@ -124,6 +131,11 @@ impl Engines {
             self.expire(index, now);
         }
         self.settle();
+    }
+
+    /// Ends each session that polls with its next GET, which brings what waits for it, because the server ends.
+    pub fn close_polls(&mut self) {
+        self.is_ending = true;
     }
 
     /// Ends all sessions, because the server ends: sockets are disconnected, GETs that wait are answered.

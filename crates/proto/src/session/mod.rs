@@ -52,6 +52,10 @@ pub struct Session {
     is_refused: bool,
     /// Something of Engine.IO's belongs to this connection, and must hear of its end.
     has_engine: bool,
+    /// What it asked for last is a poll, so that its client may be about to ask for what came since.
+    polls: bool,
+    /// The server ends: the next request is the last.
+    is_leaving: bool,
 }
 
 /// Where a connection is in its life. It goes to and fro between the first two while it is HTTP, and otherwise only downwards in this list.
@@ -129,6 +133,8 @@ impl Session {
             is_dropped: false,
             is_refused: false,
             has_engine: false,
+            polls: false,
+            is_leaving: false,
         }
     }
 
@@ -177,7 +183,8 @@ impl Session {
         }
         match &self.stage {
             Stage::Http { reader, is_used: true, .. } if reader.is_idle() => {
-                self.go_on_while_taken(self.app.keep_alive, now);
+                let patience = if self.is_leaving { LINGER } else { self.app.keep_alive };
+                self.go_on_while_taken(patience, now);
             }
             Stage::Http { .. } => {
                 let limit = self.app.handshake_timeout;
@@ -269,6 +276,13 @@ impl Session {
                 // What it has not read yet has been promised to somebody.
                 self.flush(now);
                 self.deadline = now.checked_add(self.app.grace);
+            }
+            (Stage::Http { reader, .. }, CloseReason::GoingAway) if reader.is_idle() && self.polls => {
+                // Something may have been published between its last poll and the next, which is on its way.
+                if !self.is_leaving {
+                    self.is_leaving = true;
+                    self.deadline = now.checked_add(LINGER.min(self.app.grace));
+                }
             }
             (Stage::Http { reader, .. }, _) if reader.is_idle() => match self.output.is_empty() {
                 true => self.end(),

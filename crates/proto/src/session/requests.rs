@@ -157,11 +157,16 @@ impl Session {
     fn serve(&mut self, request: crate::http::Request, reply_to: ReplyTo, now: Instant) {
         let app = self.app.clone();
         app.work.perform();
+        let reply_to = ReplyTo { keep_alive: reply_to.keep_alive && !self.is_leaving, ..reply_to };
         let if_none_match = request.if_none_match.clone();
         let wanted = match route::route(&app, request) {
             Ok(wanted) => wanted,
             Err(answer) => return self.answer(&answer, &reply_to, now),
         };
+        self.polls = matches!(wanted, Wanted::LongPoll { .. } | Wanted::Engine(engine::Request::Get(_)));
+        if self.is_leaving && !self.polls {
+            return self.last_answer(&going_away(), &reply_to, now);
+        }
         let what = match wanted {
             Wanted::Answer(answer) => return self.answer(&answer, &reply_to, now),
             Wanted::Asset(answer) => {
@@ -237,7 +242,11 @@ impl Session {
                 self.answer_it(&answer.with("Cache-Control", "no-cache"), now);
             }
             (Pending::LongPoll { timeout, is_held }, Reply::Since(found)) => {
-                if found.events.is_empty() && found.missed == 0 && !found.restarted {
+                let is_empty = found.events.is_empty() && found.missed == 0 && !found.restarted;
+                if is_empty && self.is_leaving {
+                    return self.answer_instead(going_away(), now);
+                }
+                if is_empty {
                     *is_held = true;
                     self.deadline = now.checked_add(*timeout);
                     return;

@@ -22,6 +22,7 @@ mod engine_websocket;
 mod frames;
 mod http;
 mod keep_alive;
+mod leaving;
 mod login;
 mod output;
 mod pages;
