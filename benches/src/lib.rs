@@ -39,7 +39,7 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn serve_if_asked() {
     let Ok(name) = env::var(SERVE) else { return };
     if let Err(error) = serve(&name) {
-        eprintln!("{name}: {error}");
+        switchboard_console::log!("{name}: {error}");
         process::exit(1);
     }
     process::exit(0);
@@ -53,7 +53,7 @@ fn serve(name: &str) -> io::Result<()> {
     let (heartbeat, grace) = (None, Duration::from_secs(1));
     let app = App { served_by: model.name, heartbeat, grace, plain, ..App::default() };
     let listener = Listener::bind(model, SocketAddr::from(([127, 0, 0, 1], 0)), &app)?;
-    println!("{}", listener.local_addr());
+    switchboard_console::result(format_args!("{}\n", listener.local_addr()))?;
     (model.serve)(listener, Arc::new(app), shutdown)?;
     Ok(())
 }

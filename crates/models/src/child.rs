@@ -31,7 +31,7 @@ pub(crate) fn run(stream: TcpStream, relay: Relay, app: &Arc<App>) -> i32 {
     match serve(stream, relay, app) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("a child could not serve its connection: {error}");
+            switchboard_console::log!("a child could not serve its connection: {error}");
             1
         }
     }

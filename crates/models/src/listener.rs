@@ -203,7 +203,7 @@ mod tests {
         let Ok(listener) =
             Listener::bind(&crate::epoll::MODEL, (Ipv6Addr::UNSPECIFIED, 0).into(), &App::default())
         else {
-            eprintln!("this machine has no IPv6: nothing to test");
+            switchboard_console::log!("this machine has no IPv6: nothing to test");
             return;
         };
         TcpStream::connect(("127.0.0.1", listener.local_addr().port())).unwrap();

@@ -243,7 +243,7 @@ impl Parent {
                 continue;
             }
             let pid = child.pid;
-            eprintln!(
+            switchboard_console::log!(
                 "worker process {pid} has taken nothing for {patience:?} while others waited for it: killed (--worker-patience)"
             );
             // It is buried when the system says that it has ended; nobody waits for that.

@@ -93,7 +93,7 @@ pub(crate) fn serve_with(
             if worker < workers.len() {
                 let lost = places.clear(worker);
                 parent.tally.lost += lost as u64;
-                eprintln!("worker {worker} is replaced; {lost} connections ended with it");
+                switchboard_console::log!("worker {worker} is replaced; {lost} connections ended with it");
             }
             let seat = Seat { places: places.clone(), worker, shares_listener };
             let is_alone = listeners.len() == 1;
@@ -164,7 +164,7 @@ fn run(
     match work() {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("worker {worker} could not go on: {error}");
+            switchboard_console::log!("worker {worker} could not go on: {error}");
             1
         }
     }

@@ -283,6 +283,7 @@ impl Pair {
                     Heard::Text(std::str::from_utf8(&payload).expect("checked").to_owned())
                 }
                 ClientEvent::Message(Kind::Binary, payload) => Heard::Binary(payload.to_vec()),
+                ClientEvent::Other => unreachable!("only Socket.IO has events"),
                 ClientEvent::Closed(code) => Heard::Closed(code),
             });
         }
