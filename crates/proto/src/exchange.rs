@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{self, Engines, Published};
 use crate::login::{self, Logins};
 use crate::topics::{PublishError, Since, Topics};
-use crate::{App, Cursor, Format, Kind, Outgoing, Port, poll};
+use crate::{App, Cursor, EventName, Format, Kind, Outgoing, Port, TopicName, poll};
 
 /// The topic that the ticker publishes on.
 const TICK_TOPIC: &str = "tick";
@@ -25,14 +25,14 @@ pub enum Request {
     /// What there is on a topic after an event. Answered by [`Reply::Since`] at once.
     Since {
         /// The topic's name.
-        topic: String,
+        topic: TopicName,
         /// The last event that the client has had.
         since: Option<Cursor>,
     },
     /// The same for somebody who gets what follows from now on.
     Subscribe {
         /// The topic's name.
-        topic: String,
+        topic: TopicName,
         /// The last event that the client has had.
         since: Option<Cursor>,
         /// Whether it wants all that is held, and not only as much as one answer may be long.
@@ -41,9 +41,9 @@ pub enum Request {
     /// An event for everyone on a topic. Answered by [`Reply::Published`] at once.
     Publish {
         /// The topic's name.
-        topic: String,
+        topic: TopicName,
         /// The event's name, if it has one.
-        event: Option<String>,
+        event: Option<EventName>,
         /// Whether the data are text.
         kind: Kind,
         /// What is published.
@@ -185,7 +185,7 @@ impl Exchange {
             }
             Request::Publish { topic, event, kind, data, is_answered } => {
                 let published =
-                    self.check(&topic).and_then(|()| self.publish(&topic, event.as_deref(), kind, data));
+                    self.admit(&topic, &data).and_then(|()| self.publish(&topic, event.as_ref(), kind, data));
                 if is_answered || published.is_err() {
                     self.effects.push_back(Effect::Reply(port, Reply::Published(published)));
                 }
@@ -224,7 +224,7 @@ impl Exchange {
                 engine::Effect::Publish(publish) => {
                     let engine::Publish { topic, event, kind, data, receipt } = *publish;
                     let result = self
-                        .check(&topic)
+                        .admit(&topic, &data)
                         .and_then(|()| self.topics.publish(&topic, event.as_deref(), kind, data));
                     match result {
                         Ok(message) => {
@@ -261,7 +261,7 @@ impl Exchange {
             self.tick = next;
             let data = format!("{}", self.app.unix_time_ms(now));
             // One topic too many is the publishers' business; the ticker goes without.
-            let _ = self.publish(TICK_TOPIC, None, Kind::Text, data.into());
+            let _ = self.publish(&TopicName::own(TICK_TOPIC), None, Kind::Text, data.into());
         }
         self.logins.handle_timeout(now);
         self.change_topics();
@@ -280,19 +280,23 @@ impl Exchange {
                 login::Change::Opened { topic } => self.topics.reserve(&topic),
                 login::Change::Ended { topic, event, data } => {
                     // There is no limit for a topic that is there.
-                    let _ = self.publish(&topic, Some(event), Kind::Text, data.into());
+                    let (topic, event) = (TopicName::own(&topic), EventName::own(event));
+                    let _ = self.publish(&topic, Some(&event), Kind::Text, data.into());
                 }
                 login::Change::Forgotten { topic } => self.topics.forget(&topic),
             }
         }
     }
 
-    /// Whether a client may publish on a topic: not on the sign-in's, and not when the server ends.
-    fn check(&self, topic: &str) -> Result<(), PublishError> {
+    /// Whether somebody else than the server itself may publish this, by whichever mechanism. What the names may be is in their types.
+    fn admit(&self, topic: &TopicName, data: &Bytes) -> Result<(), PublishError> {
+        let limit = self.app.max_message_bytes;
         if self.is_closing {
             Err(PublishError::GoingAway)
         } else if topic.starts_with(login::TOPIC_PREFIX) {
             Err(PublishError::Reserved)
+        } else if data.len() > limit {
+            Err(PublishError::TooLong(limit))
         } else {
             Ok(())
         }
@@ -300,12 +304,12 @@ impl Exchange {
 
     fn publish(
         &mut self,
-        topic: &str,
-        event: Option<&str>,
+        topic: &TopicName,
+        event: Option<&EventName>,
         kind: Kind,
         data: Bytes,
     ) -> Result<u64, PublishError> {
-        let message = self.topics.publish(topic, event, kind, data)?;
+        let message = self.topics.publish(topic, event.map(|event| &**event), kind, data)?;
         self.engines.published(published(&message), None, self.now);
         let id = message.id();
         self.effects.push_back(Effect::Publish(message));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{later, random};
+use crate::names::is_one_line;
 
 /// What the topic of every code begins with, and of nothing else.
 pub(crate) const TOPIC_PREFIX: &str = "login:";
@@ -125,8 +126,7 @@ enum Code {
 /// A name without the blanks around it. `None`: it is empty, too long, or more than one line.
 pub fn name(text: &str) -> Option<&str> {
     let name = text.trim();
-    let is_one_line = !name.contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
-    (is_one_line && (1..=MAX_NAME_CHARS).contains(&name.chars().count())).then_some(name)
+    (is_one_line(name) && (1..=MAX_NAME_CHARS).contains(&name.chars().count())).then_some(name)
 }
 
 /// The topic of a code.

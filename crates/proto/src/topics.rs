@@ -8,9 +8,6 @@ use thiserror::Error;
 
 use crate::{App, Cursor, Epoch, Kind, Outgoing};
 
-/// Longest name of a topic or of an event, in bytes.
-pub const MAX_NAME_BYTES: usize = 255;
-
 /// Places of events that are gone which are not worth looking for.
 const SPARE_PLACES: usize = 64;
 
@@ -58,6 +55,9 @@ pub enum PublishError {
     /// One more topic would be too many.
     #[error("there are {0} topics already: use one of them, or raise --max-topics")]
     TooManyTopics(usize),
+    /// The data are longer than any message may be.
+    #[error("messages are limited to {0} bytes: publish less at once, or raise --max-message-bytes")]
+    TooLong(usize),
     /// Only the sign-in publishes on the topics of its codes.
     #[error("topics that begin with login: are the sign-in's own: use another name")]
     Reserved,

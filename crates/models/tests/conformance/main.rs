@@ -14,6 +14,7 @@
 // The harness is not the program under test, and who runs it reads what it says.
 #![allow(clippy::disallowed_macros)]
 
+mod answers;
 mod backpressure;
 mod broadcast;
 mod child;
@@ -37,6 +38,7 @@ mod leaving;
 mod login;
 mod long_polling;
 mod mechanisms;
+mod names;
 mod orderly_end;
 mod polling;
 mod raw;
@@ -66,6 +68,7 @@ use crate::server::Server;
 /// Every case, by the part of the server that it is about.
 const CASES: &[&[Case]] = &[
     http::CASES,
+    answers::CASES,
     keep_alive::CASES,
     upgrade::CASES,
     echo::CASES,
@@ -82,6 +85,7 @@ const CASES: &[&[Case]] = &[
     long_polling::CASES,
     event_stream::CASES,
     mechanisms::CASES,
+    names::CASES,
     resuming::CASES,
     login::CASES,
     engineio::CASES,

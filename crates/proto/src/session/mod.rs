@@ -19,7 +19,7 @@ use self::websocket::WebSocket;
 use crate::engine;
 use crate::http::{self, Answer, Reader, ReplyTo};
 use crate::topics::Since;
-use crate::{App, Cursor, Format, Outgoing, Output, Reply, Request, sse};
+use crate::{App, Cursor, Format, Outgoing, Output, Reply, Request, TopicName, sse};
 
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
 const HIGH_WATER_BYTES: usize = 64 << 10;
@@ -81,7 +81,7 @@ enum Stage {
 /// What a connection gets of what is published.
 #[derive(Debug)]
 struct Subscription {
-    topic: Arc<str>,
+    topic: TopicName,
     format: Format,
     /// Where that ends in what is [written](Output::written) which was published before it came: however much that is, it does not count as being behind.
     replayed: u64,
@@ -249,7 +249,7 @@ impl Session {
 
     /// The topic that it has subscribed to, and how it takes what is published there.
     pub fn subscription(&self) -> Option<(&Arc<str>, Format)> {
-        self.subscription.as_ref().map(|subscription| (&subscription.topic, subscription.format))
+        self.subscription.as_ref().map(|subscription| (subscription.topic.shared(), subscription.format))
     }
 
     /// Whether it takes what is published and has nothing to write before it: then the server may write what is
@@ -381,11 +381,11 @@ impl Session {
         self.questions.push(request);
     }
 
-    fn subscribe(&mut self, topic: &str, format: Format, since: Option<Cursor>) {
-        self.subscription = Some(Box::new(Subscription { topic: Arc::from(topic), format, replayed: 0 }));
+    fn subscribe(&mut self, topic: TopicName, format: Format, since: Option<Cursor>) {
+        self.subscription = Some(Box::new(Subscription { topic: topic.clone(), format, replayed: 0 }));
         // A long poll gets the rest when it asks again.
         let wants_all = format != Format::Poll;
-        self.ask(Request::Subscribe { topic: topic.to_owned(), since, wants_all });
+        self.ask(Request::Subscribe { topic, since, wants_all });
     }
 
     /// Queues what was published before it came.
@@ -399,7 +399,7 @@ impl Session {
     fn unsubscribe(&mut self) {
         if let Some(subscription) = self.subscription.take() {
             let Subscription { topic, format, .. } = *subscription;
-            self.ask(Request::Unsubscribe { topic, format });
+            self.ask(Request::Unsubscribe { topic: topic.shared().clone(), format });
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A session may be connected to several namespaces at once; in each of them it is a socket, with an id that others may know. In reading order:
 //! this file, what connects and disconnects and how packets become events; `events`, what the application does; `rooms`, who gets what
-//! is published; `packet` and `payload`, how all of it is written; `sockets`, what is remembered of a session.
+//! is published; `packet`, `payload` and `places`, how all of it is written; `sockets`, what is remembered of a session.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -14,10 +14,12 @@ use bytes::Bytes;
 mod events;
 mod packet;
 mod payload;
+mod places;
 mod rooms;
 mod sockets;
 
 use crate::Kind;
+use crate::TopicName;
 use crate::engine::{Table, random};
 use packet::{Packet, Type, encode};
 use payload::Array;
@@ -28,7 +30,7 @@ use sockets::{Assembling, Socket};
 /// What all sessions have in common.
 #[derive(Debug)]
 pub(crate) struct Server {
-    rooms: HashMap<Box<str>, Members>,
+    rooms: HashMap<TopicName, Members>,
     /// The number of the last socket.
     sockets: u64,
     /// Before the number in each socket's id, so that two servers give different ones.

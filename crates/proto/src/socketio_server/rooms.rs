@@ -5,19 +5,15 @@ use std::collections::BTreeSet;
 use super::events::{CHAT_EVENT, CHAT_TOPIC, acknowledge};
 use super::sockets::Socket;
 use super::{Emission, Namespace, Sender, Server, Sockets, is_connected, payload};
-use crate::Kind;
 use crate::engine::{Published, Receipt, Table};
+use crate::{Kind, TopicName};
 
 /// The sockets in a room, as sessions and namespaces.
 pub(super) type Members = BTreeSet<(u32, Namespace)>;
 
 impl Server {
-    pub(super) fn enter(&mut self, room: &str, sender: Sender) {
-        let member = (sender.session, sender.namespace);
-        match self.rooms.get_mut(room) {
-            Some(members) => members.insert(member),
-            None => self.rooms.entry(room.into()).or_default().insert(member),
-        };
+    pub(super) fn enter(&mut self, room: &TopicName, sender: Sender) {
+        self.rooms.entry(room.clone()).or_default().insert((sender.session, sender.namespace));
     }
 
     pub(super) fn exit(&mut self, room: &str, sender: Sender) {

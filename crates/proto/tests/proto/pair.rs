@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use switchboard_proto::{
-    App, Client, ClientEvent, ClientPlan, Dialect, Effect, Exchange, Kind, Outgoing, Port, Rejection,
-    Request, Session,
+    App, Client, ClientEvent, ClientPlan, Dialect, Effect, EventName, Exchange, Kind, Outgoing, Port,
+    Rejection, Request, Session, TopicName,
 };
 
 /// The request that opens a WebSocket, with the key of RFC 6455, section 1.3.
@@ -78,7 +78,8 @@ impl Wire {
 
     /// Publishes as another connection would, and delivers it here if it is subscribed to.
     pub(crate) fn publish(&mut self, topic: &str, event: Option<&str>, kind: Kind, data: &[u8]) {
-        let (topic, event) = (topic.to_owned(), event.map(str::to_owned));
+        let topic = TopicName::new(topic).expect("a topic");
+        let event = event.map(|event| EventName::new(event).expect("an event"));
         let data = data.to_vec().into();
         self.ask_elsewhere(Request::Publish { topic, event, kind, data, is_answered: false });
     }
