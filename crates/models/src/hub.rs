@@ -152,7 +152,7 @@ impl Hub {
     /// Delivers all that was published, closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
     pub(crate) fn say_goodbye(&self) {
         let patience = Instant::now() + self.0.app.grace;
-        self.desk().close();
+        self.desk().close(self.0.app.max_unsent_bytes);
         let mut untold: Vec<Served> = self.lines().iter().map(|(_, served)| served.clone()).collect();
         let mut is_over = false;
         while !self.lines().is_empty() {
@@ -199,9 +199,12 @@ impl Hub {
 
 impl Desk {
     /// Has nothing more published, and every writing thread close its connection behind what was.
-    fn close(&mut self) {
+    fn close(&mut self, max_bytes: usize) {
         self.is_closing = true;
         self.exchange.close();
+        while let Some(effect) = self.exchange.poll_effect() {
+            self.pass_on(effect, max_bytes);
+        }
         self.waiting.values().for_each(|queue| queue.close());
     }
 

@@ -412,6 +412,7 @@ impl Parent {
         self.is_stopping = true;
         let patience = Instant::now() + self.app.grace + LONGER;
         self.exchange.close();
+        self.pass_on();
         let close: Arc<[u8]> = encode(&Down::Close).into();
         let keys: Vec<usize> = self.children.iter().map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.send(key, close.clone(), false));

@@ -143,7 +143,7 @@ async fn accept(mut acceptor: Acceptor, hub: &Arc<Hub>, shutdown: &Shutdown) -> 
     let refused = acceptor.refused;
     drop(acceptor);
     // What was acknowledged before is in the channels, and nothing more comes.
-    hub.desk().exchange.close();
+    hub.close();
     hub.ending.notify_waiters();
     let patience = Instant::now() + hub.app.grace;
     let mut is_over = false;
@@ -277,6 +277,13 @@ async fn handle_events(session: &mut Session, ways: &mut Ways, hub: &Hub) {
 impl Hub {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().expect("no task panics while it has the exchange")
+    }
+
+    /// Has nothing more published.
+    fn close(&self) {
+        let mut desk = self.desk();
+        desk.exchange.close();
+        desk.pass_on(None);
     }
 
     /// Asks the exchange, and returns the answers to a connection that only asks.

@@ -166,10 +166,11 @@ impl Exchange {
     }
 
     /// Refuses everything from now on that somebody would have to be told of: the server is about to end. All that was acknowledged before has
-    /// been given out as effects, so whoever delivers those before it closes a connection loses nothing. Harmless when done again.
+    /// been given out as effects, so whoever delivers those before it closes a connection loses nothing. Its own effects are to be taken as well. Harmless when done again.
     pub fn close(&mut self) {
-        self.is_closing = true;
-        self.engines.close_polls();
+        if !std::mem::replace(&mut self.is_closing, true) {
+            self.engines.close_polls();
+        }
     }
 
     /// Takes what a connection asks. Its effects are to be taken before anything else is done.

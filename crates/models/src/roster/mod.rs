@@ -303,7 +303,11 @@ impl<S> Roster<S> {
     /// [`has_all_published`](Roster::has_all_published), before the connections are closed.
     pub(crate) fn stop_publishing(&mut self, now: Instant) {
         match (&mut self.exchange, &mut self.crew.elsewhere) {
-            (Some(exchange), _) => exchange.close(),
+            (Some(exchange), _) => {
+                exchange.close();
+                self.take_effects(now);
+                self.handle_asked(now);
+            }
             (None, Some(elsewhere)) => {
                 elsewhere.close();
                 self.receive_published(false, now);

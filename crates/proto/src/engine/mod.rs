@@ -133,9 +133,16 @@ impl Engines {
         self.settle();
     }
 
-    /// Ends each session that polls with its next GET, which brings what waits for it, because the server ends.
+    /// Ends each session that polls with its GET, because the server ends: with the one that waits, or with the next, which brings what waits for it.
     pub fn close_polls(&mut self) {
         self.is_ending = true;
+        for index in self.table.indices() {
+            let polling = self.table.get_mut(index).and_then(Session::polling);
+            if polling.is_some_and(|polling| polling.poll.is_some()) {
+                self.table.close(index, By::Server);
+            }
+        }
+        self.settle();
     }
 
     /// Ends all sessions, because the server ends: sockets are disconnected, GETs that wait are answered.

@@ -279,16 +279,18 @@ impl Session {
             }
             (Stage::Http { reader, .. }, CloseReason::GoingAway) if reader.is_idle() && self.polls => {
                 // Something may have been published between its last poll and the next, which is on its way.
-                if !self.is_leaving {
-                    self.is_leaving = true;
-                    self.deadline = now.checked_add(LINGER.min(self.app.grace));
-                }
+                self.begin_leaving(now);
             }
             (Stage::Http { reader, .. }, _) if reader.is_idle() => match self.output.is_empty() {
                 true => self.end(),
                 false => self.flush(now),
             },
             (Stage::Http { .. }, _) => self.last_answer(&going_away(), &ReplyTo::default(), now),
+            (Stage::Waiting(waiting), CloseReason::GoingAway) if waiting.what.is_about_to_be_answered() => {
+                // What the exchange says is true, and behind it there is nothing more.
+                waiting.reply_to.keep_alive = false;
+                self.begin_leaving(now);
+            }
             (Stage::Waiting(waiting), _) => {
                 let answer = waiting.what.farewell().unwrap_or_else(going_away);
                 self.answer_instead(answer, now);
@@ -416,6 +418,13 @@ impl Session {
         let written = self.output.written();
         self.stage = Stage::Http { reader: Reader::default(), is_used: true, written };
         self.deadline = now.checked_add(self.app.keep_alive);
+    }
+
+    /// Goes on until one more answer is given, but not for long.
+    fn begin_leaving(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.is_leaving, true) {
+            self.deadline = now.checked_add(LINGER.min(self.app.grace));
+        }
     }
 
     fn drain(&mut self, now: Instant) {

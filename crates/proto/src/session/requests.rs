@@ -64,6 +64,15 @@ impl Pending {
         }
     }
 
+    /// Whether the exchange answers it at once, also when the server ends; such a GET of Engine.IO's it has answered by then.
+    pub(super) fn is_about_to_be_answered(&self) -> bool {
+        match self {
+            Pending::LongPoll { is_held, .. } => !is_held,
+            Pending::Poll(_) | Pending::Publish | Pending::Login(_) | Pending::Engine { .. } => true,
+            Pending::Stream | Pending::Topic { .. } | Pending::EngineUpgrade { .. } => false,
+        }
+    }
+
     /// What it is answered with when the server ends, if its protocol has a word for that.
     pub(super) fn farewell(&self) -> Option<Answer> {
         match self {
@@ -324,6 +333,9 @@ impl Session {
         let Stage::Waiting(waiting) = &self.stage else { return };
         if waiting.takes_publications() {
             self.answer_it(&Answer::empty(204), now);
+        } else if self.is_leaving {
+            let answer = waiting.what.farewell().unwrap_or_else(going_away);
+            self.answer_instead(answer, now);
         } else {
             self.deadline = None;
         }
