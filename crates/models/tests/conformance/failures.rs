@@ -47,6 +47,8 @@ fn a_process_that_is_stopped_holds_up_nobody(server: &mut Server) {
     let mut clients: Vec<Client> = (0..12).map(|_| Client::open(server, "/broadcast")).collect();
     let stopped = server.holder_of(&clients[0]);
     kill(stopped, Signal::SIGSTOP).expect("it is there");
+    // Until then it may still be woken for a connection, and keep that from the others.
+    eventually("it is stopped", || server.is_stopped(stopped));
     let before = clients.len();
     clients.retain(|client| server.holder_of(client) != stopped);
     let lost = before - clients.len();

@@ -197,6 +197,11 @@ impl Server {
         Pid::from_raw(holder.expect("there is one"))
     }
 
+    /// Whether a process is stopped by a signal.
+    pub(crate) fn is_stopped(&self, pid: Pid) -> bool {
+        all_processes().any(|process| process.pid == pid.as_raw() && process.state == 'T')
+    }
+
     /// The system's timer of the server's end of this client's connection, as /proc/net/tcp has it: 2 is keepalive.
     pub(crate) fn system_timer(&self, client: &Client) -> Option<u64> {
         let port = client.stream.local_addr().expect("a connection has two ends").port();
