@@ -247,7 +247,10 @@ fn as_many_messages_are_under_way_as_were_asked_for() {
     for (scheme, address, path, asked) in
         [("ws", batching_server(4), "/echo", 8), ("udp", udp, "", 8), ("ws", broadcast, "/broadcast", 4)]
     {
-        let report = load(scheme, address, path);
+        // Nothing is lost here: what is late because the machine is busy comes all the same.
+        let patient = Duration::from_secs(20);
+        let plan = LoadPlan { patience: patient, datagram_timeout: patient, ..plan(scheme, address, path) };
+        let report = run(&plan).unwrap();
         assert_eq!(figures(&report), [0; 4], "{report}");
         assert!(report.messages > 0, "{report}");
         match report.last_receiver_ns {
