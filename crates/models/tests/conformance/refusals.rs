@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::geteuid;
-use switchboard_models::{Family, Workers};
+use switchboard_models::{Family, Model, Workers};
 
 use crate::client::{Client, Response, eventually, upgrade_request};
 use crate::events::{Event, EventStream};

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use switchboard_models::{Family, Mechanism, Workers};
+use switchboard_models::{Family, Mechanism, Model, Workers};
 
 use crate::child::WORKERS;
 use crate::client::{Client, eventually, upgrade_request};
