@@ -185,7 +185,9 @@ impl LoadPlan {
             && self.connections as f64 / rate > LONGEST.as_secs_f64()
         {
             let all = self.connections;
-            return usage(format!("--connect-rate {rate}: {all} connections would take more than 30 days to open"));
+            return usage(format!(
+                "--connect-rate {rate}: {all} connections would take more than 30 days to open"
+            ));
         }
         if self.duration.is_zero() {
             return usage("--duration must be longer than nothing".into());
@@ -243,7 +245,9 @@ impl LoadPlan {
         let usage = |text: String| Err(LoadError::Usage(text));
         let (payload, depth) = (self.payload_bytes, self.depth);
         if payload > LONGEST_PAYLOAD {
-            return usage(format!("--payload can be at most 1GiB ({LONGEST_PAYLOAD} bytes): a message is held in memory"));
+            return usage(format!(
+                "--payload can be at most 1GiB ({LONGEST_PAYLOAD} bytes): a message is held in memory"
+            ));
         }
         if payload.saturating_mul(depth) > LONGEST_PAYLOAD {
             return usage(format!(
@@ -375,7 +379,10 @@ mod tests {
             (LoadPlan { threads: usize::MAX, ..LoadPlan::default() }, "at most 1024"),
             (LoadPlan { depth: usize::MAX, ..LoadPlan::default() }, "at most 65536"),
             (LoadPlan { payload_bytes: usize::MAX, ..LoadPlan::default() }, "at most 1GiB"),
-            (LoadPlan { payload_bytes: 1 << 20, depth: 1 << 12, ..LoadPlan::default() }, "in flight on a connection"),
+            (
+                LoadPlan { payload_bytes: 1 << 20, depth: 1 << 12, ..LoadPlan::default() },
+                "in flight on a connection",
+            ),
             (
                 LoadPlan { payload_bytes: 1 << 30, connections: 4_000_000, ..LoadPlan::default() },
                 "this machine's memory",

@@ -240,7 +240,8 @@ impl Recorder {
 /// server's to choose.
 pub(crate) fn count(kinds: &mut BTreeMap<String, u64>, kind: &str, times: u64) {
     let kind = printable(kind);
-    let end = kind.char_indices().map(|(at, letter)| at + letter.len_utf8()).take_while(|end| *end <= LONGEST_KIND);
+    let end =
+        kind.char_indices().map(|(at, letter)| at + letter.len_utf8()).take_while(|end| *end <= LONGEST_KIND);
     let kind = &kind[..end.last().unwrap_or(0)];
     if let Some(before) = kinds.get_mut(kind) {
         *before += times;

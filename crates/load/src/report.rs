@@ -364,7 +364,11 @@ impl fmt::Display for LoadReport {
             "verified     {lost} lost, {duplicated} duplicated, {reordered} reordered, {corrupted} corrupted"
         )?;
         for (name, count, what) in [
-            ("unasked", self.unasked, "messages that carry no stamp of this run: a welcome, a tick, somebody else's"),
+            (
+                "unasked",
+                self.unasked,
+                "messages that carry no stamp of this run: a welcome, a tick, somebody else's",
+            ),
             ("late", self.late, "messages that came after others were sent in their place"),
             ("reopened", self.reopened, "connections that the server had closed in order"),
         ] {

@@ -119,8 +119,7 @@ impl Schedule {
         if let Some(gaps) = &self.random {
             let slots = Slots { base: 0, next: 0, ..self.slots.clone() };
             let arrivals = Arrivals::Random { seed: gaps.seed };
-            let mut again =
-                Schedule::with_arrivals(self.start_ns, self.rate_per_s, arrivals).taking(slots);
+            let mut again = Schedule::with_arrivals(self.start_ns, self.rate_per_s, arrivals).taking(slots);
             let mut due = 0;
             while let Some(ns) = again.take(close_ns.saturating_sub(1)) {
                 due += u64::from(ns >= open_ns);
@@ -251,10 +250,8 @@ mod tests {
                 (5, vec![vec![0, 3], vec![1, 4], vec![2]]),
                 (3, vec![vec![2], vec![0, 1]]),
             ] {
-                let parts: Vec<Schedule> = loops
-                    .into_iter()
-                    .map(|own| whole.clone().taking(Slots::of(own, round)))
-                    .collect();
+                let parts: Vec<Schedule> =
+                    loops.into_iter().map(|own| whole.clone().taking(Slots::of(own, round))).collect();
                 let mut all: Vec<u64> = parts
                     .iter()
                     .flat_map(|part| {

@@ -95,7 +95,10 @@ mod tests {
         );
         assert_eq!(sequence.open(6).collect::<Vec<_>>(), [1, 4, 5]);
         let between = |from, to| sequence.open_between(from, to);
-        assert_eq!([between(0, 1), between(0, 2), between(2, 4), between(1, 6), between(5, 6)], [0, 1, 0, 3, 1]);
+        assert_eq!(
+            [between(0, 1), between(0, 2), between(2, 4), between(1, 6), between(5, 6)],
+            [0, 1, 0, 3, 1]
+        );
         assert_eq!([between(5, 2), between(2, 2)], [0, 0]);
         let (fates_seen, sequence) = fates(&[0, 2, 1, 3]);
         assert_eq!((fates_seen, sequence.lost(4)), (vec![FINE, FINE, LATE, FINE], 0));

@@ -251,9 +251,12 @@ impl Parts {
             // Blanks and line ends would begin another field of the request, or another request.
             Err(_) if url.contains("://") => {
                 let is_wrong = |letter: &char| !letter.is_ascii_graphic() || "\"<>\\^`{|}".contains(*letter);
-                let found = url.chars().find(is_wrong).map(|letter| format!("{letter:?} cannot stand in one"));
+                let found =
+                    url.chars().find(is_wrong).map(|letter| format!("{letter:?} cannot stand in one"));
                 let found = found.unwrap_or_else(|| "see RFC 3986".into());
-                return usage(format!("is not a URL: {found}; write what is not a letter as %20 is for a blank"));
+                return usage(format!(
+                    "is not a URL: {found}; write what is not a letter as %20 is for a blank"
+                ));
             }
             Err(_) => return usage(NOT_A_URL.into()),
         };
@@ -261,10 +264,14 @@ impl Parts {
             return usage(NOT_A_URL.into());
         };
         if uri.fragment().is_some() {
-            return usage("has a fragment (#…), which is not sent to a server: leave it out, or write # as %23".into());
+            return usage(
+                "has a fragment (#…), which is not sent to a server: leave it out, or write # as %23".into(),
+            );
         }
         if authority.userinfo().is_some() {
-            return usage("names a user, which is not sent to a server: leave out what stands before @".into());
+            return usage(
+                "names a user, which is not sent to a server: leave out what stands before @".into(),
+            );
         }
         if authority.host().contains('%') {
             return usage("has a host that is no name and no address".into());
@@ -486,8 +493,10 @@ mod tests {
         let error =
             Target::parse("sse+http://127.0.0.1:1/events", Some("udp://h:1"), false, false).unwrap_err();
         assert!(error.to_string().contains("--publish udp://h:1"), "{error}");
-        for (publish, word) in [("http://127.0.0.1:1/publish?topic=a b", "' '"), ("http://h/#x", "fragment")] {
-            let error = Target::parse("sse+http://127.0.0.1:1/events", Some(publish), false, false).unwrap_err();
+        for (publish, word) in [("http://127.0.0.1:1/publish?topic=a b", "' '"), ("http://h/#x", "fragment")]
+        {
+            let error =
+                Target::parse("sse+http://127.0.0.1:1/events", Some(publish), false, false).unwrap_err();
             assert!(error.exit_status() == 2 && error.to_string().contains(word), "{error}");
         }
     }

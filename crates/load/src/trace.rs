@@ -53,7 +53,9 @@ impl Expected {
         let head = if is_short { LEAST_PAYLOAD_BYTES } else { STAMP_BYTES };
         let (words, _) = payload.get(head..).unwrap_or_default().as_chunks::<8>();
         let seed = |place: usize| {
-            words.get(place).map(|word| u64::from_le_bytes(*word).wrapping_sub(STEP.wrapping_mul(place as u64)))
+            words
+                .get(place)
+                .map(|word| u64::from_le_bytes(*word).wrapping_sub(STEP.wrapping_mul(place as u64)))
         };
         let seeds = [seed(0), words.len().checked_sub(1).and_then(seed)];
         let is_seed = |number: &u64| {
@@ -111,10 +113,16 @@ mod tests {
                 payload[place] ^= 0x55;
                 let Trace::Damaged(number) = trace(&payload, length) else { panic!("{place} of {length}") };
                 // In a short stamp the damage may be in what tells the number.
-                assert!(number == Some(10) || number.is_none() && (8..24).contains(&place), "{place} of {length}");
+                assert!(
+                    number == Some(10) || number.is_none() && (8..24).contains(&place),
+                    "{place} of {length}"
+                );
             }
             for shorter in 16..length {
-                assert_eq!(trace(&message(10, length)[..shorter.max(24.min(length))], length), Trace::Damaged(Some(10)));
+                assert_eq!(
+                    trace(&message(10, length)[..shorter.max(24.min(length))], length),
+                    Trace::Damaged(Some(10))
+                );
             }
         }
         assert_eq!(trace(&[&message(10, 64)[..], b"more"].concat(), 64), Trace::Damaged(Some(10)));
@@ -129,7 +137,8 @@ mod tests {
                 assert_eq!(trace(foreign, length), Trace::None, "{foreign:?} for {length}");
             }
             let mut other = vec![0; length];
-            Stamp { run: EXPECTED.run + 1, connection: 0, sequence: 10, sent_ns: 4_000_000 }.write(&mut other);
+            Stamp { run: EXPECTED.run + 1, connection: 0, sequence: 10, sent_ns: 4_000_000 }
+                .write(&mut other);
             assert_eq!(trace(&other, length), Trace::None, "another run's");
             Stamp { run: EXPECTED.run, connection: 1, sequence: 10, sent_ns: 4_000_000 }.write(&mut other);
             assert_eq!(trace(&other, length), Trace::Misplaced);

@@ -234,7 +234,9 @@ impl Worker {
         let counted = if plan.churn { self.lines.len() } else { open - slow };
         self.shared.open.fetch_add(counted, Ordering::SeqCst);
         let takes_turns = |line: &&Line| {
-            line.stage == Stage::Open && !line.is_publisher && (plan.every.is_some() || plan.is_active(line.id))
+            line.stage == Stage::Open
+                && !line.is_publisher
+                && (plan.every.is_some() || plan.is_active(line.id))
         };
         self.shared.talkers().extend(self.lines.iter().filter(takes_turns).map(|line| line.id));
         self.is_counted_open = true;

@@ -136,7 +136,10 @@ impl News {
 
     pub(super) fn begin_again(&mut self) -> bool {
         let answers = self.answers();
-        if !self.is_open || !self.responses.is_between() || answers == std::mem::replace(&mut self.answers_before, answers) {
+        if !self.is_open
+            || !self.responses.is_between()
+            || answers == std::mem::replace(&mut self.answers_before, answers)
+        {
             return false;
         }
         self.responses.begin_again();

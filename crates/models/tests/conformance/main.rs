@@ -28,6 +28,7 @@ mod engine_refusals;
 mod engineio;
 mod event_stream;
 mod events;
+mod failures;
 mod fragments;
 mod frames;
 mod framing;
@@ -38,19 +39,23 @@ mod login;
 mod long_polling;
 mod mechanisms;
 mod names;
+mod orderly_end;
 mod polling;
 mod raw;
 mod refusals;
+mod restart;
 mod resuming;
 mod server;
 mod shutdown;
 mod slow_readers;
 mod socketio;
 mod socketio_refusals;
+mod suspended;
 mod timers;
 mod too_big;
 mod udp;
 mod upgrade;
+mod urgent;
 mod utf8;
 mod work;
 mod workers;
@@ -72,6 +77,7 @@ const CASES: &[&[Case]] = &[
     upgrade::CASES,
     echo::CASES,
     framing::CASES,
+    urgent::CASES,
     fragments::CASES,
     utf8::CASES,
     close::CASES,
@@ -95,11 +101,15 @@ const CASES: &[&[Case]] = &[
     cors::CASES,
     refusals::CASES,
     timers::CASES,
+    suspended::CASES,
     shutdown::CASES,
+    restart::CASES,
+    orderly_end::CASES,
     udp::CASES,
     raw::CASES,
     work::CASES,
     workers::CASES,
+    failures::CASES,
 ];
 
 /// Something that a user would see of a server.
