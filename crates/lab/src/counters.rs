@@ -295,6 +295,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_macros)] // The harness keeps what a test prints.
     fn a_full_accept_queue_is_counted() {
         let before = Network::read().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

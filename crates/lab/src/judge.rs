@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use switchboard_load::trend::trend;
 
-use crate::format::{grouped, nanoseconds};
+use crate::format::{count, grouped, nanoseconds};
 use crate::mechanism;
 use crate::record::{Canary, Check, CheckName, Limiter, LimiterName, Point, Quiet, Status};
 
@@ -266,7 +266,7 @@ fn quiet(quiet: &Quiet) -> Check {
         found.push(format!(
             "the container's CPU quota of {:.2} cores was used up in {} periods and held processes back for {}",
             throttled.cores,
-            grouped(throttled.periods as f64),
+            count(throttled.periods as usize),
             nanoseconds(throttled.time_ns as f64)
         ));
     }

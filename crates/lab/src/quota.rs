@@ -133,7 +133,10 @@ fn folders(cgroup: &str, mountinfo: &str) -> Vec<(u8, PathBuf)> {
     // In a container the path may be the host's, of which only what is below the mount's root can be seen.
     let below = Path::new(path).strip_prefix(&mount.root).unwrap_or(Path::new(""));
     let is_plain = below.components().all(|part| matches!(part, Component::Normal(_)));
-    let mut folder = if is_plain { mount.point.join(below) } else { mount.point.clone() };
+    let mut folder = mount.point.clone();
+    if is_plain {
+        folder.extend(below);
+    }
     let mut folders = vec![(version, folder.clone())];
     while folder != mount.point && folder.pop() {
         folders.push((version, folder.clone()));

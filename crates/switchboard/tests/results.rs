@@ -22,19 +22,19 @@ connections = 2
 vary = "depth"
 values = [1, 2]
 [effort.quick]
-budget = "5s"
+budget = "10m"
 rounds = 1
 warmup = "10ms"
 window = "30ms"
 shortest_window = "30ms"
 [effort.default]
-budget = "5s"
+budget = "10m"
 rounds = 1
 warmup = "10ms"
 window = "30ms"
 shortest_window = "30ms"
 [effort.full]
-budget = "5s"
+budget = "10m"
 rounds = 1
 warmup = "10ms"
 window = "30ms"

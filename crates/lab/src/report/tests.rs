@@ -225,7 +225,9 @@ fn text_of_others_is_only_text_in_every_kind_of_output() {
     {
         let text = fs::read_to_string(file).unwrap();
         seen += usize::from(text.contains("onerror"));
-        assert!(!text.contains("<img"), "{}", file.display());
+        // A table is no markup, and in Markdown the sign is escaped.
+        let is_table = file.extension().is_some_and(|ending| ending == "csv");
+        assert!(is_table || !text.replace("\\<", "").contains("<img"), "{}", file.display());
         assert!(!text.chars().any(is_hidden), "{}", file.display());
     }
     assert!(seen >= 4, "the page, a picture, the table and the text show it: {seen}");
