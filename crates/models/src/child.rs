@@ -12,7 +12,8 @@ use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::MsgFlags;
-use switchboard_proto::{App, CloseReason, Port, Request};
+use nix::unistd::{Pid, getppid};
+use switchboard_proto::{App, CloseReason, Lookout, Port, Request};
 
 use crate::Tally;
 use crate::blocking::{Line, Way};
@@ -36,8 +37,6 @@ pub(crate) fn run(stream: TcpStream, relay: Relay, app: &Arc<App>) -> i32 {
 }
 
 fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
-    // A parent that was killed cannot tell its children.
-    set_pdeathsig(Signal::SIGKILL)?;
     handle_signals()?;
     close_all_but([stream.as_raw_fd(), relay.as_fd().as_raw_fd()]);
     let line = Arc::new(Line::new(stream, app)?);
@@ -49,6 +48,7 @@ fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
         max_under_way_bytes: MAX_UNDER_WAY_BYTES.min(app.max_unsent_bytes / 2).max(2 * DONE_BYTES),
         is_deaf: AtomicBool::new(false),
         listener: Mutex::new(None),
+        is_listening: AtomicBool::new(false),
     };
     let talk = Talk(Arc::new(up));
     line.serve(&talk);
@@ -58,6 +58,19 @@ fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
     relay.say(&relay::Up::Tally(tally), |_| {})
 }
 
+/// Has this process end with its parent, which cannot tell its children when it is killed.
+///
+/// # Errors
+/// The system's; or that the parent has died already, before the system could be asked to tell (PR_SET_PDEATHSIG in prctl(2)): then this process is
+/// somebody else's child, and nobody will.
+pub(crate) fn end_with(parent: Pid) -> io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() == parent {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("process {parent} has died before its child began")))
+}
+
 /// Set by SIGTERM.
 static IS_STOPPING: AtomicBool = AtomicBool::new(false);
 
@@ -65,8 +78,8 @@ extern "C" fn on_signal(_: libc::c_int) {
     IS_STOPPING.store(true, Ordering::Relaxed);
 }
 
-/// SIGTERM interrupts what this process is blocked in. SIGINT from a terminal goes to the parent as well, and
-/// what follows from it is the parent's business.
+/// SIGTERM interrupts what this process is blocked in. SIGINT and SIGHUP from a terminal go to the parent as well, and
+/// what follows from them is the parent's business.
 fn handle_signals() -> nix::Result<()> {
     let stop = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
@@ -74,6 +87,7 @@ fn handle_signals() -> nix::Result<()> {
     unsafe {
         sigaction(Signal::SIGTERM, &stop)?;
         sigaction(Signal::SIGINT, &ignore)?;
+        sigaction(Signal::SIGHUP, &ignore)?;
     }
     Ok(())
 }
@@ -106,6 +120,8 @@ struct Up {
     is_deaf: AtomicBool,
     /// Dropped when the connection has ended. `None` before anything has been asked.
     listener: Mutex<Option<Sender<()>>>,
+    /// There is one, which hears of the end from the parent, behind all that was published before it.
+    is_listening: AtomicBool,
 }
 
 /// The same for the threads that have it.
@@ -136,7 +152,7 @@ impl Way for Talk {
     }
 
     fn is_stopping(&self) -> bool {
-        IS_STOPPING.load(Ordering::Relaxed)
+        IS_STOPPING.load(Ordering::Relaxed) && !self.0.is_listening.load(Ordering::Relaxed)
     }
 }
 
@@ -161,6 +177,7 @@ impl Talk {
         });
         stop.thread_unblock()?;
         *listener = Some(ended);
+        self.0.is_listening.store(spawned.is_ok(), Ordering::Relaxed);
         spawned.map(drop)
     }
 }
@@ -168,8 +185,9 @@ impl Talk {
 /// Gives to this process's client what the parent has for it.
 fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
     let Up { line, under_way_bytes, is_deaf, .. } = &*talk.0;
+    let mut lookout = Lookout::default();
     loop {
-        if relay.wait(line.poll_timeout()) {
+        if relay.wait(line.poll_timeout(&lookout)) {
             // What has gathered in the relay leaves in one write.
             for _ in 0..BATCH {
                 match relay.next(MsgFlags::MSG_DONTWAIT) {
@@ -177,6 +195,7 @@ fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
                     Ok(Some((Down::Done(bytes), _))) => {
                         under_way_bytes.fetch_sub(bytes, Ordering::Relaxed);
                     }
+                    Ok(Some((Down::Close, _))) => line.close(CloseReason::GoingAway),
                     // The parent has cut us off.
                     Ok(None) => {
                         is_deaf.store(true, Ordering::Release);
@@ -187,12 +206,35 @@ fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
                 }
             }
         } else {
-            line.expire();
+            line.expire(&mut lookout);
         }
         line.pass_on(talk);
         if line.flush(|| relay.is_cut_off().then_some(CloseReason::TooSlow)).is_err() {
             return;
         }
         line.end_if_over();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_notices_that_its_parent_died_before_it_began() {
+        // SAFETY: what is forked does nothing but two system calls, and ends.
+        let fork = |parent: Pid| match unsafe { nix::unistd::fork() } {
+            Ok(nix::unistd::ForkResult::Child) => {
+                let status = i32::from(end_with(parent).is_err());
+                // SAFETY: it ends the process, and nothing of its parent's is touched.
+                unsafe { libc::_exit(status) }
+            }
+            Ok(nix::unistd::ForkResult::Parent { child }) => nix::sys::wait::waitpid(child, None),
+            Err(error) => Err(error),
+        };
+        let ended = |fate| matches!(fate, Ok(nix::sys::wait::WaitStatus::Exited(_, status)) if status == 1);
+        assert!(!ended(fork(nix::unistd::getpid())), "its parent is there");
+        // As after its parent's death: another process is its parent.
+        assert!(ended(fork(getppid())));
     }
 }

@@ -32,6 +32,7 @@ pub const MODEL: Model = Model {
     broadcast: "the loop's own table, no locks",
     serves: Mechanism::SESSION,
     limits: &["a core, even with nothing to do", "each round costs O(connections) system calls"],
+    failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,
@@ -82,15 +83,15 @@ impl Poller for Spin {
         Ok(())
     }
 
-    fn wait(&mut self, _timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+    fn wait(&mut self, _timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<bool> {
         self.rounds = self.rounds.wrapping_add(1);
         let looks_aside = self.rounds.is_multiple_of(ROUNDS);
         for &(key, fd, interest) in &self.lines {
             if readiness::may_be_tried(key) || (looks_aside && is_readable(fd)) {
-                ready.push(Ready { key, readable: interest.read, is_at_end: false });
+                ready.push(Ready { key, readable: interest.read, reads_short: false });
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{self, Engines, Published};
 use crate::login::{self, Logins};
+use crate::lookout::Lookout;
 use crate::topics::{PublishError, Since, Topics};
 use crate::{App, Cursor, EventName, Format, Kind, Outgoing, Port, TopicName, poll};
 
@@ -144,8 +145,14 @@ pub struct Exchange {
     /// When the ticker publishes next.
     tick: Option<Instant>,
     effects: VecDeque<Effect>,
+    /// Nothing more is published.
+    is_closing: bool,
     /// The time of what is being done.
     now: Instant,
+    /// When it was last looked what is due.
+    looked_at: Instant,
+    /// Where the connections are with several threads or processes.
+    lookout: Option<Lookout>,
 }
 
 impl Exchange {
@@ -158,7 +165,24 @@ impl Exchange {
             engines: Engines::new(&app.engine),
             tick: app.tick.and_then(|period| now.checked_add(period)),
             effects: VecDeque::new(),
+            is_closing: false,
             now,
+            looked_at: now,
+            lookout: None,
+        }
+    }
+
+    /// One whose connections are with several threads or processes: what a client has sent may not have been handed over when its time is over. So
+    /// clients are judged by [`Lookout`].
+    pub fn shared(app: &Arc<App>, now: Instant) -> Exchange {
+        Exchange { lookout: Some(Lookout::default()), ..Exchange::new(app, now) }
+    }
+
+    /// Refuses everything from now on that somebody would have to be told of: the server is about to end. All that was acknowledged before has
+    /// been given out as effects, so whoever delivers those before it closes a connection loses nothing. Its own effects are to be taken as well. Harmless when done again.
+    pub fn close(&mut self) {
+        if !std::mem::replace(&mut self.is_closing, true) {
+            self.engines.close_polls();
         }
     }
 
@@ -182,10 +206,22 @@ impl Exchange {
             }
             // Who gets what is published is for those to know who have the connections.
             Request::Unsubscribe { .. } => {}
+            Request::Login(login::Request::Open | login::Request::Confirm { .. }) if self.is_closing => {
+                self.effects.push_back(Effect::Reply(port, Reply::Login(login::Reply::GoingAway)));
+            }
             Request::Login(request) => {
                 let reply = self.logins.handle(request, now);
                 self.change_topics();
                 self.effects.push_back(Effect::Reply(port, Reply::Login(reply)));
+            }
+            // To answer that it was taken would promise that what it publishes is delivered.
+            Request::Engine(engine::Request::Post { .. }) if self.is_closing => {
+                let reply = engine::Reply::Answer {
+                    status: 503,
+                    content_type: engine::ContentType::Text,
+                    body: Bytes::from_static(b"The server is going away.\n"),
+                };
+                self.effects.push_back(Effect::Reply(port, Reply::Engine(reply)));
             }
             Request::Engine(request) => self.engines.handle(port, request, now),
         }
@@ -225,12 +261,36 @@ impl Exchange {
 
     /// When [`handle_timeout`](Exchange::handle_timeout) should be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.tick, self.logins.poll_timeout(), self.engines.poll_timeout()].into_iter().flatten().min()
+        let pause = self.lookout.as_ref().and_then(Lookout::poll_timeout);
+        // What is overdue waits for the end of the pause, and what comes due does not.
+        let engines = match pause {
+            None => self.engines.poll_timeout(),
+            Some(_) => self.engines.poll_timeout_after(self.looked_at),
+        };
+        [self.tick, self.logins.poll_timeout(), pause, engines].into_iter().flatten().min()
     }
 
-    /// Does what is due at `now`. Harmless when nothing is.
+    /// Does what is due at `now`. Harmless when nothing is. All that clients have sent until then must have been handed over, unless this is
+    /// [`shared`](Exchange::shared).
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.now = now;
+        let Some(mut lookout) = self.lookout.take() else {
+            return self.handle_timeout_as_heard(now, Some(now));
+        };
+        self.handle_timeout_as_heard(now, None);
+        let overdue = |exchange: &Exchange| exchange.engines.poll_timeout().filter(|due| *due <= now);
+        let mut judged = lookout.judge(overdue(self), now);
+        if judged.is_some() {
+            self.handle_timeout_as_heard(now, judged);
+            judged = lookout.judge(overdue(self), now);
+        }
+        debug_assert!(judged.is_none(), "a pause that has just begun is over");
+        self.lookout = Some(lookout);
+    }
+
+    /// Does what is due at `now`, but judges clients only by what was due at `heard`: all that they had sent by then is
+    /// handed over. `None`: judges nobody.
+    pub fn handle_timeout_as_heard(&mut self, now: Instant, heard: Option<Instant>) {
+        (self.now, self.looked_at) = (now, now);
         if let (Some(due), Some(period)) = (self.tick, self.app.tick)
             && due <= now
         {
@@ -243,7 +303,7 @@ impl Exchange {
         }
         self.logins.handle_timeout(now);
         self.change_topics();
-        self.engines.handle_timeout(now);
+        self.engines.handle_timeout_as_heard(now, heard);
     }
 
     fn tell_since(&mut self, port: Port, topic: &str, since: Option<Cursor>, max_bytes: usize) {
@@ -269,7 +329,9 @@ impl Exchange {
     /// Whether somebody else than the server itself may publish this, by whichever mechanism. What the names may be is in their types.
     fn admit(&self, topic: &TopicName, data: &Bytes) -> Result<(), PublishError> {
         let limit = self.app.max_message_bytes;
-        if topic.starts_with(login::TOPIC_PREFIX) {
+        if self.is_closing {
+            Err(PublishError::GoingAway)
+        } else if topic.starts_with(login::TOPIC_PREFIX) {
             Err(PublishError::Reserved)
         } else if data.len() > limit {
             Err(PublishError::TooLong(limit))

@@ -49,8 +49,6 @@ pub(super) enum Method {
 
 impl Engines {
     pub(super) fn get(&mut self, port: Port, query: &Query, now: Instant) {
-        // Nobody may poll a session whose time was over before.
-        self.handle_timeout(now);
         match self.check(query, Method::Get) {
             Err(refusal) => self.refuse(port, refusal),
             Ok(None) => match self.handshake(query.endpoint, None, now) {
@@ -67,6 +65,9 @@ impl Engines {
                 self.table.attach(port, index);
                 if is_closing {
                     return self.table.close(index, By::Client);
+                }
+                if self.is_ending {
+                    return self.table.close(index, By::Server);
                 }
                 self.table.answer_poll(index);
                 self.release_later(index, now);

@@ -5,7 +5,7 @@
 //! assembler to its own; `keep_alive` and `delivery` are about what takes time: many requests on a connection, polls, event streams, the ticker; `splitting`, `splitting_http`, `splitting_delivery` and `output` are properties; `differential` compares with
 //! tungstenite. `frames`, `script` and `reading` write bytes by hand for all of them.
 //! `pages` is what people see, `entrances` what may be published, whichever way it comes.
-//! `engine` is a server of Engine.IO sessions, and the modules with longer names say what its clients see.
+//! `engine` is a server of Engine.IO sessions, and the modules with longer names say what its clients see; `judging` is about a server of several threads.
 
 mod answers;
 mod bodies;
@@ -22,7 +22,9 @@ mod engine_websocket;
 mod entrances;
 mod frames;
 mod http;
+mod judging;
 mod keep_alive;
+mod leaving;
 mod login;
 mod output;
 mod pages;
