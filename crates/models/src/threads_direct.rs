@@ -110,9 +110,10 @@ fn answer(counters: &Arc<Counters>, stream: TcpStream) -> Result<(), (TcpStream,
 }
 
 /// The server, as a tutorial would write it.
+#[expect(clippy::result_large_err, reason = "tungstenite wants the refusal as it is")]
 fn talk(stream: &TcpStream, counters: &Counters) -> tungstenite::Result<()> {
     let ask_origin =
-        |request: &Request, response| check_origin(&counters.origins, request).map(|()| response);
+        |request: &Request, response| refusal(&counters.origins, request).map_or(Ok(response), Err);
     let mut socket =
         tungstenite::accept_hdr(stream, ask_origin).map_err(|_| tungstenite::Error::ConnectionClosed)?;
     loop {
@@ -127,14 +128,12 @@ fn talk(stream: &TcpStream, counters: &Counters) -> tungstenite::Result<()> {
 }
 
 /// A browser opens a WebSocket for any page, and leaves it to the server to look which page that is.
-fn check_origin(origins: &CorsOrigins, request: &Request) -> Result<(), ErrorResponse> {
+fn refusal(origins: &CorsOrigins, request: &Request) -> Option<ErrorResponse> {
     let field = |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let Some(refusal) = origins.refusal(field(ORIGIN).as_deref(), field(HOST).as_deref()) else {
-        return Ok(());
-    };
-    let length = HeaderValue::from(refusal.len());
-    let mut response = ErrorResponse::new(Some(refusal));
+    let text = origins.refusal(field(ORIGIN).as_deref(), field(HOST).as_deref())?;
+    let length = HeaderValue::from(text.len());
+    let mut response = ErrorResponse::new(Some(text));
     *response.status_mut() = StatusCode::FORBIDDEN;
     response.headers_mut().insert(CONTENT_LENGTH, length);
-    Err(response)
+    Some(response)
 }

@@ -71,7 +71,7 @@ pub enum Upgrade {
     /// Nothing.
     None,
     /// It asks for one, and may have it.
-    WebSocket(Handshake),
+    WebSocket(Box<Handshake>),
     /// It asks for one in a way that gets this answer.
     Refused(Box<Answer>),
 }
@@ -239,7 +239,7 @@ fn upgrade(fields: Fields<'_>) -> Upgrade {
         return Upgrade::None;
     }
     match Handshake::read(fields) {
-        Ok(handshake) => Upgrade::WebSocket(handshake),
+        Ok(handshake) => Upgrade::WebSocket(Box::new(handshake)),
         Err(answer) => Upgrade::Refused(Box::new(answer)),
     }
 }

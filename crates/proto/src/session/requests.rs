@@ -199,7 +199,7 @@ impl Session {
             }
             Wanted::Topic { handshake, topic, format, since } => {
                 self.subscribe(topic, format, since);
-                Pending::Topic(Box::new(handshake))
+                Pending::Topic(handshake)
             }
             Wanted::Publish { topic, event, kind, data } => {
                 self.count(data.len());
@@ -222,7 +222,7 @@ impl Session {
             Wanted::EngineUpgrade { handshake, request } => {
                 self.has_engine = true;
                 self.ask(Request::Engine(request));
-                Pending::EngineUpgrade(Box::new(handshake))
+                Pending::EngineUpgrade(handshake)
             }
         };
         self.stage =

@@ -44,15 +44,15 @@ pub(super) enum Wanted {
     /// An event for everyone.
     Publish { topic: TopicName, event: Option<EventName>, kind: Kind, data: Bytes },
     /// A WebSocket that returns every message.
-    Echo { handshake: Handshake },
+    Echo { handshake: Box<Handshake> },
     /// A WebSocket on a topic.
-    Topic { handshake: Handshake, topic: TopicName, format: Format, since: Option<Cursor> },
+    Topic { handshake: Box<Handshake>, topic: TopicName, format: Format, since: Option<Cursor> },
     /// Something of the sign-in's.
     Login { question: Question, request: crate::login::Request },
     /// Something of Engine.IO's.
     Engine(engine::Request),
     /// A WebSocket that carries Engine.IO.
-    EngineUpgrade { handshake: Handshake, request: engine::Request },
+    EngineUpgrade { handshake: Box<Handshake>, request: engine::Request },
 }
 
 /// How long the body of a request may be.
@@ -205,7 +205,7 @@ fn changes_something(app: &App, request: &Request) -> bool {
 }
 
 /// What a WebSocket is agreed on by.
-fn handshake(request: &Request) -> Result<Handshake, Answer> {
+fn handshake(request: &Request) -> Result<Box<Handshake>, Answer> {
     match &request.upgrade {
         Upgrade::WebSocket(handshake) => Ok(handshake.clone()),
         Upgrade::Refused(answer) => Err(Answer::clone(answer)),
