@@ -47,10 +47,12 @@ pub fn serve_if_asked() {
 
 fn serve(name: &str) -> io::Result<()> {
     let model = find(name).ok_or_else(|| io::Error::other("no model of that name"))?;
-    let listener = Listener::bind(model, SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let shutdown = Shutdown::on_signals()?;
     let plain = if env::var(UDP).is_ok() { PlainApp::Broadcast } else { PlainApp::Echo };
-    let app = App { served_by: model.name, grace: Duration::from_secs(1), plain, ..App::default() };
+    // Pings would come between the messages that are measured.
+    let (heartbeat, grace) = (None, Duration::from_secs(1));
+    let app = App { served_by: model.name, heartbeat, grace, plain, ..App::default() };
+    let listener = Listener::bind(model, SocketAddr::from(([127, 0, 0, 1], 0)), &app)?;
     switchboard_console::result(format_args!("{}\n", listener.local_addr()))?;
     (model.serve)(listener, Arc::new(app), shutdown)?;
     Ok(())

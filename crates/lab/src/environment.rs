@@ -14,6 +14,7 @@ use crate::files;
 use crate::machine::{Cores, core_count, read};
 use crate::quota::Quotas;
 use crate::record::{ENVIRONMENT, SCHEMA};
+use crate::trial::SERVED_WITH;
 
 /// Settings of the kernel that change what a socket benchmark measures.
 const SYSCTLS: &[&str] = &[
@@ -110,6 +111,7 @@ fn gather(host: &str, cores: Option<Cores>, busy_share: Option<f64>) -> Value {
         "date": crate::now(),
         "host": host,
         "command": command_line(),
+        "servers": { "with": SERVED_WITH },
         "git": git(),
         "switchboard": {
             "version": env!("CARGO_PKG_VERSION"),

@@ -25,6 +25,9 @@ use crate::restart::Restart;
 use crate::setting::Setting;
 use crate::verdict::{LoadResult, blank, fill};
 
+/// What every server of Switchboard is told: pings of its own would come between the messages that are measured.
+pub(crate) const SERVED_WITH: [&str; 2] = ["--heartbeat", "off"];
+
 /// What every point of a run has in common.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trial<'a> {
@@ -253,6 +256,7 @@ impl Trial<'_> {
             }
         };
         command.args(["serve", server_of(&job.model), "--listen", &format!("127.0.0.1:{port}")]);
+        command.args(SERVED_WITH);
         if matches!(job.mechanism.as_str(), "udp-broadcast" | "tcp-broadcast") {
             command.args(["--app", "broadcast"]);
         }

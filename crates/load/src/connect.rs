@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -23,27 +23,31 @@ pub(crate) const SOURCES: u32 = 240;
 pub(crate) const NEXT_ADDRESS: Duration = Duration::from_secs(1);
 const NEXT_DATAGRAM_ADDRESS: Duration = Duration::from_millis(100);
 
+/// Addresses of a name that are tried.
+const MOST_ADDRESSES: usize = 64;
+
 /// The addresses of a server, in the order in which they are tried: the name's resolution has sorted them (RFC 6724). Connections that one address
 /// refuses go to the next; once one has answered, all go there. This is RFC 8305 ("happy eyeballs") without the race.
 #[derive(Debug)]
 pub(crate) struct Route {
     addresses: Box<[SocketAddr]>,
-    current: AtomicUsize,
+    current: AtomicU16,
     is_settled: AtomicBool,
 }
 
 impl Route {
     /// There is at least one address.
-    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Route {
+    pub(crate) fn new(mut addresses: Vec<SocketAddr>) -> Route {
+        addresses.truncate(MOST_ADDRESSES);
         debug_assert!(!addresses.is_empty(), "a name without an address is an error");
         let is_settled = AtomicBool::new(addresses.len() == 1);
-        Route { addresses: addresses.into(), current: AtomicUsize::new(0), is_settled }
+        Route { addresses: addresses.into(), current: AtomicU16::new(0), is_settled }
     }
 
     /// The address to connect to now, and its place.
-    pub(crate) fn current(&self) -> (usize, SocketAddr) {
+    pub(crate) fn current(&self) -> (u16, SocketAddr) {
         let place = self.current.load(Ordering::Relaxed);
-        (place, self.addresses[place])
+        (place, self.addresses[usize::from(place)])
     }
 
     /// Whether there is more than one address, of which it is not known yet which is the right one.
@@ -52,15 +56,15 @@ impl Route {
     }
 
     /// An address has answered.
-    pub(crate) fn settle(&self, place: usize) {
+    pub(crate) fn settle(&self, place: u16) {
         if !self.is_settled.swap(true, Ordering::Relaxed) {
             self.current.store(place, Ordering::Relaxed);
         }
     }
 
     /// The address at `place` has refused, or does not answer. True: there is another one to try.
-    pub(crate) fn try_next(&self, place: usize) -> bool {
-        if !self.is_settled.load(Ordering::Relaxed) && place + 1 < self.addresses.len() {
+    pub(crate) fn try_next(&self, place: u16) -> bool {
+        if !self.is_settled.load(Ordering::Relaxed) && usize::from(place) + 1 < self.addresses.len() {
             self.current.fetch_max(place + 1, Ordering::Relaxed);
         }
         self.current.load(Ordering::Relaxed) > place
@@ -69,7 +73,7 @@ impl Route {
     /// Finds the first address at which somebody takes datagrams, or where nothing says otherwise. An empty datagram is what a receiver announces itself
     /// by.
     pub(crate) fn probe_datagrams(&self) {
-        for (place, address) in self.addresses.iter().enumerate() {
+        for (place, address) in (0..).zip(&self.addresses) {
             let unspecified: SocketAddr = match address {
                 SocketAddr::V4(_) => ([0; 4], 0).into(),
                 SocketAddr::V6(_) => ([0u16; 8], 0).into(),

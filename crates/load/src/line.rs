@@ -30,7 +30,7 @@ pub(crate) struct Line {
     /// Others were sent in the place of the messages below this number that had not come back by then.
     pub(crate) given_up: u64,
     /// Which of the server's addresses it connects to.
-    pub(crate) address: usize,
+    pub(crate) address: u16,
     /// What has come: of one's own messages, or of the publisher's.
     pub(crate) sequence: Sequence,
     /// Datagrams that are on their way and may be lost, or requests whose answers do not say when they were made: number and time of
@@ -203,7 +203,7 @@ impl Line {
             Transport::WebSocket { client, .. } if self.is_publisher => {
                 client.send_with(Kind::Text, payload_bytes, |space| text::write(stamp, space, workspace));
             }
-            Transport::Web { client, .. } => client.send(stamp, workspace),
+            Transport::Web { client, .. } => client.send(stamp),
             Transport::Polling { client, .. } => {
                 client.send_with(payload_bytes, |space| stamp.write(space));
             }
@@ -312,8 +312,9 @@ impl Line {
 
     /// Another connection is to take the place of one that the server has closed in order, or (`is_stuck`) on which it does not answer: asks again what was
     /// not answered. `false`: that cannot be done, as what it was asked last may have been carried out.
-    pub(crate) fn begin_again(&mut self, is_stuck: bool) -> bool {
+    pub(crate) fn begin_again(&mut self, side: Side, is_stuck: bool) -> bool {
         match &mut self.transport {
+            Transport::Polling { client, .. } => !is_stuck && client.begin_again(side),
             Transport::Web { client, .. } => client.begin_again(self.under_way.len(), is_stuck),
             _ => false,
         }
@@ -324,14 +325,18 @@ impl Line {
         &mut self,
         registry: &Registry,
         token: Token,
+        side: Side,
         new: TcpStream,
     ) -> io::Result<()> {
-        if let Transport::Web { stream, .. } = &mut self.transport {
-            // It fails only where nothing is registered any more.
-            let _ = registry.deregister(stream);
-            *stream = new;
-        }
-        self.register(registry, token)
+        let stream = match &mut self.transport {
+            Transport::Web { stream, .. } => stream,
+            Transport::Polling { streams, .. } => &mut streams[side as usize],
+            _ => return Ok(()),
+        };
+        // It fails only where nothing is registered any more.
+        let _ = registry.deregister(stream);
+        *stream = new;
+        registry.register(stream, token, Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Gives up on the oldest datagram if it is under way for longer than `patience_ns`, and returns when it was sent.
@@ -386,8 +391,12 @@ impl Transport {
     }
 
     /// Whether the server has said that it closes the connection behind the answer that has come.
-    pub(crate) fn is_over(&self) -> bool {
-        matches!(self, Transport::Web { client, .. } if client.is_over())
+    pub(crate) fn is_over(&self, side: Side) -> bool {
+        match self {
+            Transport::Web { client, .. } => client.is_over(),
+            Transport::Polling { client, .. } => client.is_over(side),
+            _ => false,
+        }
     }
 
     /// What to call the end of the connection by the server.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use servers::web::{http_server, ok};
+use servers::web::{Keeps, http_server, hub_server, ok, socketio_polling_server};
 use servers::{Answer, echo_server, serve, web_server};
 use switchboard_load::{LoadPlan, LoadReport, run};
 
@@ -167,6 +167,21 @@ fn a_connection_that_is_closed_in_order_is_opened_again() {
     });
     let report = run(&plan("poll+http", polls, "/poll?topic=t")).unwrap();
     assert!(report.messages > 10 && report.exit_status() == 0, "{report}");
+    // By the clock and by long polls, with somebody who publishes; and both connections of a client of Socket.IO.
+    for (scheme, path, every) in [
+        ("longpoll+http", "/longpoll?topic=t", None),
+        ("poll+http", "/poll?topic=t", Some(Duration::from_millis(5))),
+    ] {
+        let plan =
+            LoadPlan { every, ..plan(scheme, hub_server(Keeps::One, true, |_, _, data| vec![data]), path) };
+        let report = run(&plan).unwrap();
+        assert_eq!((figures(&report), report.exit_status()), ([0; 4], 0), "{report}");
+        assert!(report.messages > 10 && report.reopened > 10, "{report}");
+    }
+    let address = socketio_polling_server(Keeps::One, |_, attachment| vec![attachment]);
+    let report = run(&plan("socketio+http", address, "/socket.io/?transport=polling")).unwrap();
+    assert_eq!((figures(&report), report.exit_status()), ([0; 4], 0), "{report}");
+    assert!(report.messages > 10 && report.reopened > 10, "{report}");
 }
 
 #[test]

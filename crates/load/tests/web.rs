@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use servers::rooms::room_server;
-use servers::web::{Copies, http_server, hub_server, ok, slow_poll_server, socketio_polling_server};
+use servers::web::{Copies, Keeps, http_server, hub_server, ok, slow_poll_server, socketio_polling_server};
 use servers::{broadcast_server, expect_under_way, web_server};
 use switchboard_load::{Arrivals, LoadPlan, LoadReport, Mechanism, run};
 
@@ -165,7 +165,7 @@ const LISTENING: [(&str, &str); 6] = [
 fn listen(scheme: &str, path: &str, copies: impl Copies) -> LoadPlan {
     let address = match scheme {
         "socketio+http" => room_server(r#""websocket""#, "430[]", copies),
-        _ => hub_server(true, copies),
+        _ => hub_server(Keeps::All, true, copies),
     };
     let every = (scheme == "poll+http").then_some(Duration::from_millis(5));
     LoadPlan { every, ..plan(scheme, address, path) }
@@ -201,7 +201,7 @@ fn what_is_published_reaches_all_who_listen_once() {
 
 #[test]
 fn an_empty_long_poll_is_asked_again_and_counted() {
-    let address = hub_server(false, |_, _, data| vec![data]);
+    let address = hub_server(Keeps::All, false, |_, _, data| vec![data]);
     let seldom = LoadPlan { rate_per_s: Some(50.0), ..plan("longpoll+http", address, "/longpoll?topic=t") };
     let report = run(&seldom).unwrap();
     assert_eq!((figures(&report), report.published), ([0; 4], Some(10)), "{report}");
@@ -267,7 +267,7 @@ fn a_websocket_may_publish_for_those_who_listen_to_something_else() {
         seen.lock().unwrap().push(String::from_utf8(message.clone()).unwrap());
         vec![message]
     });
-    let address = hub_server(true, |_, _, data| vec![data]);
+    let address = hub_server(Keeps::All, true, |_, _, data| vec![data]);
     let plan = LoadPlan {
         publish: Some(format!("ws://{websocket}/broadcast?topic=t")),
         depth: 1,
@@ -285,13 +285,13 @@ fn without_a_publisher_there_is_nothing_to_measure() {
         (format!("http://{closed}/publish"), "publishing: connection refused"),
         (format!("http://{}/publish", web_server("")), ""),
     ] {
-        let address = hub_server(true, |_, _, data| vec![data]);
+        let address = hub_server(Keeps::All, true, |_, _, data| vec![data]);
         let plan = LoadPlan { publish: Some(publish), ..plan("sse+http", address, "/events?topic=t") };
         let report = run(&plan).unwrap();
         assert_eq!(report.exit_status(), 1, "{report}");
         assert!(kind.is_empty() || report.errors.contains_key(kind) && report.ended_early, "{report}");
     }
-    let address = hub_server(true, |_, _, data| vec![data]);
+    let address = hub_server(Keeps::All, true, |_, _, data| vec![data]);
     let lost = format!("http://{address}/nowhere?topic=t");
     let patient = LoadPlan {
         duration: Duration::from_secs(3600),
@@ -306,13 +306,13 @@ fn without_a_publisher_there_is_nothing_to_measure() {
 #[test]
 fn socketio_by_polling_returns_what_it_is_sent() {
     let path = "/socket.io/?transport=polling";
-    let address = socketio_polling_server(|_, attachment| vec![attachment]);
+    let address = socketio_polling_server(Keeps::All, |_, attachment| vec![attachment]);
     let report = run(&plan("socketio+http", address, path)).unwrap();
     assert_eq!((figures(&report), report.exit_status()), ([0; 4], 0), "{report}");
     assert_eq!((report.mechanism, report.connections_open), (Mechanism::SocketioPolling, 3));
     assert!(report.messages > 0 && report.requests.unwrap() > 0, "{report}");
 
-    let address = socketio_polling_server(|number, attachment| match number {
+    let address = socketio_polling_server(Keeps::All, |number, attachment| match number {
         5 => vec![],
         7 => vec![attachment.clone(), attachment],
         9 => vec![attachment.replacen(

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::sys::socket::{MsgFlags, Shutdown, shutdown};
 
@@ -16,6 +17,8 @@ pub(crate) struct Backlog {
     /// How much of the first has been sent.
     offset: usize,
     bytes: usize,
+    /// Since when the child has taken nothing, if somebody had reason to look.
+    stuck_since: Option<Instant>,
 }
 
 impl Backlog {
@@ -37,9 +40,16 @@ impl Backlog {
     /// Sends what the child takes now.
     pub(crate) fn flush(&mut self, relay: &Relay) {
         while let Some((message, counted)) = self.queue.front() {
+            let offset = self.offset;
             match relay.send(message, &mut self.offset, MsgFlags::MSG_DONTWAIT) {
-                Ok(false) => return,
+                Ok(false) => {
+                    if self.offset > offset {
+                        self.stuck_since = None;
+                    }
+                    return;
+                }
                 Ok(true) => {
+                    self.stuck_since = None;
                     self.bytes -= counted;
                     self.queue.pop_front();
                     self.offset = 0;
@@ -48,6 +58,11 @@ impl Backlog {
                 Err(_) => *self = Backlog::default(),
             }
         }
+    }
+
+    /// Since when the child has taken nothing, as far as anybody has looked: from this call on, if it has taken something since the last.
+    pub(crate) fn stuck_since(&mut self, now: Instant) -> Instant {
+        *self.stuck_since.get_or_insert(now)
     }
 
     /// Bytes that wait.

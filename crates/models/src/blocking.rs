@@ -234,8 +234,17 @@ impl Line {
         }
     }
 
-    /// Begins to close, without waiting for the line or for its peer. False: somebody is writing; try again.
+    /// Begins to close. What is to be written for that is left to the thread that calls this.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        let mut session = self.session();
+        session.close(reason, Instant::now());
+        self.note_change(&session);
+    }
+
+    /// Begins to close, without waiting for the line or for its peer. False: somebody is writing, or asks something whose answer is to come
+    /// first; try again.
     pub(crate) fn try_close(&self, reason: CloseReason) -> bool {
+        let Ok(_asking) = self.asking.try_lock() else { return false };
         let Ok(mut session) = self.session.try_lock() else { return false };
         session.close(reason, Instant::now());
         let output = session.output();

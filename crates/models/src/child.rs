@@ -48,6 +48,7 @@ fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
         max_under_way_bytes: MAX_UNDER_WAY_BYTES.min(app.max_unsent_bytes / 2).max(2 * DONE_BYTES),
         is_deaf: AtomicBool::new(false),
         listener: Mutex::new(None),
+        is_listening: AtomicBool::new(false),
     };
     let talk = Talk(Arc::new(up));
     line.serve(&talk);
@@ -77,8 +78,8 @@ extern "C" fn on_signal(_: libc::c_int) {
     IS_STOPPING.store(true, Ordering::Relaxed);
 }
 
-/// SIGTERM interrupts what this process is blocked in. SIGINT from a terminal goes to the parent as well, and
-/// what follows from it is the parent's business.
+/// SIGTERM interrupts what this process is blocked in. SIGINT and SIGHUP from a terminal go to the parent as well, and
+/// what follows from them is the parent's business.
 fn handle_signals() -> nix::Result<()> {
     let stop = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
@@ -86,6 +87,7 @@ fn handle_signals() -> nix::Result<()> {
     unsafe {
         sigaction(Signal::SIGTERM, &stop)?;
         sigaction(Signal::SIGINT, &ignore)?;
+        sigaction(Signal::SIGHUP, &ignore)?;
     }
     Ok(())
 }
@@ -118,6 +120,8 @@ struct Up {
     is_deaf: AtomicBool,
     /// Dropped when the connection has ended. `None` before anything has been asked.
     listener: Mutex<Option<Sender<()>>>,
+    /// There is one, which hears of the end from the parent, behind all that was published before it.
+    is_listening: AtomicBool,
 }
 
 /// The same for the threads that have it.
@@ -148,7 +152,7 @@ impl Way for Talk {
     }
 
     fn is_stopping(&self) -> bool {
-        IS_STOPPING.load(Ordering::Relaxed)
+        IS_STOPPING.load(Ordering::Relaxed) && !self.0.is_listening.load(Ordering::Relaxed)
     }
 }
 
@@ -173,6 +177,7 @@ impl Talk {
         });
         stop.thread_unblock()?;
         *listener = Some(ended);
+        self.0.is_listening.store(spawned.is_ok(), Ordering::Relaxed);
         spawned.map(drop)
     }
 }
@@ -190,6 +195,7 @@ fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
                     Ok(Some((Down::Done(bytes), _))) => {
                         under_way_bytes.fetch_sub(bytes, Ordering::Relaxed);
                     }
+                    Ok(Some((Down::Close, _))) => line.close(CloseReason::GoingAway),
                     // The parent has cut us off.
                     Ok(None) => {
                         is_deaf.store(true, Ordering::Release);

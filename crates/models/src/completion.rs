@@ -405,11 +405,15 @@ impl Loop {
         unsafe { self.ring.push(entry, number(kind, key)) }
     }
 
-    /// Closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
+    /// Delivers all that was published, closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
     fn say_goodbye(&mut self, app: &App, mut done: Vec<Done>) -> io::Result<()> {
         // Who did not take all that was published last has to get the rest of it before the goodbye.
         let (mut now, _) = self.wait(Some(Duration::ZERO), Duration::ZERO, &mut done)?;
         let patience = now + app.grace;
+        // The rings that share an exchange are threads: what was published is here at once.
+        self.roster.stop_publishing(now);
+        self.turn(false, now, None, &mut done)?;
+        (now, _) = self.wait(Some(Duration::ZERO), Duration::ZERO, &mut done)?;
         self.roster.close_all(now);
         self.turn(false, now, None, &mut done)?;
         while self.roster.len() > 0 && now < patience {

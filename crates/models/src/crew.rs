@@ -51,6 +51,12 @@ pub(crate) trait Elsewhere {
     /// Asks on behalf of a connection. What follows is to be received.
     fn ask(&mut self, port: Port, request: Request, now: Instant);
 
+    /// Says that the server ends, so that nothing more is published.
+    fn close(&mut self);
+
+    /// Whether that has been said, and all has been received that was published before.
+    fn is_closed(&self) -> bool;
+
     /// Hands over what came. `is_called`: the descriptor was readable.
     fn receive(&mut self, is_called: bool, now: Instant, take: &mut dyn FnMut(Effect));
 

@@ -34,7 +34,12 @@ pub const MODEL: Model = Model {
     calls: &["epoll_wait", "recvfrom", "write", "epoll_wait", "read", "sendto"],
     broadcast: "the loop's own table; it waits for sessions that are with the pool",
     serves: Mechanism::SESSION,
-    limits: &["one core for waiting", "two hand-overs between threads for each message"],
+    limits: &[
+        "one core for waiting",
+        "two hand-overs between threads for each message",
+        "a thread of the pool that is stuck keeps its connection: threads cannot be killed",
+    ],
+    failure_ends: "all",
     workers: Workers::OnePerCore,
     reuses_port: false,
     busy_polls: true,

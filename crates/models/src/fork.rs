@@ -37,6 +37,7 @@ pub const MODEL: Model = Model {
         "processes: ulimit -u and kernel.pid_max",
         "an address space per connection, a fork per accept",
     ],
+    failure_ends: "the connection, which is a process; all, if it is the parent",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

@@ -35,7 +35,7 @@ pub(crate) struct Hub(Arc<Shared>);
 
 struct Shared {
     app: Arc<App>,
-    lines: Mutex<Slab<Arc<Line>>>,
+    lines: Mutex<Slab<Served>>,
     /// Locked while something goes into every queue that it concerns: all subscribers see one order.
     desk: Mutex<Desk>,
     clock: Clock,
@@ -48,18 +48,34 @@ struct Desk {
     exchange: Exchange,
     waiting: HashMap<Port, Arc<Queue>>,
     subscribers: HashMap<Box<str>, HashMap<Port, Arc<Queue>>>,
+    /// The server ends.
+    is_closing: bool,
 }
 
 /// A connection that has been let in.
 pub(crate) struct Entry {
     key: usize,
+    served: Served,
+}
+
+/// A connection as the hub knows it.
+#[derive(Clone)]
+struct Served {
     line: Arc<Line>,
+    pressure: Arc<Pressure>,
 }
 
 /// The way to a connection's writing thread. It is bounded by bytes, not by messages: the limit is memory.
 struct Queue {
-    effects: Sender<Effect>,
+    items: Sender<Item>,
     pressure: Arc<Pressure>,
+}
+
+/// What a writing thread does next.
+enum Item {
+    Give(Effect),
+    /// The server ends: everything before this was published before, and there is nothing behind it.
+    Close,
 }
 
 /// How far a connection's writing thread is behind.
@@ -69,6 +85,8 @@ struct Pressure {
     /// keeps up would be taken for slow.
     waiting_bytes: AtomicUsize,
     is_too_slow: AtomicBool,
+    /// There is a writer, which closes the connection when the server ends.
+    has_writer: AtomicBool,
     /// There was a writer, and it takes nothing any more.
     has_ended: AtomicBool,
 }
@@ -79,7 +97,12 @@ impl Hub {
         let hub = Hub(Arc::new(Shared {
             app: app.clone(),
             lines: Mutex::default(),
-            desk: Mutex::new(Desk { exchange, waiting: HashMap::new(), subscribers: HashMap::new() }),
+            desk: Mutex::new(Desk {
+                exchange,
+                waiting: HashMap::new(),
+                subscribers: HashMap::new(),
+                is_closing: false,
+            }),
             clock: Clock::default(),
             next_port: AtomicU64::new(0),
             tally: Mutex::default(),
@@ -96,16 +119,17 @@ impl Hub {
     /// Takes in a connection that was just accepted. A socket that cannot be set up is closed by being dropped: `None`.
     pub(crate) fn enter(&self, stream: TcpStream) -> Option<Entry> {
         let line = Arc::new(Line::new(stream, &self.0.app).ok()?);
-        let key = self.lines().insert(line.clone());
+        let served = Served { line, pressure: Arc::default() };
+        let key = self.lines().insert(served.clone());
         self.tally().connections += 1;
-        Some(Entry { key, line })
+        Some(Entry { key, served })
     }
 
     /// Serves a connection to its end, on the thread that calls this.
     pub(crate) fn serve(&self, entry: Entry) {
-        let Entry { key, line } = entry;
+        let Entry { key, served: Served { line, pressure } } = entry;
         let port = Port(self.0.next_port.fetch_add(1, Ordering::Relaxed));
-        let (hub, attendance, pressure) = (self.clone(), Mutex::new(Attendance::None), Arc::default());
+        let (hub, attendance) = (self.clone(), Mutex::new(Attendance::None));
         let talk = Talk(Arc::new(Part { hub, line: line.clone(), port, pressure, attendance }));
         line.serve(&talk);
         talk.end();
@@ -117,7 +141,7 @@ impl Hub {
     pub(crate) fn withdraw(&self, entry: Entry) -> TcpStream {
         self.lines().remove(entry.key);
         self.tally().connections -= 1;
-        Arc::into_inner(entry.line).expect("nobody serves it").into_stream()
+        Arc::into_inner(entry.served.line).expect("nobody serves it").into_stream()
     }
 
     /// What was counted, over all connections that have ended.
@@ -125,25 +149,28 @@ impl Hub {
         *self.tally()
     }
 
-    /// Closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
+    /// Delivers all that was published, closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
     pub(crate) fn say_goodbye(&self) {
         let patience = Instant::now() + self.0.app.grace;
-        let mut untold: Vec<Arc<Line>> = self.lines().iter().map(|(_, line)| line.clone()).collect();
+        self.desk().close(self.0.app.max_unsent_bytes);
+        let mut untold: Vec<Served> = self.lines().iter().map(|(_, served)| served.clone()).collect();
         let mut is_over = false;
         while !self.lines().is_empty() {
-            untold.retain(|line| !line.try_close(CloseReason::GoingAway));
+            untold.retain(|Served { line, pressure }| {
+                !pressure.has_writer.load(Ordering::Acquire) && !line.try_close(CloseReason::GoingAway)
+            });
             thread::sleep(LOOK_AFTER);
             let now = Instant::now();
-            self.lines().iter().for_each(|(_, line)| line.tend(now));
+            self.lines().iter().for_each(|(_, served)| served.line.tend(now));
             if !is_over && now >= patience {
                 is_over = true;
-                self.lines().iter().for_each(|(_, line)| line.hang_up());
+                self.lines().iter().for_each(|(_, served)| served.line.hang_up());
             }
         }
         self.0.clock.stop();
     }
 
-    fn lines(&self) -> MutexGuard<'_, Slab<Arc<Line>>> {
+    fn lines(&self) -> MutexGuard<'_, Slab<Served>> {
         self.0.lines.lock().expect("no thread panics while it holds the lines")
     }
 
@@ -171,6 +198,16 @@ impl Hub {
 }
 
 impl Desk {
+    /// Has nothing more published, and every writing thread close its connection behind what was.
+    fn close(&mut self, max_bytes: usize) {
+        self.is_closing = true;
+        self.exchange.close();
+        while let Some(effect) = self.exchange.poll_effect() {
+            self.pass_on(effect, max_bytes);
+        }
+        self.waiting.values().for_each(|queue| queue.close());
+    }
+
     /// Puts something into the queue of everybody whom it concerns; what is for somebody who has none comes back. Never blocks: who is too far behind is cut
     /// off.
     fn pass_on(&mut self, effect: Effect, max_bytes: usize) -> Option<Effect> {
@@ -226,7 +263,12 @@ impl Queue {
             return false;
         }
         self.pressure.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.effects.send(effect).is_ok()
+        self.items.send(Item::Give(effect)).is_ok()
+    }
+
+    /// It fails when the writer has ended, and then the connection is about to.
+    fn close(&self) {
+        let _ = self.items.send(Item::Close);
     }
 }
 
@@ -277,6 +319,12 @@ impl Way for Talk {
             answers.extend(desk.pass_on(effect, max_bytes).filter(is_mine));
         }
         hub.set_clock(&desk);
+        // One that was told nothing yet, because it had no writer.
+        if desk.is_closing
+            && let Some(queue) = desk.waiting.get(port)
+        {
+            queue.close();
+        }
         drop(desk);
         // A connection that only asks has no queue.
         answers.into_iter().for_each(|answer| line.take(answer));
@@ -297,16 +345,19 @@ impl Talk {
         let Part { hub, port, pressure, .. } = &*self.0;
         let mut attendance = self.attendance();
         if matches!(*attendance, Attendance::None) {
-            let (effects, received) = unbounded();
+            let (items, received) = unbounded();
             let (ended, has_ended) = bounded(0);
-            let queue = Arc::new(Queue { effects, pressure: pressure.clone() });
+            let queue = Arc::new(Queue { items, pressure: pressure.clone() });
             let talk = self.clone();
             let thread = thread::Builder::new().stack_size(STACK_BYTES);
             let thread = thread.spawn(move || {
-                write_effects(&talk, &received, &has_ended);
+                write_items(&talk, &received, &has_ended);
                 talk.0.pressure.has_ended.store(true, Ordering::Release);
             })?;
-            hub.desk().waiting.insert(*port, queue.clone());
+            let mut desk = hub.desk();
+            pressure.has_writer.store(true, Ordering::Release);
+            desk.waiting.insert(*port, queue.clone());
+            drop(desk);
             *attendance = Attendance::Writer(Writer { thread, queue, topic: None, _ended: ended });
         }
         Ok(())
@@ -354,7 +405,7 @@ impl Talk {
 }
 
 /// Writes what comes through the queue to one client.
-fn write_effects(talk: &Talk, effects: &Receiver<Effect>, has_ended: &Receiver<()>) {
+fn write_items(talk: &Talk, items: &Receiver<Item>, has_ended: &Receiver<()>) {
     let Part { line, pressure, .. } = &*talk.0;
     let too_slow = || pressure.is_too_slow.load(Ordering::Acquire).then_some(CloseReason::TooSlow);
     // More at once would be more than may be unsent, though nobody is slow.
@@ -362,8 +413,8 @@ fn write_effects(talk: &Talk, effects: &Receiver<Effect>, has_ended: &Receiver<(
     let mut lookout = Lookout::default();
     loop {
         let first = match line.poll_timeout(&lookout) {
-            Some(due) => effects.recv_deadline(due),
-            None => effects.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => items.recv_deadline(due),
+            None => items.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match first {
             Err(RecvTimeoutError::Disconnected) => return,
@@ -371,7 +422,11 @@ fn write_effects(talk: &Talk, effects: &Receiver<Effect>, has_ended: &Receiver<(
             Ok(first) => {
                 // What has gathered in the queue leaves in one write.
                 let mut batch = 0;
-                for effect in std::iter::once(first).chain(effects.try_iter().take(BATCH)) {
+                for item in std::iter::once(first).chain(items.try_iter().take(BATCH)) {
+                    let Item::Give(effect) = item else {
+                        line.close(CloseReason::GoingAway);
+                        continue;
+                    };
                     let bytes = counted_bytes(&effect);
                     if batch > 0 && batch + bytes > batch_bytes {
                         line.pass_on(talk);

@@ -40,6 +40,7 @@ pub const MODEL: Model = Model {
         "no broadcast, event stream or long poll: whoever waits keeps away those who would publish",
         "no Socket.IO: its sessions need two connections at a time",
     ],
+    failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

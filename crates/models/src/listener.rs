@@ -4,13 +4,19 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use switchboard_proto::App;
 
 use crate::{Mechanism, Model};
 
 /// Receive buffer asked for on a datagram socket: datagrams that find it full are lost. The kernel gives
 /// `net.core.rmem_max` at the most.
 const UDP_RECEIVE_BYTES: usize = 4 << 20;
+
+/// After so much silence the system asks whether a peer is still there, so often, and so many times before it gives up (tcp(7)).
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
 
 /// A bound socket: listening for connections, or receiving datagrams.
 #[derive(Debug)]
@@ -19,6 +25,7 @@ pub struct Listener {
     local_addr: SocketAddr,
     /// Others may bind the same port: SO_REUSEPORT is set.
     is_shared: bool,
+    peer_patience: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -32,8 +39,8 @@ impl Listener {
     ///
     /// # Errors
     /// The system's: the address is in use, and still is after a moment; or not this machine's, or not permitted.
-    pub fn bind(model: &Model, address: SocketAddr) -> io::Result<Listener> {
-        let bound = while_in_use(|| Listener::bind_once(model, address), std::thread::sleep);
+    pub fn bind(model: &Model, address: SocketAddr, app: &App) -> io::Result<Listener> {
+        let bound = while_in_use(|| Listener::bind_once(model, address, app), std::thread::sleep);
         bound.map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => {
                 let port = address.port();
@@ -46,17 +53,25 @@ impl Listener {
         })
     }
 
-    fn bind_once(model: &Model, address: SocketAddr) -> io::Result<Listener> {
+    fn bind_once(model: &Model, address: SocketAddr, app: &App) -> io::Result<Listener> {
+        // Where nobody looks after the time that peers take, the system is not to do so either.
+        let has_timers = model.serves.contains(&Mechanism::Heartbeat);
+        let peer_patience = app.peer_patience().filter(|_| has_timers);
         let is_datagram = model.serves.contains(&Mechanism::UdpEcho);
         let is_shared = model.reuses_port;
         if is_shared && address.port() != 0 {
             // Whoever has the port may have it shared too, and then two servers would take turns unnoticed.
-            drop(Listener::open(address, is_datagram, false)?);
+            drop(Listener::open(address, is_datagram, false, peer_patience)?);
         }
-        Listener::open(address, is_datagram, is_shared)
+        Listener::open(address, is_datagram, is_shared, peer_patience)
     }
 
-    fn open(address: SocketAddr, is_datagram: bool, is_shared: bool) -> io::Result<Listener> {
+    fn open(
+        address: SocketAddr,
+        is_datagram: bool,
+        is_shared: bool,
+        peer_patience: Option<Duration>,
+    ) -> io::Result<Listener> {
         let domain = Domain::for_address(address);
         let socket = if is_datagram {
             Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?
@@ -76,8 +91,13 @@ impl Listener {
             ListenerSocket::Udp { socket: UdpSocket::from(socket), receive_bytes }
         } else {
             socket.set_reuse_address(true)?;
-            // Connections inherit this from the listener on Linux: one system call less for each.
+            // Connections inherit these from the listener on Linux: no system call for each.
             socket.set_tcp_nodelay(true)?;
+            let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+            socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
+            // What the system cannot count in milliseconds is left to it.
+            let peer_patience = peer_patience.filter(|time| time.as_millis() <= i32::MAX as u128);
+            socket.set_tcp_user_timeout(peer_patience)?;
             socket.bind(&address.into())?;
             let backlog = longest_backlog();
             socket.listen(backlog)?;
@@ -87,15 +107,15 @@ impl Listener {
             ListenerSocket::Tcp { socket, .. } => socket.local_addr()?,
             ListenerSocket::Udp { socket, .. } => socket.local_addr()?,
         };
-        Ok(Listener { socket, local_addr, is_shared })
+        Ok(Listener { socket, local_addr, is_shared, peer_patience })
     }
 
     /// This and others on the same port, `n` in all, among which the kernel spreads what comes (SO_REUSEPORT, socket(7)).
     pub(crate) fn times(self, n: usize) -> io::Result<Vec<Listener>> {
         debug_assert!(self.is_shared, "the model says that it reuses the port");
         let is_datagram = matches!(self.socket, ListenerSocket::Udp { .. });
-        let address = self.local_addr;
-        let others = (1..n).map(|_| Listener::open(address, is_datagram, true));
+        let (address, peer_patience) = (self.local_addr, self.peer_patience);
+        let others = (1..n).map(|_| Listener::open(address, is_datagram, true, peer_patience));
         std::iter::once(Ok(self)).chain(others).collect()
     }
 
@@ -201,7 +221,7 @@ mod tests {
     fn a_port_that_another_has_is_called_in_use_with_a_way_out() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap();
-        let error = Listener::bind(&crate::epoll::MODEL, address).err().unwrap();
+        let error = Listener::bind(&crate::epoll::MODEL, address, &App::default()).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         let text = error.to_string();
         assert!(text.contains("in use") && text.contains("--listen"), "{text}");
@@ -209,15 +229,44 @@ mod tests {
 
     #[test]
     fn accepted_connections_do_not_wait_to_fill_segments() {
-        let listener = Listener::bind(&crate::epoll::MODEL, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener =
+            Listener::bind(&crate::epoll::MODEL, "127.0.0.1:0".parse().unwrap(), &App::default()).unwrap();
         let _client = TcpStream::connect(listener.local_addr()).unwrap();
         let (accepted, _) = listener.into_tcp().unwrap().accept().unwrap();
         assert!(accepted.nodelay().unwrap());
     }
 
     #[test]
+    fn the_system_looks_after_peers_that_vanish() {
+        let accept = |model, app: &App| {
+            let listener = Listener::bind(model, "127.0.0.1:0".parse().unwrap(), app).unwrap();
+            let client = TcpStream::connect(listener.local_addr()).unwrap();
+            let (accepted, _) = listener.into_tcp().unwrap().accept().unwrap();
+            (client, Socket::from(accepted))
+        };
+        let app = App::default();
+        let (_client, accepted) = accept(&crate::epoll::MODEL, &app);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), KEEPALIVE_EVERY);
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+        // Longer than what a slow reader is granted, who is closed in order.
+        let patience = accepted.tcp_user_timeout().unwrap().expect("it is set");
+        assert!(patience > 3 * app.heartbeat.unwrap() && patience > 2 * app.sse_heartbeat, "{patience:?}");
+        // Where time closes no WebSocket the system does not either.
+        let forever = App { heartbeat: None, ..App::default() };
+        for (model, app) in [(&crate::epoll::MODEL, &forever), (&crate::raw::MODEL, &app)] {
+            let (_client, accepted) = accept(model, app);
+            assert!(accepted.keepalive().unwrap());
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), None);
+        }
+    }
+
+    #[test]
     fn the_unspecified_ipv6_address_takes_ipv4_too() {
-        let Ok(listener) = Listener::bind(&crate::epoll::MODEL, (Ipv6Addr::UNSPECIFIED, 0).into()) else {
+        let Ok(listener) =
+            Listener::bind(&crate::epoll::MODEL, (Ipv6Addr::UNSPECIFIED, 0).into(), &App::default())
+        else {
             switchboard_console::log!("this machine has no IPv6: nothing to test");
             return;
         };

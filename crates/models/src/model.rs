@@ -31,6 +31,8 @@ pub struct Model {
     pub serves: &'static [Mechanism],
     /// What it cannot do, a sentence each; the hardest limit first.
     pub limits: &'static [&'static str],
+    /// What ends when memory runs out where no single request can be refused for it, or when its code panics.
+    pub failure_ends: &'static str,
     /// What `--workers` means to it.
     pub workers: Workers,
     /// Whether its workers have a listener each, on one port (SO_REUSEPORT).

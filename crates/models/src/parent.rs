@@ -59,6 +59,8 @@ pub(crate) struct Parent {
     is_stopping: bool,
     /// A worker is too far behind for anybody to be told that what it asked is done.
     is_held: bool,
+    /// When to look whether that worker takes anything at all.
+    look_at: Option<Instant>,
     deaths: RepeatedLog,
 }
 
@@ -96,6 +98,13 @@ enum Subscribed {
     ToAll,
 }
 
+impl Child {
+    /// Whether so much waits for it that others have to wait as well.
+    fn is_far_behind(&self) -> bool {
+        self.role == Role::Worker && self.backlog.bytes() > MAX_BEHIND_BYTES
+    }
+}
+
 impl Parent {
     pub(crate) fn new(app: Arc<App>) -> io::Result<Parent> {
         let mut signals = SigSet::empty();
@@ -115,6 +124,7 @@ impl Parent {
             buried_workers: Vec::new(),
             is_stopping: false,
             is_held: false,
+            look_at: None,
             deaths: RepeatedLog::default(),
         })
     }
@@ -143,7 +153,6 @@ impl Parent {
             Ok(ForkResult::Child) => {
                 let status = match child::end_with(parent) {
                     Ok(()) => run(theirs),
-                    // Nobody is left who would want to know.
                     Err(_) => 1,
                 };
                 // SAFETY: ends the process without running the parent's destructors on our copies of its descriptors.
@@ -182,6 +191,7 @@ impl Parent {
 
     pub(crate) fn wait(&self, due: Option<Instant>) -> io::Result<Vec<EpollEvent>> {
         let due = readiness::earliest(due, self.exchange.poll_timeout());
+        let due = readiness::earliest(due, self.look_at);
         let left = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = i32::from(readiness::milliseconds(left));
         let timeout = EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::NONE);
@@ -216,6 +226,33 @@ impl Parent {
             self.exchange.handle_timeout(now);
             self.pass_on();
         }
+        self.end_the_stuck(now);
+    }
+
+    /// Ends the workers that have taken nothing for too long while others wait for them: one that is stopped, or has crashed without ending, must not
+    /// stop the others. What a worker has taken is noted when it takes it, and a clock is looked at only while somebody waits.
+    fn end_the_stuck(&mut self, now: Instant) {
+        self.look_at = None;
+        if !self.is_held {
+            return;
+        }
+        let patience = self.app.worker_patience;
+        for (_, child) in self.children.iter_mut().filter(|(_, child)| child.is_far_behind()) {
+            let due = child.backlog.stuck_since(now).checked_add(patience);
+            if due.is_none_or(|due| due > now) {
+                self.look_at = readiness::earliest(self.look_at, due);
+                continue;
+            }
+            let pid = child.pid;
+            switchboard_console::log!(
+                "worker process {pid} has taken nothing for {patience:?} while others waited for it: killed (--worker-patience)"
+            );
+            // It is buried when the system says that it has ended; nobody waits for that.
+            let _ = kill(pid, Signal::SIGKILL);
+            child.subscribed = Subscribed::Nothing;
+            child.backlog = Backlog::default();
+        }
+        self.release();
     }
 
     /// Takes what one child sent, until it is the others' turn. True: there is more.
@@ -275,9 +312,7 @@ impl Parent {
 
     /// Lets everybody go on for whom a worker was too far behind, if none is any more.
     fn release(&mut self) {
-        let is_behind =
-            |child: &Child| child.role == Role::Worker && child.backlog.bytes() > MAX_BEHIND_BYTES;
-        if self.is_held && !self.children.iter().any(|(_, child)| is_behind(child)) {
+        if self.is_held && !self.children.iter().any(|(_, child)| child.is_far_behind()) {
             self.is_held = false;
             let keys: Vec<usize> = self.children.iter().map(|(key, _)| key).collect();
             keys.into_iter().for_each(|key| self.tell_done(key));
@@ -330,7 +365,7 @@ impl Parent {
         if !child.backlog.send(&child.relay, bytes, counts, max_bytes) {
             child.subscribed = Subscribed::Nothing;
         }
-        self.is_held |= child.role == Role::Worker && child.backlog.bytes() > MAX_BEHIND_BYTES;
+        self.is_held |= child.is_far_behind();
         self.watch(key);
     }
 
@@ -373,16 +408,25 @@ impl Parent {
         }
     }
 
-    /// Tells every child to close its connection with 1001, and waits as long as the grace lasts.
+    /// Tells every child to close its connections with 1001 behind all that was published, and waits as long as the grace lasts.
     pub(crate) fn say_goodbye(&mut self) -> io::Result<()> {
         self.is_stopping = true;
         let patience = Instant::now() + self.app.grace + LONGER;
+        self.exchange.close();
+        self.pass_on();
+        let close: Arc<[u8]> = encode(&Down::Close).into();
+        let keys: Vec<usize> = self.children.iter().map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.send(key, close.clone(), false));
         while !self.children.is_empty() {
             let is_over = Instant::now() >= patience;
-            let signal = if is_over { Signal::SIGKILL } else { Signal::SIGTERM };
             for (_, child) in &self.children {
                 // One that has ended already is buried below.
-                let _ = kill(child.pid, signal);
+                let _ = match child.role {
+                    _ if is_over => kill(child.pid, Signal::SIGKILL),
+                    // It may not have asked anything yet, and then hears only from its client.
+                    Role::Connection => kill(child.pid, Signal::SIGTERM),
+                    Role::Worker => Ok(()),
+                };
             }
             let again = Instant::now() + REPEAT;
             while Instant::now() < again && !self.children.is_empty() {

@@ -47,9 +47,9 @@ impl Places {
         counts.iter().any(|count| count.load(Ordering::SeqCst) < mine)
     }
 
-    /// Gives back what a worker held that is no more.
-    pub(crate) fn clear(&self, worker: usize) {
-        self.counts.as_slice()[worker].store(0, Ordering::SeqCst);
+    /// Gives back what a worker held that is no more, and says how many places that were.
+    pub(crate) fn clear(&self, worker: usize) -> usize {
+        self.counts.as_slice()[worker].swap(0, Ordering::SeqCst)
     }
 
     pub(crate) fn max(&self) -> usize {
@@ -102,7 +102,7 @@ mod tests {
         places.leave(0);
         assert!(places.enter(1));
         assert!(!places.enter(0));
-        places.clear(1);
+        assert_eq!((places.clear(1), places.clear(1)), (2, 0));
         assert!(places.enter(0) && places.enter(0) && places.enter(0) && !places.enter(0));
     }
 }

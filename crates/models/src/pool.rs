@@ -42,7 +42,9 @@ pub const MODEL: Model = Model {
     limits: &[
         "--workers connections at once, 512 if nobody says",
         "threads: ulimit -u and kernel.threads-max",
+        "a thread that is stuck keeps its connection and its place in the pool: threads cannot be killed",
     ],
+    failure_ends: "all",
     workers: Workers::OneConnectionEach(WORKERS),
     reuses_port: false,
     busy_polls: false,

@@ -24,6 +24,9 @@ pub(crate) struct Post {
 pub(crate) struct PostOffice {
     post: Arc<Post>,
     worker: usize,
+    is_closing: bool,
+    /// The box was emptied after that.
+    is_closed: bool,
 }
 
 /// The worker that looks after the exchange when it has something due.
@@ -42,7 +45,7 @@ impl Post {
 
 impl PostOffice {
     pub(crate) fn new(post: Arc<Post>, worker: usize) -> PostOffice {
-        PostOffice { post, worker }
+        PostOffice { post, worker, is_closing: false, is_closed: false }
     }
 
     /// Lets the exchange do something, and puts what follows into the boxes of those whom it concerns.
@@ -82,6 +85,16 @@ impl Elsewhere for PostOffice {
         self.with_exchange(|exchange| exchange.handle(port, request, now));
     }
 
+    /// Whoever is the first says so for all. What was acknowledged before that is in every box already, for the boxes are filled under the lock.
+    fn close(&mut self) {
+        self.with_exchange(Exchange::close);
+        self.is_closing = true;
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
     fn receive(&mut self, is_called: bool, _now: Instant, take: &mut dyn FnMut(Effect)) {
         let mailbox = &self.post.boxes[self.worker];
         if is_called {
@@ -90,6 +103,7 @@ impl Elsewhere for PostOffice {
         while let Some(effect) = mailbox.pop() {
             effect.into_iter().for_each(&mut *take);
         }
+        self.is_closed = self.is_closing;
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

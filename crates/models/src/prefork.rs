@@ -40,7 +40,11 @@ pub const MODEL: Model = Model {
     calls: &["epoll_wait", "recvfrom", "sendto"],
     broadcast: "a relay in the parent: socket pairs, two hops for each worker",
     serves: Mechanism::SESSION,
-    limits: &["who is woken takes the connection: workers are loaded unevenly"],
+    limits: &[
+        "who is woken takes the connection: workers are loaded unevenly",
+        "a worker that takes nothing holds up whoever publishes, for --worker-patience at the most",
+    ],
+    failure_ends: "the connections of the worker, which is replaced; all, if it is the parent",
     workers: Workers::OnePerCore,
     reuses_port: false,
     busy_polls: true,
@@ -70,9 +74,8 @@ pub(crate) fn serve_with(
     app: &Arc<App>,
     shutdown: &Shutdown,
 ) -> io::Result<Tally> {
-    // Who knows how many the others have can leave it to them when it has no descriptor left.
-    let max = app.max_connections.or(shares_listener.then_some(usize::MAX));
-    let places = max.map(|max| Places::new(listeners.len(), max)).transpose()?;
+    // Who knows how many the others have can leave it to them when it has no descriptor left; and of a worker that dies it is known what goes with it.
+    let places = Places::new(listeners.len(), app.max_connections.unwrap_or(usize::MAX))?;
     let mut parent = Parent::new(app.clone())?;
     parent.epoll.add(shutdown.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SHUTDOWN))?;
     let mut workers: Vec<(Pid, Instant)> = Vec::new();
@@ -87,13 +90,16 @@ pub(crate) fn serve_with(
                 }
                 _ => {}
             }
-            if let Some(places) = &places {
-                places.clear(worker);
+            if worker < workers.len() {
+                let lost = places.clear(worker);
+                parent.tally.lost += lost as u64;
+                switchboard_console::log!("worker {worker} is replaced; {lost} connections ended with it");
             }
-            let seat = places.clone().map(|places| Seat { places, worker, shares_listener });
+            let seat = Seat { places: places.clone(), worker, shares_listener };
             let is_alone = listeners.len() == 1;
-            let made = parent
-                .make(Role::Worker, |relay| run(worker, listener, relay, seat, is_alone, app, shutdown));
+            let made = parent.make(Role::Worker, |relay| {
+                run(worker, listener, relay, Some(seat), is_alone, app, shutdown)
+            });
             match made {
                 Ok(pid) if worker < workers.len() => workers[worker] = (pid, Instant::now()),
                 Ok(pid) => workers.push((pid, Instant::now())),
@@ -120,6 +126,9 @@ pub(crate) fn serve_with(
         parent.handle(&ready);
     }
     drop(listeners);
+    let is_gone = |worker: &usize| !parent.has(workers[*worker].0);
+    let lost: usize = (0..workers.len()).filter(is_gone).map(|worker| places.clear(worker)).sum();
+    parent.tally.lost += lost as u64;
     parent.epoll.delete(shutdown.as_fd())?;
     parent.say_goodbye()?;
     let tally =

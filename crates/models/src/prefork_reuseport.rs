@@ -30,7 +30,9 @@ pub const MODEL: Model = Model {
     serves: Mechanism::SESSION,
     limits: &[
         "the kernel spreads connections by a hash: who waits for a busy worker is not given to an idle one",
+        "a worker that takes nothing holds up whoever publishes, for --worker-patience at the most",
     ],
+    failure_ends: "the connections of the worker, which is replaced; all, if it is the parent",
     workers: Workers::OnePerCore,
     reuses_port: true,
     busy_polls: true,

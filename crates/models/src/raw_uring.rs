@@ -34,6 +34,7 @@ pub const MODEL: Model = Model {
         "speaks no protocol: only `switchboard load tcp://…` understands it",
         "cannot refuse: at the descriptor limit newcomers wait until another connection ends",
     ],
+    failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: true,

@@ -30,7 +30,11 @@ pub const MODEL: Model = Model {
     calls: &["epoll_wait", "recvfrom", "sendto"],
     broadcast: "a queue into each loop, and an eventfd that wakes it",
     serves: Mechanism::SESSION,
-    limits: &["the kernel spreads connections by a hash: loops are loaded unevenly"],
+    limits: &[
+        "the kernel spreads connections by a hash: loops are loaded unevenly",
+        "a loop that is stuck keeps its connections, and what is published for them fills the memory: threads cannot be killed",
+    ],
+    failure_ends: "all",
     workers: Workers::OnePerCore,
     reuses_port: true,
     busy_polls: true,

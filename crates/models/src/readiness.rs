@@ -126,6 +126,7 @@ pub(crate) fn serve_in(
         }
         table.roster.receive_published(is_called, now);
         let mut newcomers = Newcomers::None;
+        is_stopping |= is_called && table.roster.is_told_to_end();
         if may_accept {
             let open = table.roster.len();
             newcomers = acceptor.accept(open, now, |stream| {
@@ -229,14 +230,23 @@ impl Heard {
 /// What is watched beside connections.
 const ASIDE: usize = 4;
 
-/// Closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
+/// Delivers all that was published, closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
 fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Result<()> {
     let mut now = Instant::now();
     let patience = now + app.grace;
     let mut ready = Vec::new();
-    table.roster.close_all(now);
-    table.settle(now, poller)?;
-    while table.roster.len() > 0 && now < patience {
+    let mut is_told = false;
+    table.roster.stop_publishing(now);
+    loop {
+        table.settle(now, poller)?;
+        if !is_told && table.roster.has_all_published() {
+            is_told = true;
+            table.roster.close_all(now);
+            table.settle(now, poller)?;
+        }
+        if table.roster.len() == 0 || now >= patience {
+            break;
+        }
         let due = earliest(Some(patience), table.roster.poll_timeout());
         let asked = now;
         let is_all = poller.wait(due.map(|due| due.saturating_duration_since(now)), &mut ready)?;
@@ -251,7 +261,6 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
         }
         table.roster.receive_published(is_called, now);
         table.expire(now, is_all.then_some(asked));
-        table.settle(now, poller)?;
     }
     table.roster.hang_up();
     Ok(())

@@ -41,6 +41,8 @@ pub(crate) struct Relay {
     under_way_bytes: usize,
     /// What came while a worker waited to send.
     early: VecDeque<Effect>,
+    /// Nothing more is published, and all that was has come.
+    is_closed: bool,
 }
 
 /// What a child has to say.
@@ -59,6 +61,8 @@ pub(crate) enum Down {
     Effect(Effect),
     /// So many more bytes of what this child asked are done, and all that followed from them has been sent before this.
     Done(usize),
+    /// The server ends. Nothing more is published, and all that was has been sent before this.
+    Close,
 }
 
 impl Relay {
@@ -75,7 +79,7 @@ impl Relay {
     }
 
     fn new(socket: OwnedFd) -> Relay {
-        Relay { socket, partial: Vec::new(), under_way_bytes: 0, early: VecDeque::new() }
+        Relay { socket, partial: Vec::new(), under_way_bytes: 0, early: VecDeque::new(), is_closed: false }
     }
 
     /// The next message, and how many bytes it has; `None` when the other side has ended. Blocks unless `flags` say otherwise.
@@ -159,6 +163,7 @@ impl Relay {
             match self.next(MsgFlags::empty()) {
                 Ok(Some((Down::Effect(effect), _))) => self.early.push_back(effect),
                 Ok(Some((Down::Done(bytes), _))) => self.under_way_bytes -= bytes,
+                Ok(Some((Down::Close, _))) => self.is_closed = true,
                 Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -194,12 +199,28 @@ impl Elsewhere for Relay {
         let _ = self.ask_and_wait(port, request);
     }
 
+    /// The parent is told to end as well, and says so to all its workers.
+    fn close(&mut self) {}
+
+    fn is_closed(&self) -> bool {
+        self.is_closed && self.early.is_empty()
+    }
+
     fn receive(&mut self, is_called: bool, _now: Instant, take: &mut dyn FnMut(Effect)) {
         self.early.drain(..).for_each(&mut *take);
-        while is_called && let Ok(Some((message, _))) = self.next(MsgFlags::MSG_DONTWAIT) {
-            match message {
-                Down::Effect(effect) => take(effect),
-                Down::Done(bytes) => self.under_way_bytes = self.under_way_bytes.saturating_sub(bytes),
+        while is_called {
+            match self.next(MsgFlags::MSG_DONTWAIT) {
+                Ok(Some((Down::Effect(effect), _))) => take(effect),
+                Ok(Some((Down::Done(bytes), _))) => {
+                    self.under_way_bytes = self.under_way_bytes.saturating_sub(bytes);
+                }
+                Ok(Some((Down::Close, _))) => self.is_closed = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(None) | Err(_) => {
+                    // Nothing comes any more from a parent that is gone.
+                    self.is_closed = true;
+                    return;
+                }
             }
         }
     }

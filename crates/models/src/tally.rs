@@ -17,6 +17,8 @@ pub struct Tally {
     pub dropped: u64,
     /// Datagrams longer than the limit, which were not returned.
     pub truncated: u64,
+    /// Connections that ended because their worker process died. What they had counted is lost with them.
+    pub lost: u64,
 }
 
 impl Tally {
@@ -29,6 +31,7 @@ impl Tally {
             refused: self.refused + other.refused,
             dropped: self.dropped + other.dropped,
             truncated: self.truncated + other.truncated,
+            lost: self.lost + other.lost,
         }
     }
 
@@ -43,13 +46,16 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { connections, messages, bytes, refused, dropped, truncated } = self;
+        let Tally { connections, messages, bytes, refused, dropped, truncated, lost } = self;
         write!(
             f,
             "{connections} connections, {messages} messages, {bytes} bytes, {refused} refused, {dropped} dropped"
         )?;
         if *truncated > 0 {
             write!(f, ", {truncated} truncated")?;
+        }
+        if *lost > 0 {
+            write!(f, ", {lost} lost with their worker")?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
 use ::tokio::runtime::Runtime;
 use ::tokio::select;
-use ::tokio::sync::broadcast::error::RecvError;
+use ::tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use ::tokio::sync::{Notify, broadcast, mpsc};
 use ::tokio::task::yield_now;
 use ::tokio::time::sleep_until;
@@ -129,6 +129,8 @@ async fn accept(mut acceptor: Acceptor, hub: &Arc<Hub>, shutdown: &Shutdown) -> 
     drop(listener);
     let refused = acceptor.refused;
     drop(acceptor);
+    // What was acknowledged before is in the channels, and nothing more comes.
+    hub.close();
     hub.ending.notify_waiters();
     let patience = Instant::now() + hub.app.grace;
     let mut is_over = false;
@@ -183,13 +185,14 @@ async fn talk(stream: &Socket, session: &mut Session, ways: &mut Ways, hub: &Hub
             reply = reply(&mut ways.replies) => {
                 session.reply(reply, Instant::now());
                 // What has gathered leaves in one write.
-                while let Some(Ok(reply)) = ways.replies.as_mut().map(mpsc::UnboundedReceiver::try_recv) {
-                    session.reply(reply, Instant::now());
-                }
+                drain_replies(&mut ways.replies, session);
             }
             () = until(due) => stream.expire(session)?,
             () = &mut ending, if !has_ended => {
                 has_ended = true;
+                // The first of two things that are ready is any of them: what was said before is to be delivered before.
+                drain_replies(&mut ways.replies, session);
+                drain(&mut ways.published, session);
                 session.close(CloseReason::GoingAway, Instant::now());
             }
             () = &mut over => return Ok(()),
@@ -220,6 +223,13 @@ async fn handle_events(session: &mut Session, ways: &mut Ways, hub: &Hub) {
 impl Hub {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().expect("no task panics while it has the exchange")
+    }
+
+    /// Has nothing more published.
+    fn close(&self) {
+        let mut desk = self.desk();
+        desk.exchange.close();
+        desk.pass_on(None);
     }
 
     /// Asks the exchange, and returns the answers to a connection that only asks.
@@ -322,11 +332,26 @@ async fn keep_time(hub: Arc<Hub>) {
 
 /// Takes what waits in the channel.
 fn drain(published: &mut Option<broadcast::Receiver<Arc<Outgoing>>>, session: &mut Session) {
-    while let Some(receiver) = published
-        && let Some(message) = receiver.try_recv().map(Some).unwrap_or(None)
-    {
-        session.deliver(&message, Instant::now());
+    while let Some(receiver) = published {
+        match receiver.try_recv() {
+            Ok(message) => session.deliver(&message, Instant::now()),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            Err(TryRecvError::Lagged(_)) => fall_behind(published, session),
+        }
     }
+}
+
+/// Takes what else the exchange has said.
+fn drain_replies(replies: &mut Option<mpsc::UnboundedReceiver<Reply>>, session: &mut Session) {
+    while let Some(Ok(reply)) = replies.as_mut().map(mpsc::UnboundedReceiver::try_recv) {
+        session.reply(reply, Instant::now());
+    }
+}
+
+/// Something is lost, and what follows must not look as if it were not.
+fn fall_behind(published: &mut Option<broadcast::Receiver<Arc<Outgoing>>>, session: &mut Session) {
+    *published = None;
+    session.close(CloseReason::TooSlow, Instant::now());
 }
 
 fn deliver(
@@ -340,10 +365,7 @@ fn deliver(
             session.deliver(&message, Instant::now());
             drain(published, session);
         }
-        Err(_) => {
-            *published = None;
-            session.close(CloseReason::TooSlow, Instant::now());
-        }
+        Err(_) => fall_behind(published, session),
     }
 }
 

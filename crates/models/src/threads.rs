@@ -37,7 +37,9 @@ pub const MODEL: Model = Model {
     limits: &[
         "threads: ulimit -u and kernel.threads-max",
         "a stack per connection, a context switch per message",
+        "a thread that is stuck keeps its connection: threads cannot be killed",
     ],
+    failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

@@ -40,6 +40,7 @@ pub const MODEL: Model = Model {
         "echo only, on any path; no pages, timers or goodbye",
         "threads: ulimit -u and kernel.threads-max",
     ],
+    failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

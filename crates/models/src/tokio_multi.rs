@@ -29,7 +29,11 @@ pub const MODEL: Model = Model {
     calls: &["epoll_wait", "recvfrom", "sendto"],
     broadcast: "a channel from which each subscriber's task reads at its own pace",
     serves: Mechanism::SESSION,
-    limits: &["what tasks share must bear several threads"],
+    limits: &[
+        "what tasks share must bear several threads",
+        "a task that is stuck keeps a thread of the runtime: neither can be killed",
+    ],
+    failure_ends: "all",
     workers: Workers::OnePerCore,
     reuses_port: false,
     busy_polls: false,

@@ -30,6 +30,7 @@ pub const MODEL: Model = Model {
     broadcast: "a sendto for everyone heard from within 30 seconds",
     serves: Mechanism::DATAGRAMS,
     limits: &["65,507 bytes a datagram", "what finds the receive buffer full is lost", LIMIT_ON_LOOPS],
+    failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

@@ -33,6 +33,7 @@ pub const MODEL: Model = Model {
         "what finds a receive buffer full is lost, though another socket's may be empty",
         LIMIT_ON_LOOPS,
     ],
+    failure_ends: "all",
     workers: Workers::OnePerCore,
     reuses_port: true,
     busy_polls: false,

@@ -44,6 +44,7 @@ pub const MODEL: Model = Model {
         "Linux 6.1, and a container that allows it",
         LIMIT_ON_LOOPS,
     ],
+    failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: true,

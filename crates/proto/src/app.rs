@@ -53,8 +53,24 @@ pub struct App {
     pub workers: Option<usize>,
     /// Cores that worker 0, 1, … are bound to, over and over. Empty: wherever the system puts them.
     pub cpus: Vec<usize>,
+    /// How long a worker process may take nothing of what is published while others wait for it; then it is replaced.
+    pub worker_patience: Duration,
     /// How long an event loop goes on asking before it blocks. Zero: it blocks at once.
     pub busy_poll: Duration,
+}
+
+impl App {
+    /// How long the system should go on with a peer that acknowledges nothing: longer than what any peer is granted that reads slowly, which is told so
+    /// and closed in order. `None`: as long as the system likes, since without a heartbeat a WebSocket may take nothing for any time.
+    pub fn peer_patience(&self) -> Option<Duration> {
+        // Pinged, not heard, and one period more if it was working off a backlog.
+        let websocket = self.heartbeat?.checked_mul(3)?;
+        let stream = self.sse_heartbeat.checked_mul(2)?;
+        let engine = self.engine.ping_interval.checked_add(self.engine.ping_timeout)?;
+        let longest =
+            [websocket, stream, engine, self.keep_alive, self.handshake_timeout].into_iter().max()?;
+        longest.checked_add(longest / 3)
+    }
 }
 
 impl Default for App {
@@ -67,7 +83,7 @@ impl Default for App {
             max_unsent_bytes: 4 << 20,
             handshake_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(60),
-            heartbeat: None,
+            heartbeat: Some(Duration::from_secs(30)),
             grace: Duration::from_secs(5),
             history_events: 1024,
             history_bytes: 64 << 20,
@@ -83,6 +99,7 @@ impl Default for App {
             work: Work::NONE,
             workers: None,
             cpus: Vec::new(),
+            worker_patience: Duration::from_secs(10),
             busy_poll: Duration::ZERO,
         }
     }

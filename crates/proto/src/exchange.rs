@@ -145,6 +145,8 @@ pub struct Exchange {
     /// When the ticker publishes next.
     tick: Option<Instant>,
     effects: VecDeque<Effect>,
+    /// Nothing more is published.
+    is_closing: bool,
     /// The time of what is being done.
     now: Instant,
     /// When it was last looked what is due.
@@ -163,6 +165,7 @@ impl Exchange {
             engines: Engines::new(&app.engine),
             tick: app.tick.and_then(|period| now.checked_add(period)),
             effects: VecDeque::new(),
+            is_closing: false,
             now,
             looked_at: now,
             lookout: None,
@@ -173,6 +176,14 @@ impl Exchange {
     /// clients are judged by [`Lookout`].
     pub fn shared(app: &Arc<App>, now: Instant) -> Exchange {
         Exchange { lookout: Some(Lookout::default()), ..Exchange::new(app, now) }
+    }
+
+    /// Refuses everything from now on that somebody would have to be told of: the server is about to end. All that was acknowledged before has
+    /// been given out as effects, so whoever delivers those before it closes a connection loses nothing. Its own effects are to be taken as well. Harmless when done again.
+    pub fn close(&mut self) {
+        if !std::mem::replace(&mut self.is_closing, true) {
+            self.engines.close_polls();
+        }
     }
 
     /// Takes what a connection asks. Its effects are to be taken before anything else is done.
@@ -195,10 +206,22 @@ impl Exchange {
             }
             // Who gets what is published is for those to know who have the connections.
             Request::Unsubscribe { .. } => {}
+            Request::Login(login::Request::Open | login::Request::Confirm { .. }) if self.is_closing => {
+                self.effects.push_back(Effect::Reply(port, Reply::Login(login::Reply::GoingAway)));
+            }
             Request::Login(request) => {
                 let reply = self.logins.handle(request, now);
                 self.change_topics();
                 self.effects.push_back(Effect::Reply(port, Reply::Login(reply)));
+            }
+            // To answer that it was taken would promise that what it publishes is delivered.
+            Request::Engine(engine::Request::Post { .. }) if self.is_closing => {
+                let reply = engine::Reply::Answer {
+                    status: 503,
+                    content_type: engine::ContentType::Text,
+                    body: Bytes::from_static(b"The server is going away.\n"),
+                };
+                self.effects.push_back(Effect::Reply(port, Reply::Engine(reply)));
             }
             Request::Engine(request) => self.engines.handle(port, request, now),
         }
@@ -306,7 +329,9 @@ impl Exchange {
     /// Whether somebody else than the server itself may publish this, by whichever mechanism. What the names may be is in their types.
     fn admit(&self, topic: &TopicName, data: &Bytes) -> Result<(), PublishError> {
         let limit = self.app.max_message_bytes;
-        if topic.starts_with(login::TOPIC_PREFIX) {
+        if self.is_closing {
+            Err(PublishError::GoingAway)
+        } else if topic.starts_with(login::TOPIC_PREFIX) {
             Err(PublishError::Reserved)
         } else if data.len() > limit {
             Err(PublishError::TooLong(limit))

@@ -68,6 +68,8 @@ pub enum Reply {
     },
     /// It is done, and was not before.
     Confirmed,
+    /// The server is about to end: nothing more is opened or confirmed.
+    GoingAway,
     /// Where a code is in its life.
     State(State),
 }

@@ -61,6 +61,9 @@ pub enum PublishError {
     /// Only the sign-in publishes on the topics of its codes.
     #[error("topics that begin with login: are the sign-in's own: use another name")]
     Reserved,
+    /// The server is about to end: what it took now would not be delivered.
+    #[error("the server is going away: try again when it is back")]
+    GoingAway,
 }
 
 impl Topics {

@@ -48,6 +48,21 @@ pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A time, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeOrOff(pub(crate) Option<Duration>);
+
+/// A duration that is not zero, or `off`.
+pub(crate) fn time_or_off(text: &str) -> Result<TimeOrOff, String> {
+    match text {
+        "off" => Ok(TimeOrOff(None)),
+        text => match some_time(text) {
+            Ok(time) => Ok(TimeOrOff(Some(time))),
+            Err(error) => Err(format!("{error}, or off")),
+        },
+    }
+}
+
 /// Numbers of cores, in the order in which workers are bound to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cpus(pub(crate) Vec<usize>);
@@ -128,6 +143,11 @@ mod tests {
         assert!(duration("-1").is_err());
         assert!(duration("soon").is_err());
         assert!(some_time("0s").is_err());
+        assert_eq!(time_or_off("off"), Ok(TimeOrOff(None)));
+        assert_eq!(time_or_off("2m"), Ok(TimeOrOff(Some(Duration::from_secs(120)))));
+        for absurd in ["0", "on", "-1s", ""] {
+            assert!(time_or_off(absurd).unwrap_err().ends_with("or off"), "{absurd}");
+        }
         assert_eq!(microseconds("0.25"), Ok(0.25));
         assert_eq!(cpus("0-2,7"), Ok(Cpus(vec![0, 1, 2, 7])));
         for absurd in ["", "a", "3-1", "1,", "-1", "99999"] {

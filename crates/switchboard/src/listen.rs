@@ -34,6 +34,20 @@ pub(crate) fn addresses(text: &str) -> Result<Vec<SocketAddr>, Failure> {
     }
 }
 
+/// What whoever lets others reach a server must know.
+pub(crate) fn beyond_loopback(address: SocketAddr) -> Option<String> {
+    let (ip, port) = (address.ip().to_canonical(), address.port());
+    let reach = match ip {
+        ip if ip.is_loopback() => return None,
+        ip if ip.is_unspecified() => "every network of this machine".to_owned(),
+        ip => format!("wherever {ip} can be reached"),
+    };
+    Some(format!(
+        "warning: there is no authentication, and {address} is open to {reach}: whoever connects may read and publish everything; \
+         limit that with --listen 127.0.0.1:{port}, a firewall, or a proxy that asks who it is"
+    ))
+}
+
 /// Host and port; an IPv6 address keeps its brackets.
 fn split(text: &str) -> Result<(&str, u16), String> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -117,5 +131,20 @@ mod tests {
                 failure.message
             );
         }
+    }
+
+    #[test]
+    fn only_who_can_be_reached_from_elsewhere_is_warned() {
+        let warning = |address: &str| beyond_loopback(address.parse().unwrap());
+        for local in ["127.0.0.1:9001", "127.7.0.1:1", "[::1]:9001", "[::ffff:127.0.0.1]:9001"] {
+            assert_eq!(warning(local), None, "{local}");
+        }
+        for open in ["0.0.0.0:9001", "[::]:9001", "192.0.2.7:9001", "[2001:db8::1]:9001", "[fe80::1]:9001"] {
+            let text = warning(open).expect(open);
+            assert!(text.contains("no authentication") && text.contains("--listen 127.0.0.1:9001"), "{text}");
+            assert_eq!(text.lines().count(), 1);
+        }
+        assert!(warning("0.0.0.0:1").unwrap().contains("every network"));
+        assert!(warning("192.0.2.7:1").unwrap().contains("192.0.2.7 can be reached"));
     }
 }

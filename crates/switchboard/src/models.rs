@@ -86,6 +86,7 @@ fn entry(model: &Model, models: &[&Model], counted: &[CensusLine]) -> String {
     for limit in model.limits {
         line("limit", limit);
     }
+    line("failure ends", model.failure_ends);
     let spoken: Vec<String> = model
         .serves
         .iter()

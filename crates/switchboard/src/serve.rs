@@ -32,9 +32,10 @@ pub(crate) struct Args {
     /// Answer 408 when a request head takes longer
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = args::some_time)]
     handshake_timeout: Duration,
-    /// Ping a WebSocket that was silent for so long, and close it after as long again [default: off]
-    #[arg(long, value_name = "TIME", value_parser = args::some_time)]
-    heartbeat: Option<Duration>,
+    /// Ping a WebSocket that was silent for so long, and close it after as long again; `off`: never, so that one whose
+    /// peer vanished may stay for ever
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = args::time_or_off)]
+    heartbeat: args::TimeOrOff,
     /// Close a connection that is silent for so long between two requests
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::some_time)]
     keep_alive: Duration,
@@ -50,6 +51,10 @@ pub(crate) struct Args {
     /// each core; `pool`: 512]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// Kill and replace a worker of `prefork` that takes nothing of what is published for so long while others wait for
+    /// it
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = args::some_time)]
+    worker_patience: Duration,
     /// Run on these cores only, the workers bound to one each in turn: 0,2-3 [default: wherever the system likes]
     #[arg(long, value_name = "LIST", value_parser = args::cpus)]
     cpus: Option<args::Cpus>,
@@ -137,7 +142,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         max_message_bytes: args.max_message_bytes,
         max_unsent_bytes: args.max_unsent_bytes,
         handshake_timeout: args.handshake_timeout,
-        heartbeat: args.heartbeat,
+        heartbeat: args.heartbeat.0,
         grace: args.grace,
         plain: match args.app {
             Pathless::Echo => PlainApp::Echo,
@@ -145,6 +150,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         },
         workers: args.workers,
         cpus,
+        worker_patience: args.worker_patience,
         busy_poll: Duration::from_secs_f64(args.busy_poll / 1e6),
         work: Work::calibrated(Duration::from_secs_f64(args.work_us / 1e6), Instant::now),
         keep_alive: args.keep_alive,
@@ -174,7 +180,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     let limits = raise_descriptor_limit().map_err(failed)?;
     let workers = model.check(&app).map_err(|error| Failure::new(1, error))?;
     let shutdown = Shutdown::on_signals().map_err(failed)?;
-    let listener = bind(model, &addresses).map_err(failed)?;
+    let listener = bind(model, &addresses, &app).map_err(failed)?;
     // The server serves, whoever can be told where.
     if let Err(error) = switchboard_console::result(format_args!("listening on {}\n", listener.local_addr()))
     {
@@ -196,6 +202,9 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         model.name,
         model.waits_with
     );
+    if let Some(warning) = listen::beyond_loopback(listener.local_addr()) {
+        switchboard_console::log!("{warning}");
+    }
     let tally = (model.serve)(listener, Arc::new(app), shutdown).map_err(failed)?;
     switchboard_console::log!("{}: {tally}", model.name);
     Ok(ExitCode::SUCCESS)
@@ -236,10 +245,10 @@ fn check_waiting(args: &Args, model: &Model) -> Result<(), Failure> {
 }
 
 /// Binds the first of these addresses that can be bound: a name may have one that this machine does not.
-fn bind(model: &Model, addresses: &[SocketAddr]) -> io::Result<Listener> {
+fn bind(model: &Model, addresses: &[SocketAddr], app: &App) -> io::Result<Listener> {
     let mut failed = None;
     for address in addresses {
-        match Listener::bind(model, *address) {
+        match Listener::bind(model, *address, app) {
             Ok(listener) => return Ok(listener),
             Err(error) => failed.get_or_insert(error),
         };

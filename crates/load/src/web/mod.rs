@@ -123,10 +123,10 @@ impl Web {
     }
 
     /// Queues the next message: a request, or a POST that carries a stamp.
-    pub(crate) fn send(&mut self, stamp: Stamp, workspace: &mut [u8]) {
+    pub(crate) fn send(&mut self, stamp: Stamp) {
         match self {
             Web::Get(get) => get.ask(),
-            Web::Post(post) => post.publish(stamp, workspace),
+            Web::Post(post) => post.publish(stamp),
             // They only listen.
             Web::News(_) | Web::Events(_) => {}
         }

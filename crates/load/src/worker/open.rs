@@ -139,29 +139,31 @@ impl Worker {
     }
 
     /// Opens a connection again that the server has closed in order, and asks once more what was not answered. `false`: that cannot be done.
-    pub(super) fn reopen(&mut self, index: usize) -> bool {
+    pub(super) fn reopen(&mut self, index: usize, side: Side) -> bool {
         // Whoever comes again does so for any reason, and takes note of it.
-        if self.again.is_some() || self.is_judged || !self.lines[index].begin_again(false) {
+        if self.again.is_some() || self.is_judged || !self.lines[index].begin_again(side, false) {
             return false;
         }
         self.recorder.reopened += 1;
-        self.change_stream(index)
+        self.change_stream(index, side)
     }
 
     /// The same where the server has not closed it, but does not answer.
     pub(super) fn reopen_stuck(&mut self, index: usize) -> bool {
-        self.again.is_none() && self.lines[index].begin_again(true) && self.change_stream(index)
+        let side = Side::Get;
+        self.again.is_none() && self.lines[index].begin_again(side, true) && self.change_stream(index, side)
     }
 
-    fn change_stream(&mut self, index: usize) -> bool {
+    fn change_stream(&mut self, index: usize, side: Side) -> bool {
         let Shared { target, .. } = &*self.shared;
         let (_, address) = route(target, self.lines[index].is_publisher).current();
         // Where this side closes first its port stays taken for a minute.
         let source = self.attempts % connect::SOURCES;
         self.attempts = self.attempts.wrapping_add(1);
         let registry = self.poll.registry();
-        let replaced = connect::tcp(address, source, None)
-            .and_then(|stream| self.lines[index].replace_stream(registry, Token(index), stream));
+        let replaced = connect::tcp(address, source, None).and_then(|stream| {
+            self.lines[index].replace_stream(registry, token_of(index, side), side, stream)
+        });
         if let Err(error) = replaced {
             self.gone(index, connect::kind(&error));
         }
@@ -256,6 +258,11 @@ impl Worker {
 /// The place of a connection, and which of its two, if it has two.
 pub(super) fn side_of(token: usize) -> (usize, Side) {
     (token & !POST_SIDE, if token & POST_SIDE == 0 { Side::Get } else { Side::Post })
+}
+
+/// The token of one of a connection's two.
+pub(super) fn token_of(index: usize, side: Side) -> Token {
+    Token(if side == Side::Get { index } else { index | POST_SIDE })
 }
 
 /// Where a connection goes.

@@ -16,7 +16,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 const STEPS: u64 = 4;
 const MOST_MARKS: usize = 8;
 
-/// How many messages each connection had sent at some times. Nothing has to be noted for each message.
+/// How many messages each connection that talks had sent at some times. Nothing has to be noted for each message.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     marks: VecDeque<Mark>,
@@ -55,7 +55,9 @@ impl Worker {
     /// messages.
     pub(super) fn message_patience_ns(&self) -> u64 {
         let most = self.shared.plan.patience();
-        let least = LEAST_PATIENCE.min(most).as_nanos() as u64;
+        // Who asks only now and then may be early the first time, and late the next.
+        let every = self.shared.plan.every.unwrap_or_default();
+        let least = (LEAST_PATIENCE + every).min(most).as_nanos() as u64;
         match self.recorder.longest_ns {
             0 => most.as_nanos() as u64,
             longest_ns => longest_ns.saturating_mul(TIMES_LONGEST).max(least),
@@ -79,13 +81,14 @@ impl Worker {
         let mark = self.marks.take(now, patience_ns);
         if let Some(mark) = &mark {
             self.now = now;
-            for (index, sent) in mark.sent.iter().enumerate() {
+            for (place, sent) in mark.sent.iter().enumerate() {
+                let index = self.talkers[place];
                 if self.lines[index].stage == Stage::Open {
                     self.give_up_before(index, *sent, patience_ns);
                 }
             }
         }
-        self.marks.set(now, mark, self.lines.iter().map(|line| line.sent));
+        self.marks.set(now, mark, self.talkers.iter().map(|index| self.lines[*index].sent));
     }
 
     /// Gives up the messages below `number` that have not come.

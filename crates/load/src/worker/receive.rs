@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use switchboard_proto::{ClientEvent, Opened, PollingError, PollingHeard, Side};
 
 use super::Worker;
+use super::open;
 use super::receipt::{End, Receipt};
 use super::stream;
 use crate::connect;
-use crate::line::{POST_SIDE, Stage, Transport};
+use crate::line::{Stage, Transport};
 use crate::web::Heard;
 
 /// Reads from one connection before it is the others' turn.
@@ -28,7 +29,7 @@ impl Worker {
         let mut reads = 0;
         while self.lines[index].stage != Stage::Gone {
             if reads == READS_PER_TURN {
-                self.unread.push(if side == Side::Get { index } else { index | POST_SIDE });
+                self.unread.push(open::token_of(index, side).0);
                 break;
             }
             reads += 1;
@@ -53,7 +54,7 @@ impl Worker {
                     self.datagram_refused(index);
                 }
                 // The server has closed it in order, and something was on its way to it at that time.
-                Err(error) if error.kind() == ErrorKind::ConnectionReset && self.reopen(index) => break,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset && self.reopen(index, side) => break,
                 Err(error) => self.gone(index, connect::kind(&error)),
             }
         }
@@ -102,8 +103,8 @@ impl Worker {
     fn received(&mut self, index: usize, side: Side, bytes: &mut [u8]) {
         let length = bytes.len() as u64;
         self.take_in(index, length, |transport, receipt| hear(transport, side, bytes, receipt));
-        if self.lines[index].transport.is_over() {
-            self.reopen(index);
+        if self.lines[index].transport.is_over(side) {
+            self.reopen(index, side);
         }
     }
 
@@ -112,7 +113,7 @@ impl Worker {
         let is_open = |worker: &Worker| !matches!(worker.lines[index].stage, Stage::Closing | Stage::Gone);
         if is_open(self) {
             self.take_in(index, 0, |transport, receipt| hear_end(transport, side, receipt));
-            if is_open(self) && self.reopen(index) {
+            if is_open(self) && self.reopen(index, side) {
                 return true;
             }
         }

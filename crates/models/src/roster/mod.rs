@@ -325,6 +325,33 @@ impl<S> Roster<S> {
         }
     }
 
+    /// Has nothing more published, since the server ends. What was published before that is then to be delivered, as soon as
+    /// [`has_all_published`](Roster::has_all_published), before the connections are closed.
+    pub(crate) fn stop_publishing(&mut self, now: Instant) {
+        match (&mut self.exchange, &mut self.crew.elsewhere) {
+            (Some(exchange), _) => {
+                exchange.close();
+                self.take_effects(now);
+                self.handle_asked(now);
+            }
+            (None, Some(elsewhere)) => {
+                elsewhere.close();
+                self.receive_published(false, now);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Whether all that was published is here, and nothing more is.
+    pub(crate) fn has_all_published(&self) -> bool {
+        self.elsewhere().is_none_or(Elsewhere::is_closed)
+    }
+
+    /// Whether the others end.
+    pub(crate) fn is_told_to_end(&self) -> bool {
+        self.elsewhere().is_some_and(Elsewhere::is_closed)
+    }
+
     /// Tells every connection that the server ends.
     pub(crate) fn close_all(&mut self, now: Instant) {
         self.is_closing = true;

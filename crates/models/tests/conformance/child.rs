@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) processes: Option<u64>,
     /// Simulated work per message.
     pub(crate) work: Duration,
+    /// Memory that it may take beyond what it has when it begins (RLIMIT_AS).
+    pub(crate) memory: Option<u64>,
 }
 
 /// Loops of a server that has several: more than there are cores on a small machine, and more than two, so that what
@@ -44,7 +46,7 @@ impl Settings {
         let listen = "127.0.0.1:0".parse().expect("an address");
         let workers = (model.workers == Workers::OnePerCore).then_some(WORKERS);
         let app = App { grace: Duration::from_secs(1), workers, ..App::default() };
-        Settings { app, listen, descriptors: None, processes: None, work: Duration::ZERO }
+        Settings { app, listen, descriptors: None, processes: None, work: Duration::ZERO, memory: None }
     }
 
     /// What [`serve`] reads: words in the order of `decode`.
@@ -84,6 +86,8 @@ impl Settings {
             app.engine.max_payload_bytes.to_string(),
             number(app.engine.max_sessions.map(|n| n as u64)),
             milliseconds(app.login_expiry),
+            milliseconds(app.worker_patience),
+            number(self.memory),
         ]
         .join(" ")
     }
@@ -131,8 +135,17 @@ impl Settings {
             max_unsent_bytes: app.max_unsent_bytes,
         };
         app.login_expiry = milliseconds(word()).expect("a time");
-        (model, Settings { app, listen, descriptors, processes, work })
+        app.worker_patience = milliseconds(word()).expect("a time");
+        let memory = number(word());
+        (model, Settings { app, listen, descriptors, processes, work, memory })
     }
+}
+
+/// What this process has by now of what RLIMIT_AS limits.
+fn address_space_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has /proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("a process has a size");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") << 10
 }
 
 /// Serves as `switchboard serve` does, until a signal ends it.
@@ -155,11 +168,21 @@ pub(crate) fn serve(settings: &str) {
     // If the suite is killed, nothing of it stays behind.
     set_pdeathsig(Signal::SIGKILL).expect("a process may ask for that");
     let shutdown = Shutdown::on_signals().expect("signals can be handled");
-    let listener = Listener::bind(model, settings.listen).expect("port 0 is always free");
+    let listener = Listener::bind(model, settings.listen, &settings.app).expect("port 0 is always free");
+    if let Some(memory) = settings.memory {
+        let limit = address_space_bytes() + memory;
+        setrlimit(Resource::RLIMIT_AS, limit, limit).expect("a limit may be lowered");
+    }
     println!("listening on {}", listener.local_addr());
     let tally = (model.serve)(listener, Arc::new(settings.app), shutdown).expect("the server ends well");
     eprintln!(
-        "tally {} {} {} {} {} {}",
-        tally.connections, tally.messages, tally.bytes, tally.refused, tally.dropped, tally.truncated
+        "tally {} {} {} {} {} {} {}",
+        tally.connections,
+        tally.messages,
+        tally.bytes,
+        tally.refused,
+        tally.dropped,
+        tally.truncated,
+        tally.lost
     );
 }

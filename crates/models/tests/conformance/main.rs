@@ -28,6 +28,7 @@ mod engine_refusals;
 mod engineio;
 mod event_stream;
 mod events;
+mod failures;
 mod fragments;
 mod frames;
 mod framing;
@@ -38,6 +39,7 @@ mod login;
 mod long_polling;
 mod mechanisms;
 mod names;
+mod orderly_end;
 mod polling;
 mod raw;
 mod refusals;
@@ -102,10 +104,12 @@ const CASES: &[&[Case]] = &[
     suspended::CASES,
     shutdown::CASES,
     restart::CASES,
+    orderly_end::CASES,
     udp::CASES,
     raw::CASES,
     work::CASES,
     workers::CASES,
+    failures::CASES,
 ];
 
 /// Something that a user would see of a server.

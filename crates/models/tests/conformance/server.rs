@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -16,7 +16,7 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use switchboard_models::{Model, Tally};
 
 use crate::child::{self, Settings};
-use crate::client::{PATIENCE, eventually};
+use crate::client::{Client, PATIENCE, eventually};
 
 /// A server in a process, and a process group, of its own.
 pub(crate) struct Server {
@@ -110,16 +110,12 @@ impl Server {
         };
         self.ended = Some(status);
         assert_eq!(status.code(), Some(0), "a server that is told to stop ends well");
-        eventually("every process of the server has ended", || self.processes().is_empty());
-        eventually("nobody holds the server's stderr", || self.logger.is_finished());
-        let mut more = String::new();
-        self.stdout.read_to_string(&mut more).expect("stdout can be read");
-        assert_eq!(more, "", "nothing but the address is written to stdout");
+        self.expect_nothing_left();
         let log = self.log();
         let tallies: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("tally ")).collect();
         let [tally] = tallies[..] else { panic!("there is one tally, by one process, in: {log}") };
         let mut numbers = tally.split(' ').map(|number| number.parse().expect("a number"));
-        let mut next = || numbers.next().expect("six numbers");
+        let mut next = || numbers.next().expect("seven numbers");
         Tally {
             connections: next(),
             messages: next(),
@@ -127,7 +123,28 @@ impl Server {
             refused: next(),
             dropped: next(),
             truncated: next(),
+            lost: next(),
         }
+    }
+
+    /// Waits for the end of a server that a signal ends at once: it is the signal that ends it, and no process of it is left.
+    pub(crate) fn finish_by(&mut self, signal: Signal) {
+        let mut status = None;
+        eventually("the server has ended", || {
+            status = self.process.try_wait().expect("it is our child");
+            status.is_some()
+        });
+        self.ended = status;
+        assert_eq!(status.and_then(|status| status.signal()), Some(signal as i32));
+        self.expect_nothing_left();
+    }
+
+    fn expect_nothing_left(&mut self) {
+        eventually("every process of the server has ended", || self.processes().is_empty());
+        eventually("nobody holds the server's stderr", || self.logger.is_finished());
+        let mut more = String::new();
+        self.stdout.read_to_string(&mut more).expect("stdout can be read");
+        assert_eq!(more, "", "nothing but the address is written to stdout");
     }
 
     /// Tells it to stop and returns what it counted.
@@ -175,6 +192,41 @@ impl Server {
             .filter(|process| process.parent == pid)
             .map(|process| Pid::from_raw(process.pid))
             .collect()
+    }
+
+    /// The process that has this client's connection.
+    pub(crate) fn holder_of(&self, client: &Client) -> Pid {
+        let port = client.stream.local_addr().expect("a connection has two ends").port();
+        let pid = self.pid().as_raw();
+        let mut holder = None;
+        eventually("somebody has the connection", || {
+            let inode = connections()
+                .find(|connection| (connection.local, connection.remote) == (self.address.port(), port));
+            let Some(inode) = inode.map(|connection| connection.inode) else { return false };
+            let link = format!("socket:[{inode}]");
+            let has_it = |pid: i32| {
+                let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+                entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|to| *to == *link)
+            };
+            let mut pids = all_processes().filter(|process| process.group == pid).map(|process| process.pid);
+            // A parent has it for the moment in which it hands it on.
+            holder = pids.find(|one| *one != pid && has_it(*one));
+            holder.is_some()
+        });
+        Pid::from_raw(holder.expect("there is one"))
+    }
+
+    /// Whether a process is stopped by a signal.
+    pub(crate) fn is_stopped(&self, pid: Pid) -> bool {
+        all_processes().any(|process| process.pid == pid.as_raw() && process.state == 'T')
+    }
+
+    /// The system's timer of the server's end of this client's connection, as /proc/net/tcp has it: 2 is keepalive.
+    pub(crate) fn system_timer(&self, client: &Client) -> Option<u64> {
+        let port = client.stream.local_addr().expect("a connection has two ends").port();
+        let mine =
+            |connection: &Connection| (connection.local, connection.remote) == (self.address.port(), port);
+        connections().find(mine).map(|connection| connection.timer)
     }
 
     /// CPU time of all its living processes.
@@ -229,6 +281,29 @@ fn first_line(stdout: &mut BufReader<ChildStdout>) -> String {
         let _ = stdout.read_line(&mut line);
     }
     line
+}
+
+/// A connection over IPv4 as proc_net_tcp(5) shows it.
+struct Connection {
+    local: u16,
+    remote: u16,
+    timer: u64,
+    inode: u64,
+}
+
+fn connections() -> impl Iterator<Item = Connection> {
+    let text = std::fs::read_to_string("/proc/net/tcp").expect("Linux has /proc");
+    let parse = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let port = |index: usize| u16::from_str_radix(fields.get(index)?.rsplit_once(':')?.1, 16).ok();
+        Some(Connection {
+            local: port(1)?,
+            remote: port(2)?,
+            timer: fields.get(5)?.split_once(':')?.0.parse().ok()?,
+            inode: fields.get(9)?.parse().ok()?,
+        })
+    };
+    text.lines().filter_map(parse).collect::<Vec<_>>().into_iter()
 }
 
 /// A process as proc_pid_stat(5) shows it.

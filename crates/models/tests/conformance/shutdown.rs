@@ -1,4 +1,4 @@
-//! The end of a server: SIGTERM or SIGINT, 1001 for every WebSocket, and nothing left behind.
+//! The end of a server: SIGTERM, SIGINT or SIGHUP, 1001 for every WebSocket, and nothing left behind.
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
@@ -19,8 +19,13 @@ use crate::{Case, case};
 pub(crate) const CASES: &[Case] = &[
     case!(an_idle_server_ends_on_sigterm),
     case!(an_idle_server_ends_on_sigint),
+    case!(an_idle_server_ends_on_sighup),
     case!(Http, on_sigterm_every_websocket_is_told_1001).together().with(patient),
     case!(Http, on_sigint_every_websocket_is_told_1001).together().with(patient),
+    case!(Http, when_its_terminal_is_closed_every_websocket_is_told_1001).together().with(patient),
+    case!(Http, a_second_sigterm_ends_the_server_at_once).with(patient),
+    case!(Http, a_second_ctrl_c_ends_the_server_at_once).with(patient),
+    case!(Http, sigint_behind_sighup_ends_the_server_at_once).with(patient),
     case!(Http, on_ctrl_c_in_a_terminal_every_websocket_is_told_1001).together().with(patient),
     case!(Http, a_request_that_is_not_finished_is_ended_at_once).together().with(patient),
     case!(EventStream, streams_and_long_polls_end_as_they_should).with(patient),
@@ -55,6 +60,11 @@ fn an_idle_server_ends_on_sigint(server: &mut Server) {
     assert_eq!(server.finish().messages, 0);
 }
 
+fn an_idle_server_ends_on_sighup(server: &mut Server) {
+    server.signal(Signal::SIGHUP);
+    assert_eq!(server.finish().messages, 0);
+}
+
 fn on_sigterm_every_websocket_is_told_1001(server: &mut Server) {
     every_websocket_is_told_1001(server, |server| server.signal(Signal::SIGTERM));
 }
@@ -65,6 +75,58 @@ fn on_sigint_every_websocket_is_told_1001(server: &mut Server) {
 
 fn on_ctrl_c_in_a_terminal_every_websocket_is_told_1001(server: &mut Server) {
     every_websocket_is_told_1001(server, |server| server.signal_group(Signal::SIGINT));
+}
+
+fn when_its_terminal_is_closed_every_websocket_is_told_1001(server: &mut Server) {
+    // The kernel says so to all of the group, and a shell does as well.
+    every_websocket_is_told_1001(server, |server| {
+        server.signal_group(Signal::SIGHUP);
+        server.signal_group(Signal::SIGHUP);
+    });
+}
+
+fn a_second_sigterm_ends_the_server_at_once(server: &mut Server) {
+    server_ends_at_once(
+        server,
+        |server| server.signal(Signal::SIGTERM),
+        |server| {
+            server.signal(Signal::SIGTERM);
+            Signal::SIGTERM
+        },
+    );
+}
+
+fn a_second_ctrl_c_ends_the_server_at_once(server: &mut Server) {
+    server_ends_at_once(
+        server,
+        |server| server.signal_group(Signal::SIGINT),
+        |server| {
+            server.signal_group(Signal::SIGINT);
+            Signal::SIGINT
+        },
+    );
+}
+
+fn sigint_behind_sighup_ends_the_server_at_once(server: &mut Server) {
+    server_ends_at_once(
+        server,
+        |server| server.signal(Signal::SIGHUP),
+        |server| {
+            server.signal(Signal::SIGINT);
+            Signal::SIGINT
+        },
+    );
+}
+
+/// Whoever says it twice does not want to wait for a client that does not answer.
+fn server_ends_at_once(server: &mut Server, first: impl Fn(&Server), second: impl Fn(&Server) -> Signal) {
+    let mut client = Client::open(server, "/echo");
+    first(server);
+    // It is about to end, and waits for this client for a minute.
+    assert_eq!(close_code(&client.frame()), Some(1001));
+    let signal = second(server);
+    server.finish_by(signal);
+    assert!(client.try_take(1).is_err_and(|error| error.kind() != ErrorKind::TimedOut));
 }
 
 fn every_websocket_is_told_1001(server: &mut Server, stop: impl Fn(&Server)) {
@@ -139,8 +201,6 @@ fn who_does_not_answer_holds_up_the_end_no_longer_than_the_grace(server: &mut Se
     let mut full = Client::connect_narrow(server).upgrade("/echo");
     write_until_held(&mut full, |_| frame(BINARY, pattern(60_000)));
     let start = Instant::now();
-    server.signal(Signal::SIGTERM);
-    // Whoever is impatient and says it twice changes nothing.
     server.signal(Signal::SIGTERM);
     for client in &mut silent {
         assert_eq!(close_code(&client.frame()), Some(1001));

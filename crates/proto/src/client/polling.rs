@@ -51,6 +51,8 @@ pub enum Side {
 struct Channel {
     output: Output,
     responses: Responses,
+    /// Requests that were answered on the connections before this one.
+    answers_before: u64,
 }
 
 /// What happened.
@@ -96,8 +98,11 @@ impl PollingClient {
     /// # Panics
     /// The plan's dialect is not Socket.IO.
     pub fn new(plan: &ClientPlan) -> PollingClient {
-        let channel =
-            || Channel { output: Output::retaining(), responses: Responses::new(plan.max_message_bytes) };
+        let channel = || Channel {
+            output: Output::retaining(),
+            responses: Responses::new(plan.max_message_bytes),
+            answers_before: 0,
+        };
         let mut client = PollingClient {
             socketio: SocketIo::new(&plan.dialect).expect("nobody polls for what is not Socket.IO"),
             get: channel(),
@@ -167,6 +172,31 @@ impl PollingClient {
         let channel = if side == Side::Get { &mut self.get } else { &mut self.post };
         channel.responses.finish()?;
         self.receive(side, &[], heard)
+    }
+
+    /// Another connection takes the place of one that the server has closed in order: the GET that was not answered is made again. `false`: nothing was
+    /// answered on it, or what was posted may have been carried out.
+    pub fn begin_again(&mut self, side: Side) -> bool {
+        let has_post = self.is_posting;
+        let channel = if side == Side::Get { &mut self.get } else { &mut self.post };
+        let answers = channel.responses.answers();
+        let is_fruitless = answers == std::mem::replace(&mut channel.answers_before, answers);
+        let is_unsure = side == Side::Post && has_post;
+        if is_fruitless || is_unsure || !channel.responses.is_between() {
+            return false;
+        }
+        channel.responses.begin_again();
+        channel.output.clear();
+        if side == Side::Get {
+            channel.output.copy(&self.get_request);
+        }
+        true
+    }
+
+    /// Whether the server has said that it closes a connection behind the answer that has come.
+    pub fn is_over(&self, side: Side) -> bool {
+        let channel = if side == Side::Get { &self.get } else { &self.post };
+        channel.responses.is_over()
     }
 
     /// Sends a message of `payload_bytes` bytes that `fill` writes with the next POST, as the attachment of an event `message`.

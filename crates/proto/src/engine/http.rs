@@ -66,6 +66,9 @@ impl Engines {
                 if is_closing {
                     return self.table.close(index, By::Client);
                 }
+                if self.is_ending {
+                    return self.table.close(index, By::Server);
+                }
                 self.table.answer_poll(index);
                 self.release_later(index, now);
             }

@@ -57,12 +57,19 @@ pub struct Engines {
     socketio: Server,
     /// Bodies that are read on once what they have led to so far is taken.
     backlog: VecDeque<http::Posted>,
+    /// The server ends.
+    is_ending: bool,
 }
 
 impl Engines {
     /// A server without sessions.
     pub fn new(settings: &EngineSettings) -> Engines {
-        Engines { table: Table::new(settings), socketio: Server::new(), backlog: VecDeque::new() }
+        Engines {
+            table: Table::new(settings),
+            socketio: Server::new(),
+            backlog: VecDeque::new(),
+            is_ending: false,
+        }
     }
 
     /// Takes what a connection asks for. A port that has ended must be told by [`Request::Gone`] before its number is used again.
@@ -139,6 +146,18 @@ impl Engines {
             if !self.expire(due.1, now, heard) {
                 // What is not judged yet stays where it is, overdue.
                 looked_at = Some(due);
+            }
+        }
+        self.settle();
+    }
+
+    /// Ends each session that polls with its GET, because the server ends: with the one that waits, or with the next, which brings what waits for it.
+    pub fn close_polls(&mut self) {
+        self.is_ending = true;
+        for index in self.table.indices() {
+            let polling = self.table.get_mut(index).and_then(Session::polling);
+            if polling.is_some_and(|polling| polling.poll.is_some()) {
+                self.table.close(index, By::Server);
             }
         }
         self.settle();

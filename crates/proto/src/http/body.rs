@@ -3,6 +3,7 @@ use bytes::Bytes;
 use super::answer::Answer;
 use super::chunked::Chunked;
 use super::reader::take;
+use super::refused;
 
 /// Memory that a Content-Length alone can make the server set aside; beyond it a buffer grows as bytes arrive.
 pub(super) const TRUSTED_BYTES: usize = 256 << 10;
@@ -45,7 +46,7 @@ impl Body {
         }
         if received.capacity() - received.len() < part.len() {
             let more = (part.len() + *left).min(part.len().max(received.len()).max(TRUSTED_BYTES));
-            received.reserve_exact(more);
+            received.try_reserve_exact(more).map_err(|_| out_of_memory())?;
         }
         received.extend_from_slice(part);
         Ok((*left == 0).then(|| Bytes::from(std::mem::take(received))))
@@ -59,6 +60,11 @@ impl Body {
             Body::Chunked(chunked) => chunked.capacity(),
         }
     }
+}
+
+/// There is no memory for a body. Others need not suffer for it.
+pub(super) fn out_of_memory() -> Answer {
+    refused("memory", "no memory is left for this request body: try again later, or send less")
 }
 
 pub(super) fn too_large(limit: usize) -> Answer {

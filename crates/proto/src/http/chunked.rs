@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::answer::Answer;
-use super::body::too_large;
+use super::body::{out_of_memory, too_large};
 use super::reader::take;
 use super::{MAX_HEAD_BYTES, fields};
 
@@ -54,6 +54,7 @@ impl Chunked {
         while !input.is_empty() {
             if let State::Data(left) = self.state {
                 let part = take(input, input.len().min(left));
+                self.received.try_reserve(part.len()).map_err(|_| out_of_memory())?;
                 self.received.extend_from_slice(part);
                 self.state = match left - part.len() {
                     0 => State::DataCr,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use qrcode::{Color, EcLevel, QrCode};
 use serde_json::json;
 
+use super::going_away;
 use super::route::Wanted;
 use crate::http::{Answer, Method, REFUSED_HEADER, Request};
 use crate::login::{self, MAX_NAME_CHARS, MAX_OPEN_CODES, REMEMBERED, Reply, State};
@@ -105,6 +106,7 @@ pub(super) fn answer(question: &Question, reply: Reply) -> Answer {
             let retry_after = seconds(expires_in).max(1).to_string();
             Answer::new(503, text).with("Retry-After", retry_after).with(REFUSED_HEADER, "codes")
         }
+        (_, Reply::GoingAway) => going_away(),
         (_, Reply::Confirmed) => Answer::json(200, json!({"confirmed": true}).to_string()),
         (_, Reply::State(State::Unknown)) => Answer::new(
             404,

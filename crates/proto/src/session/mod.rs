@@ -52,6 +52,10 @@ pub struct Session {
     is_refused: bool,
     /// Something of Engine.IO's belongs to this connection, and must hear of its end.
     has_engine: bool,
+    /// What it asked for last is a poll, so that its client may be about to ask for what came since.
+    polls: bool,
+    /// The server ends: the next request is the last.
+    is_leaving: bool,
 }
 
 /// Where a connection is in its life. It goes to and fro between the first two while it is HTTP, and otherwise only downwards in this list.
@@ -129,6 +133,8 @@ impl Session {
             is_dropped: false,
             is_refused: false,
             has_engine: false,
+            polls: false,
+            is_leaving: false,
         }
     }
 
@@ -177,7 +183,8 @@ impl Session {
         }
         match &self.stage {
             Stage::Http { reader, is_used: true, .. } if reader.is_idle() => {
-                self.go_on_while_taken(self.app.keep_alive, now);
+                let patience = if self.is_leaving { LINGER } else { self.app.keep_alive };
+                self.go_on_while_taken(patience, now);
             }
             Stage::Http { .. } => {
                 let limit = self.app.handshake_timeout;
@@ -265,12 +272,25 @@ impl Session {
                 self.is_dropped = true;
                 self.end();
             }
-            (Stage::Stream { .. }, CloseReason::GoingAway) => self.flush(now),
+            (Stage::Stream { .. }, CloseReason::GoingAway) => {
+                // What it has not read yet has been promised to somebody.
+                self.flush(now);
+                self.deadline = now.checked_add(self.app.grace);
+            }
+            (Stage::Http { reader, .. }, CloseReason::GoingAway) if reader.is_idle() && self.polls => {
+                // Something may have been published between its last poll and the next, which is on its way.
+                self.begin_leaving(now);
+            }
             (Stage::Http { reader, .. }, _) if reader.is_idle() => match self.output.is_empty() {
                 true => self.end(),
                 false => self.flush(now),
             },
             (Stage::Http { .. }, _) => self.last_answer(&going_away(), &ReplyTo::default(), now),
+            (Stage::Waiting(waiting), CloseReason::GoingAway) if waiting.what.is_about_to_be_answered() => {
+                // What the exchange says is true, and behind it there is nothing more.
+                waiting.reply_to.keep_alive = false;
+                self.begin_leaving(now);
+            }
             (Stage::Waiting(waiting), _) => {
                 let answer = waiting.what.farewell().unwrap_or_else(going_away);
                 self.answer_instead(answer, now);
@@ -398,6 +418,13 @@ impl Session {
         let written = self.output.written();
         self.stage = Stage::Http { reader: Reader::default(), is_used: true, written };
         self.deadline = now.checked_add(self.app.keep_alive);
+    }
+
+    /// Goes on until one more answer is given, but not for long.
+    fn begin_leaving(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.is_leaving, true) {
+            self.deadline = now.checked_add(LINGER.min(self.app.grace));
+        }
     }
 
     fn drain(&mut self, now: Instant) {

@@ -7,7 +7,7 @@ use bytes::{Buf, BytesMut};
 use super::login;
 use super::route::{self, Wanted};
 use super::websocket::Room;
-use super::{Session, Stage};
+use super::{Session, Stage, going_away};
 use crate::http::{Answer, Handshake, Next, ReplyTo, Rules};
 use crate::topics::{PublishError, Since};
 use crate::{Cursor, Format, Outgoing, Reply, Request, TopicName, engine, poll, sse};
@@ -61,6 +61,15 @@ impl Pending {
             Pending::Engine { is_held } => *is_held,
             Pending::EngineUpgrade(_) => true,
             Pending::Poll(_) | Pending::Publish | Pending::Login(_) => false,
+        }
+    }
+
+    /// Whether the exchange answers it at once, also when the server ends; such a GET of Engine.IO's it has answered by then.
+    pub(super) fn is_about_to_be_answered(&self) -> bool {
+        match self {
+            Pending::LongPoll { is_held, .. } => !is_held,
+            Pending::Poll(_) | Pending::Publish | Pending::Login(_) | Pending::Engine { .. } => true,
+            Pending::Stream | Pending::Topic { .. } | Pending::EngineUpgrade { .. } => false,
         }
     }
 
@@ -157,11 +166,16 @@ impl Session {
     fn serve(&mut self, request: crate::http::Request, reply_to: ReplyTo, now: Instant) {
         let app = self.app.clone();
         app.work.perform();
+        let reply_to = ReplyTo { keep_alive: reply_to.keep_alive && !self.is_leaving, ..reply_to };
         let if_none_match = request.if_none_match.clone();
         let wanted = match route::route(&app, request) {
             Ok(wanted) => wanted,
             Err(answer) => return self.answer(&answer, &reply_to, now),
         };
+        self.polls = matches!(wanted, Wanted::LongPoll { .. } | Wanted::Engine(engine::Request::Get(_)));
+        if self.is_leaving && !self.polls {
+            return self.last_answer(&going_away(), &reply_to, now);
+        }
         let what = match wanted {
             Wanted::Answer(answer) => return self.answer(&answer, &reply_to, now),
             Wanted::Asset(answer) => {
@@ -237,7 +251,11 @@ impl Session {
                 self.answer_it(&answer.with("Cache-Control", "no-cache"), now);
             }
             (Pending::LongPoll { timeout, is_held }, Reply::Since(found)) => {
-                if found.events.is_empty() && found.missed == 0 && !found.restarted {
+                let is_empty = found.events.is_empty() && found.missed == 0 && !found.restarted;
+                if is_empty && self.is_leaving {
+                    return self.answer_instead(going_away(), now);
+                }
+                if is_empty {
                     *is_held = true;
                     self.deadline = now.checked_add(*timeout);
                     return;
@@ -257,7 +275,11 @@ impl Session {
             (Pending::Publish, Reply::Published(Ok(id))) => {
                 self.answer_it(&Answer::json(202, format!("{{\"id\":{id}}}")), now);
             }
-            (Pending::Publish, Reply::Published(Err(error))) => self.answer_it(&not_published(error), now),
+            (Pending::Publish, Reply::Published(Err(error))) => match error {
+                // What stands behind it would be answered the same.
+                PublishError::GoingAway => self.answer_instead(not_published(error), now),
+                _ => self.answer_it(&not_published(error), now),
+            },
             (Pending::Login(question), Reply::Login(reply)) => {
                 let answer = login::answer(question, reply);
                 self.answer_it(&answer, now);
@@ -311,6 +333,9 @@ impl Session {
         let Stage::Waiting(waiting) = &self.stage else { return };
         if waiting.takes_publications() {
             self.answer_it(&Answer::empty(204), now);
+        } else if self.is_leaving {
+            let answer = waiting.what.farewell().unwrap_or_else(going_away);
+            self.answer_instead(answer, now);
         } else {
             self.deadline = None;
         }
@@ -371,5 +396,6 @@ fn not_published(error: PublishError) -> Answer {
         PublishError::TooManyTopics(_) => answer(503).with(crate::http::REFUSED_HEADER, "topics"),
         PublishError::TooLong(_) => answer(413),
         PublishError::Reserved => answer(403),
+        PublishError::GoingAway => going_away(),
     }
 }

@@ -225,6 +225,7 @@ impl Session {
                 PublishError::TooManyTopics(_) => 1013,
                 PublishError::TooLong(_) => 1009,
                 PublishError::Reserved => 1008,
+                PublishError::GoingAway => return self.close_websocket(CloseReason::GoingAway, now),
             };
             self.fail(code, &format!("not published: {error}"), now);
         }

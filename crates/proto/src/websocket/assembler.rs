@@ -187,8 +187,7 @@ impl Assembler {
     fn keep(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Violation> {
         if opcode.is_control() {
             let begun = self.control.get_or_insert_with(|| Box::new(Assembled::with_capacity(0)));
-            begun.append(payload, 0, 0);
-            return Ok(());
+            return begun.append(payload, 0, 0).map_err(|_| Violation::OutOfMemory);
         }
         let remaining = self.frame.as_ref().map_or(0, |frame| frame.remaining);
         self.partial(opcode).append(payload, remaining)
@@ -224,7 +223,7 @@ impl Assembler {
         let payload = match self.control.take() {
             None => Payload::Borrowed(payload),
             Some(mut begun) => {
-                begun.append(payload, 0, 0);
+                begun.append(payload, 0, 0).map_err(|_| Violation::OutOfMemory)?;
                 Payload::Owned(*begun)
             }
         };
@@ -241,8 +240,7 @@ impl Partial {
         if self.kind == Kind::Text {
             self.utf8.check(payload)?;
         }
-        self.data.append(payload, remaining, TRUSTED_BYTES);
-        Ok(())
+        self.data.append(payload, remaining, TRUSTED_BYTES).map_err(|_| Violation::OutOfMemory)
     }
 }
 

@@ -46,6 +46,9 @@ pub enum Violation {
     /// More than the limit on messages.
     #[error("message is too big")]
     TooBig,
+    /// Not what the peer did: there is no memory for its message. It may try again later.
+    #[error("no memory is left for this message")]
+    OutOfMemory,
 }
 
 impl Violation {
@@ -54,6 +57,7 @@ impl Violation {
         match self {
             Violation::Utf8 => 1007,
             Violation::TooBig => 1009,
+            Violation::OutOfMemory => 1013,
             _ => 1002,
         }
     }

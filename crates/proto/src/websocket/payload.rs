@@ -1,3 +1,4 @@
+use std::collections::TryReserveError;
 use std::ops::{Deref, Range};
 
 use bytes::{Buf, Bytes};
@@ -25,7 +26,7 @@ impl<'b> Payload<'b> {
     /// A copy of these bytes.
     pub(crate) fn owned(bytes: &[u8]) -> Payload<'static> {
         let mut assembled = Assembled::with_capacity(bytes.len());
-        assembled.append(bytes, 0, 0);
+        assembled.data.extend_from_slice(bytes);
         Payload::Owned(assembled)
     }
 }
@@ -77,12 +78,21 @@ impl Assembled {
 
     /// Appends what has arrived. `expected` bytes of the same frame are still to come: room is made for `trusted` of them, or for as many as
     /// are there already. So a peer has to send what it wants us to hold, and what is long, or comes in many fragments, is not moved often.
-    pub(super) fn append(&mut self, bytes: &[u8], expected: usize, trusted: usize) {
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(super) fn append(
+        &mut self,
+        bytes: &[u8],
+        expected: usize,
+        trusted: usize,
+    ) -> Result<(), TryReserveError> {
         if self.data.capacity() - self.data.len() < bytes.len() {
             let ahead = expected.min(trusted.max(self.data.len()));
-            self.data.reserve_exact((bytes.len() + ahead).max(self.data.len() / 4));
+            self.data.try_reserve_exact((bytes.len() + ahead).max(self.data.len() / 4))?;
         }
         self.data.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// The payload without what stands before it.
@@ -122,7 +132,7 @@ mod tests {
             let payload: Vec<u8> = (0..payload_bytes).map(|at| at as u8).collect();
             let mut assembled = Assembled::with_capacity(0);
             for piece in payload.chunks(777) {
-                assembled.append(piece, payload_bytes, 1000);
+                assembled.append(piece, payload_bytes, 1000).unwrap();
             }
             assert_eq!(*assembled, *payload);
             let mut expected = Vec::new();
@@ -136,7 +146,7 @@ mod tests {
     fn room_is_made_only_for_what_a_peer_has_shown_that_it_sends() {
         let mut assembled = Assembled::with_capacity(0);
         for sent in 1..=100 {
-            assembled.append(&[7; 1000], 10_000_000, 5000);
+            assembled.append(&[7; 1000], 10_000_000, 5000).unwrap();
             let held = assembled.data.capacity();
             assert!(held <= MAX_HEADER_BYTES + 2 * 1000 * sent + 6000, "{held} bytes for {sent} KB");
         }

@@ -24,6 +24,7 @@ mod frames;
 mod http;
 mod judging;
 mod keep_alive;
+mod leaving;
 mod login;
 mod output;
 mod pages;

@@ -130,7 +130,7 @@ fn the_facts_are_those_of_this_server() {
         ("socketio_path", serde_json::json!("/elsewhere/")),
         ("serves_together", serde_json::json!(true)),
         ("tick_ms", serde_json::json!(1000)),
-        ("heartbeat_ms", serde_json::Value::Null),
+        ("heartbeat_ms", serde_json::json!(30_000)),
         ("max_connections", serde_json::json!(7)),
         ("max_message_bytes", serde_json::json!(App::default().max_message_bytes)),
     ] {

@@ -42,7 +42,7 @@ fn a_head_that_comes_drop_by_drop_does_not_move_its_timeout() {
 
 #[test]
 fn a_finished_head_needs_no_timer() {
-    let mut wire = Wire::open(App::default(), "/echo");
+    let mut wire = Wire::open(App { heartbeat: None, ..App::default() }, "/echo");
     assert_eq!(wire.session.poll_timeout(), None);
     wire.wait(secs(3600));
     assert_eq!(wire.take(), b"");
@@ -62,6 +62,33 @@ fn a_websocket_silent_for_d_is_pinged_and_closed_after_as_long_again() {
     let frames = wire.take_frames();
     assert_eq!((frames.len(), frames[0].0), (1, CLOSE));
     wire.assert_drains();
+}
+
+#[test]
+fn nobody_who_has_vanished_is_kept_by_default() {
+    for path in ["/echo", "/broadcast", "/broadcast?format=json"] {
+        let mut wire = Wire::open(App::default(), path);
+        wire.take();
+        wire.wait(secs(65));
+        assert!(wire.is_closed(), "{path}");
+    }
+    // What an event stream or a reader that takes nothing is granted is less than what the system is told to grant.
+    let app = App::default();
+    let granted = app.peer_patience().expect("there is a heartbeat");
+    assert!(granted > secs(90) && granted < secs(300), "{granted:?}");
+    assert_eq!(App { heartbeat: None, ..app }.peer_patience(), None);
+}
+
+#[test]
+fn an_event_stream_that_takes_nothing_ends_before_the_system_ends_it() {
+    let app = App::default();
+    let granted = app.peer_patience().expect("there is a heartbeat");
+    let mut wire = Wire::new(app);
+    wire.send(b"GET /events?topic=t HTTP/1.1\r\nHost: h\r\n\r\n");
+    wire.take();
+    wire.publish("t", None, Kind::Text, b"never taken");
+    wire.wait(granted);
+    assert!(wire.is_closed());
 }
 
 #[test]
