@@ -7,7 +7,7 @@ use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use servers::web::{hub_server, ok};
+use servers::web::{Keeps, hub_server, ok};
 use servers::{Answer, echo_server, greeting_server, serve};
 use switchboard_load::{LoadPlan, LoadReport, run};
 use tungstenite::Message;
@@ -139,7 +139,7 @@ fn a_broadcast_and_an_event_stream_may_have_other_voices() {
     });
     is_fine_but_for_the_unasked(&run(&plan("ws", address, "/broadcast")).unwrap());
     for (scheme, path) in [("sse+http", "/events?topic=t"), ("longpoll+http", "/longpoll?topic=t")] {
-        let address = hub_server(true, |_, number, data| match number % 2 {
+        let address = hub_server(Keeps::All, true, |_, number, data| match number % 2 {
             0 => vec!["hello".to_owned(), data],
             _ => vec![data, "A".repeat(64)],
         });

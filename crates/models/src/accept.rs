@@ -11,13 +11,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use switchboard_proto::{App, LINGER, http};
 
 use crate::crew::Seat;
-use crate::limits::{Limit, RepeatedLog, descriptor_ceiling};
+use crate::limits::{Limit, RepeatedLog, descriptor_ceiling, refusing_ceiling};
 use crate::{Shutdown, readiness};
 
 /// Connections taken in one turn, so that those which are open already get theirs.
 const BATCH: usize = 128;
 
-/// Refused connections that are drained at once; beyond that the oldest ends early.
+/// Refused connections that are drained at the same time; beyond that the oldest ends early.
 const MAX_LINGERING: usize = 1024;
 
 /// Reads from one refused connection each time it is looked after.
@@ -25,6 +25,17 @@ const READS_PER_LOOK: usize = 16;
 
 /// How often refused connections are looked after, and how long a listener rests when accept fails.
 const TEND_EVERY: Duration = Duration::from_millis(20);
+
+/// What is known of those who wait to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Newcomers {
+    /// Nobody waited.
+    None,
+    /// All who waited were let in or refused.
+    LetIn,
+    /// Others may wait.
+    Waiting,
+}
 
 /// Takes connections from a listener.
 pub(crate) struct Acceptor {
@@ -36,6 +47,8 @@ pub(crate) struct Acceptor {
     seat: Option<Seat>,
     /// The first descriptor that is one too many, and the limit that this is.
     ceiling: (RawFd, Limit),
+    /// The first descriptor that no refused connection may keep: those above it are for refusing the next ones.
+    refusing_ceiling: RawFd,
     /// The descriptor of the connection that was let in last.
     newest: RawFd,
     lingering: Lingering,
@@ -61,6 +74,7 @@ impl Acceptor {
             max_connections: app.max_connections,
             seat: None,
             ceiling: descriptor_ceiling(watchable),
+            refusing_ceiling: refusing_ceiling(),
             newest: 0,
             lingering: Lingering::default(),
             retry: None,
@@ -82,21 +96,27 @@ impl Acceptor {
         mut open: usize,
         now: Instant,
         mut take: impl FnMut(TcpStream) -> Result<(), (TcpStream, Limit)>,
-    ) {
+    ) -> Newcomers {
         self.retry = None;
         self.lingering.tend(now);
+        let mut newcomers = Newcomers::None;
         for _ in 0..self.batch {
             if self.leaves_it_to_others() {
                 self.retry = Some(now + TEND_EVERY);
-                return;
+                return Newcomers::Waiting;
             }
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return newcomers,
                 // It went away before its turn, or a signal came.
                 Err(error) if is_passing(&error) => continue,
-                Err(error) => return self.failed(&error, now),
+                Err(error) => {
+                    self.failed(&error, now);
+                    // Who cannot be let in cannot be heard.
+                    return if self.retry == Some(now) { Newcomers::Waiting } else { newcomers };
+                }
             };
+            newcomers = Newcomers::LetIn;
             if let Some(stream) = self.admit(stream, open, now) {
                 self.newest = stream.as_raw_fd();
                 match take(stream) {
@@ -106,6 +126,7 @@ impl Acceptor {
             }
         }
         self.retry = Some(now);
+        Newcomers::Waiting
     }
 
     /// Lets a connection in that was just accepted, or refuses it.
@@ -119,9 +140,11 @@ impl Acceptor {
         }
     }
 
-    /// Takes note that accept failed: it is tried again in a while.
+    /// Takes note that accept failed. It is tried again at once if that was for want of a descriptor and one can be had, and else in a while.
     pub(crate) fn failed(&mut self, error: &std::io::Error, now: Instant) {
-        if !is_passing(error) {
+        if is_want_of_descriptors(error) && self.lingering.end_oldest() {
+            self.retry = Some(now);
+        } else if !is_passing(error) {
             self.failures.log(now, &format!("cannot accept: {error}; trying again in {TEND_EVERY:?}"));
             self.retry = Some(now + TEND_EVERY);
         }
@@ -192,6 +215,10 @@ impl Acceptor {
         self.refused += 1;
         let sentence = limit.sentence(stream.as_raw_fd());
         self.refusals.log(now, &format!("refused a connection: {sentence}"));
+        // The kernel gives the lowest free number, so this one tells that few are left for those who come next.
+        if stream.as_raw_fd() >= self.refusing_ceiling {
+            self.lingering.end_oldest();
+        }
         self.lingering.answer(stream, &http::refusal(limit.word(), &sentence), now);
     }
 }
@@ -202,8 +229,8 @@ impl AsFd for Acceptor {
     }
 }
 
-/// Refused connections whose answer is sent. What they still send is read and discarded until they close or
-/// their time is up: closing at once would turn unread input into a reset, which overtakes the answer.
+/// Refused connections whose answer is sent. What they still send is read and discarded until they close, their time is up, or their descriptor is
+/// needed to refuse another: closing at once would turn unread input into a reset, which overtakes the answer.
 #[derive(Default)]
 struct Lingering {
     /// In the order of their deadlines.
@@ -221,9 +248,17 @@ impl Lingering {
             self.streams.push_back((stream, now + LINGER));
         }
         if self.streams.len() > MAX_LINGERING {
-            self.streams.pop_front();
+            self.end_oldest();
         }
         self.next_look.get_or_insert(now + TEND_EVERY);
+    }
+
+    /// Ends the one that was refused first, whose answer has been on its way for longest. False: there is none.
+    fn end_oldest(&mut self) -> bool {
+        let Some((mut stream, _)) = self.streams.pop_front() else { return false };
+        // What it has sent so far causes no reset.
+        drain(&mut stream, &mut [0; 4 << 10]);
+        true
     }
 
     fn tend(&mut self, now: Instant) {
@@ -231,7 +266,8 @@ impl Lingering {
             return;
         }
         let mut scratch = [0; 16 << 10];
-        self.streams.retain_mut(|(stream, deadline)| now < *deadline && drain(stream, &mut scratch));
+        // What has come is read before the time is looked at.
+        self.streams.retain_mut(|(stream, deadline)| drain(stream, &mut scratch) && now < *deadline);
         self.next_look = (!self.streams.is_empty()).then(|| now + TEND_EVERY);
     }
 
@@ -250,6 +286,10 @@ fn drain(stream: &mut TcpStream, scratch: &mut [u8]) -> bool {
         }
     }
     true
+}
+
+fn is_want_of_descriptors(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 /// Errors of accept(2) that concern one connection, not the listener: the next call may succeed.

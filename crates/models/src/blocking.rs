@@ -6,14 +6,16 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown as Direction, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver;
-use nix::sys::socket::{MsgFlags, send};
-use switchboard_proto::{App, CloseReason, Counts, Effect, LINGER, Request, Session};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
+use switchboard_proto::{App, CloseReason, Counts, Effect, LINGER, Lookout, Request, Session};
 
 use crate::limits::Limit;
 use crate::write::write_some;
@@ -101,7 +103,11 @@ impl Line {
             match read {
                 Ok(0) => session.receive_eof(now),
                 Ok(n) => session.receive(&mut scratch[..n], now),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => session.handle_timeout(now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.expire_unless_heard(&mut session, &mut scratch, now).is_err() {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
                     if way.is_stopping() {
                         session.close(CloseReason::GoingAway, now);
@@ -114,6 +120,17 @@ impl Line {
         }
         let farewell = self.session().poll_farewell();
         farewell.into_iter().for_each(|farewell| way.ask(farewell));
+    }
+
+    /// Does what is due at `now`, unless something has come meanwhile: this process may have been stopped since the read gave up.
+    fn expire_unless_heard(&self, session: &mut Session, scratch: &mut [u8], now: Instant) -> io::Result<()> {
+        match recv(self.stream.as_raw_fd(), scratch, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => session.receive_eof(now),
+            Ok(n) => session.receive(&mut scratch[..n], now),
+            Err(Errno::EAGAIN | Errno::EINTR) => session.handle_timeout(now),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     /// Passes on what the session asks. Not while it is locked: the answer goes to the session, and what is published to others.
@@ -157,13 +174,26 @@ impl Line {
     }
 
     /// When [`expire`](Line::expire) has something to do.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.session().poll_timeout()
+    pub(crate) fn poll_timeout(&self, lookout: &Lookout) -> Option<Instant> {
+        lookout.poll_timeout().or_else(|| self.session().poll_timeout())
     }
 
-    /// Does what is due, on behalf of the reader, which may be blocked for longer than that.
-    pub(crate) fn expire(&self) {
-        self.session().handle_timeout(Instant::now());
+    /// Does what is due, on behalf of the reader, which may be blocked for longer than that; but lets it read first what has come in time.
+    pub(crate) fn expire(&self, lookout: &mut Lookout) {
+        let now = Instant::now();
+        let mut session = self.session();
+        let overdue = session.poll_timeout().filter(|due| *due <= now);
+        if let Some(heard) = lookout.judge(overdue, now)
+            && !self.has_unread()
+        {
+            session.handle_timeout(heard);
+        }
+    }
+
+    /// Whether something lies in the socket that the reader will take.
+    fn has_unread(&self) -> bool {
+        let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
     }
 
     /// Lets the reader go if nothing is left to be read.
@@ -174,6 +204,8 @@ impl Line {
     /// Writes until nothing is left or the session gives up. `hopeless` is asked whenever a write had to wait
     /// for long, or was interrupted: its answer closes the session.
     pub(crate) fn flush(&self, hopeless: impl Fn() -> Option<CloseReason>) -> io::Result<()> {
+        // When the write began that had to wait.
+        let mut blocked_since = None;
         loop {
             let mut session = self.session();
             if session.poll_finish() {
@@ -184,10 +216,15 @@ impl Line {
                 return Ok(());
             }
             match write_some(&self.stream, session.output()) {
-                Ok(()) => {}
+                Ok(()) => blocked_since = None,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                     let now = Instant::now();
-                    session.handle_timeout(now);
+                    // Up to when it began, the peer had taken all that it would: after a stop it may have taken more than was ever tried.
+                    if error.kind() == ErrorKind::WouldBlock {
+                        session.output().stalled();
+                        let began = blocked_since.replace(now);
+                        began.into_iter().for_each(|began| session.handle_timeout(began));
+                    }
                     if let Some(reason) = hopeless() {
                         session.close(reason, now);
                     }

@@ -8,13 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::MsgFlags;
 use nix::unistd::{Pid, getppid};
-use switchboard_proto::{App, CloseReason, Port, Request};
+use switchboard_proto::{App, CloseReason, Lookout, Port, Request};
 
 use crate::Tally;
 use crate::blocking::{Line, Way};
@@ -59,18 +58,24 @@ fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
     relay.say(&relay::Up::Tally(tally), |_| {})
 }
 
+/// Has this process end with its parent, which cannot tell its children when it is killed.
+///
+/// # Errors
+/// The system's; or that the parent has died already, before the system could be asked to tell (PR_SET_PDEATHSIG in prctl(2)): then this process is
+/// somebody else's child, and nobody will.
+pub(crate) fn end_with(parent: Pid) -> io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() == parent {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("process {parent} has died before its child began")))
+}
+
 /// Set by SIGTERM.
 static IS_STOPPING: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn on_signal(_: libc::c_int) {
     IS_STOPPING.store(true, Ordering::Relaxed);
-}
-
-/// Ends this process with its parent, whatever ends that: a parent that was killed cannot tell its children.
-pub(crate) fn end_with(parent: Pid) -> nix::Result<()> {
-    set_pdeathsig(Signal::SIGKILL)?;
-    // It may have ended before that, and then somebody else has adopted this process.
-    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
 /// SIGTERM interrupts what this process is blocked in. SIGINT and SIGHUP from a terminal go to the parent as well, and
@@ -180,8 +185,9 @@ impl Talk {
 /// Gives to this process's client what the parent has for it.
 fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
     let Up { line, under_way_bytes, is_deaf, .. } = &*talk.0;
+    let mut lookout = Lookout::default();
     loop {
-        if relay.wait(line.poll_timeout()) {
+        if relay.wait(line.poll_timeout(&lookout)) {
             // What has gathered in the relay leaves in one write.
             for _ in 0..BATCH {
                 match relay.next(MsgFlags::MSG_DONTWAIT) {
@@ -200,12 +206,35 @@ fn hear(talk: &Talk, mut relay: Relay, has_ended: &Receiver<()>) {
                 }
             }
         } else {
-            line.expire();
+            line.expire(&mut lookout);
         }
         line.pass_on(talk);
         if line.flush(|| relay.is_cut_off().then_some(CloseReason::TooSlow)).is_err() {
             return;
         }
         line.end_if_over();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_notices_that_its_parent_died_before_it_began() {
+        // SAFETY: what is forked does nothing but two system calls, and ends.
+        let fork = |parent: Pid| match unsafe { nix::unistd::fork() } {
+            Ok(nix::unistd::ForkResult::Child) => {
+                let status = i32::from(end_with(parent).is_err());
+                // SAFETY: it ends the process, and nothing of its parent's is touched.
+                unsafe { libc::_exit(status) }
+            }
+            Ok(nix::unistd::ForkResult::Parent { child }) => nix::sys::wait::waitpid(child, None),
+            Err(error) => Err(error),
+        };
+        let ended = |fate| matches!(fate, Ok(nix::sys::wait::WaitStatus::Exited(_, status)) if status == 1);
+        assert!(!ended(fork(nix::unistd::getpid())), "its parent is there");
+        // As after its parent's death: another process is its parent.
+        assert!(ended(fork(getppid())));
     }
 }

@@ -14,12 +14,13 @@ use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use nix::errno::Errno;
 use nix::libc;
-use switchboard_proto::{App, Lent};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use switchboard_proto::{App, Lent, Wants};
 
 use crate::accept::Acceptor;
 use crate::buffers::GROUP;
 use crate::crew::Crew;
-use crate::readiness::{Key, earliest};
+use crate::readiness::{Heard, Key, earliest};
 use crate::ring::{Done, Patience, Ring};
 use crate::roster::{Piece, Roster};
 use crate::{Shutdown, Tally};
@@ -28,6 +29,9 @@ use crate::{Shutdown, Tally};
 /// that few large ones cut fewer messages.
 const BUFFERS: u16 = 8;
 const BUFFER_BYTES: usize = 128 << 10;
+
+/// What the kernel looks after at the least when it is asked to: it may leave more for the next time (IO_LOCAL_TW_DEFAULT_MAX).
+const AT_ONCE: usize = 20;
 
 /// A connection's socket, and what was begun on it and is not done yet.
 struct Socket {
@@ -86,12 +90,14 @@ pub(crate) fn serve(
     // The kernel does not wait on behalf of a descriptor that says of itself that it never waits.
     let listening = acceptor.as_fd().as_raw_fd();
     socket2::SockRef::from(&acceptor).set_nonblocking(false)?;
-    let mut server = Loop { ring, roster: Roster::new(app, crew), spread: Vec::new() };
+    let mut server =
+        Loop { ring, roster: Roster::new(app, crew), spread: Vec::new(), is_short_of_buffers: false };
     server.poll(Kind::Shutdown, shutdown.as_fd().as_raw_fd(), false)?;
     server.watch_crew()?;
     let mut is_accepting = false;
     let mut is_stopping = false;
     let mut done = Vec::new();
+    let mut heard = Heard::default();
     while !is_stopping {
         if !is_accepting && !acceptor.is_resting() {
             server.push(
@@ -102,8 +108,9 @@ pub(crate) fn serve(
             is_accepting = true;
         }
         let due = earliest(acceptor.poll_timeout(), server.roster.poll_timeout());
-        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let now = server.wait(timeout, app.busy_poll, &mut done)?;
+        let asked = due.map(|_| Instant::now());
+        let timeout = due.zip(asked).map(|(due, asked)| due.saturating_duration_since(asked));
+        let (now, is_all) = server.wait(timeout, app.busy_poll, &mut done)?;
         let mut is_called = false;
         for done in done.drain(..) {
             match parse(done.number) {
@@ -125,7 +132,12 @@ pub(crate) fn serve(
             }
         }
         acceptor.tend(now);
-        server.turn(is_called, now, &mut done)?;
+        if std::mem::take(&mut server.is_short_of_buffers) {
+            // What found none is still to come.
+            heard = Heard::default();
+        }
+        let read = asked.and_then(|asked| heard.looked(asked, is_all, AT_ONCE, 2 * server.roster.len()));
+        server.turn(is_called, now, read, &mut done)?;
     }
     server.cancel(Kind::Accept, 0)?;
     let refused = acceptor.refused;
@@ -150,21 +162,25 @@ struct Loop {
     roster: Roster<Socket>,
     /// What was published last.
     spread: Vec<Piece>,
+    /// In this turn something has come for which there was no buffer.
+    is_short_of_buffers: bool,
 }
 
 impl Loop {
-    /// Waits until something is done, if nothing is in `done` already, and looks after those who did not take all that was published.
+    /// Waits until something is done, if nothing is in `done` already, and looks after those who did not take all that was published. True: nothing was
+    /// done, though the kernel had looked everywhere.
     fn wait(
         &mut self,
         timeout: Option<Duration>,
         busy_poll: Duration,
         done: &mut Vec<Done>,
-    ) -> io::Result<Instant> {
+    ) -> io::Result<(Instant, bool)> {
         let timeout = if done.is_empty() { timeout } else { Some(Duration::ZERO) };
-        self.ring.wait(timeout, busy_poll)?;
+        let has_looked = self.ring.wait(timeout, busy_poll)?;
         self.ring.done(done);
+        let is_all = has_looked && done.is_empty();
         self.mend(done);
-        Ok(Instant::now())
+        Ok((Instant::now(), is_all))
     }
 
     /// Looks after those who did not take all that was published, before anything else is said to them.
@@ -218,7 +234,7 @@ impl Loop {
                     (Some(()), 1..) => {}
                     (_, 0) => session.receive_eof(now),
                     // It found no buffer, or was told to stop; it is begun again when the session wants to read.
-                    (_, error) if is_passing(error) => {}
+                    (_, error) if is_passing(error) => self.is_short_of_buffers |= error == -libc::ENOBUFS,
                     _ => socket.is_broken = true,
                 }
                 self.roster.handle_events(key, now);
@@ -229,11 +245,15 @@ impl Loop {
                     if let Some(lent) = socket.sending.take_if(|lent| !lent.consume(sent)) {
                         drop(lent);
                     } else {
+                        session.output().stalled();
                         return self.send(key, Patience::Waits);
                     }
                 }
                 // The peer does not read as fast as it asks.
-                Err(_) if result == -libc::EAGAIN => return self.send(key, Patience::Waits),
+                Err(_) if result == -libc::EAGAIN => {
+                    session.output().stalled();
+                    return self.send(key, Patience::Waits);
+                }
                 Err(_) => {
                     socket.sending = None;
                     socket.is_broken = true;
@@ -245,10 +265,16 @@ impl Loop {
         Ok(())
     }
 
-    /// Does what is due at the end of a turn.
-    fn turn(&mut self, is_called: bool, now: Instant, done: &mut Vec<Done>) -> io::Result<()> {
+    /// Does what is due at the end of a turn. `heard`: as [`Roster::expire_exchange`] has it.
+    fn turn(
+        &mut self,
+        is_called: bool,
+        now: Instant,
+        heard: Option<Instant>,
+        done: &mut Vec<Done>,
+    ) -> io::Result<()> {
         self.roster.receive_published(is_called, now);
-        self.roster.expire(now);
+        self.expire(now, heard);
         loop {
             // Before the others are settled: a send of which no completion will tell must be the last of what there is to say.
             self.spread(now, done)?;
@@ -262,6 +288,22 @@ impl Loop {
                 return Ok(());
             }
         }
+    }
+
+    /// Does what is due, but leaves alone whoever has sent something that the ring has not brought yet, or has made room for what is to be sent: that
+    /// comes first, however late this loop is.
+    fn expire(&mut self, now: Instant, heard: Option<Instant>) {
+        let mut moving = Vec::new();
+        while let Some(key) = self.roster.next_due(now) {
+            match self.roster.get(key) {
+                Some(member) if member.is_due(now) && is_moving(&member.socket, member.session.wants()) => {
+                    moving.push(key);
+                }
+                _ => self.roster.time_out(key, now),
+            }
+        }
+        moving.into_iter().for_each(|key| self.roster.note_deadline(key));
+        self.roster.expire_exchange(now, heard);
     }
 
     /// Sends what was published to all who have nothing else to wait for, by one call for all of them.
@@ -366,18 +408,20 @@ impl Loop {
     /// Delivers all that was published, closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
     fn say_goodbye(&mut self, app: &App, mut done: Vec<Done>) -> io::Result<()> {
         // Who did not take all that was published last has to get the rest of it before the goodbye.
-        let mut now = self.wait(Some(Duration::ZERO), Duration::ZERO, &mut done)?;
+        let (mut now, _) = self.wait(Some(Duration::ZERO), Duration::ZERO, &mut done)?;
         let patience = now + app.grace;
         // The rings that share an exchange are threads: what was published is here at once.
         self.roster.stop_publishing(now);
-        self.turn(false, now, &mut done)?;
-        now = self.wait(Some(Duration::ZERO), Duration::ZERO, &mut done)?;
+        self.turn(false, now, None, &mut done)?;
+        (now, _) = self.wait(Some(Duration::ZERO), Duration::ZERO, &mut done)?;
         self.roster.close_all(now);
-        self.turn(false, now, &mut done)?;
+        self.turn(false, now, None, &mut done)?;
         while self.roster.len() > 0 && now < patience {
             let due = earliest(Some(patience), self.roster.poll_timeout());
             let timeout = due.map(|due| due.saturating_duration_since(now));
-            now = self.wait(timeout, app.busy_poll, &mut done)?;
+            let asked = now;
+            let is_all;
+            (now, is_all) = self.wait(timeout, app.busy_poll, &mut done)?;
             let mut is_called = false;
             for done in done.drain(..) {
                 match parse(done.number) {
@@ -392,11 +436,21 @@ impl Loop {
                     (kind, key) => self.handle(kind, key, &done, now)?,
                 }
             }
-            self.turn(is_called, now, &mut done)?;
+            self.turn(is_called, now, is_all.then_some(asked), &mut done)?;
         }
         self.roster.hang_up();
         Ok(())
     }
+}
+
+/// Whether there is something to be received or room to send, as far as that is wanted, though the ring has not said so yet.
+fn is_moving(socket: &Socket, wants: Wants) -> bool {
+    let mut events = PollFlags::empty();
+    events.set(PollFlags::POLLIN, wants.read && !socket.is_broken);
+    events.set(PollFlags::POLLOUT, socket.sending.is_some() && !socket.is_broken);
+    let mut fds = [PollFd::new(socket.stream.as_fd(), events)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds[0].revents().is_some_and(|revents| revents.intersects(events))
 }
 
 fn is_passing(result: i32) -> bool {

@@ -9,10 +9,14 @@ use switchboard_proto::datagram::RecentSenders;
 use switchboard_proto::{App, PlainApp, Work};
 
 use crate::limits::RepeatedLog;
+use crate::loops::Loops;
 use crate::{Shutdown, Tally};
 
 /// How often a wait that nothing else can interrupt looks up to see whether the server is to stop.
 pub(crate) const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// What a model of datagrams cannot do for the sake of what it must not do, among its limits.
+pub(crate) const LIMIT_ON_LOOPS: &str = "no answer to its own address, to ports below 1,024, and once in 10,000 times to a datagram that a sender repeats: it would be a loop of servers";
 
 /// Longest datagram that there can be.
 const MAX_DATAGRAM_BYTES: usize = 1 << 16;
@@ -27,17 +31,20 @@ pub(crate) struct Datagrams {
     /// Longest datagram that is answered.
     max_bytes: usize,
     senders: Senders,
+    loops: Loops,
     pub(crate) tally: Tally,
     log: RepeatedLog,
 }
 
 impl Datagrams {
-    pub(crate) fn new(app: &App, senders: Senders) -> Datagrams {
+    /// For a socket that is bound to `own`.
+    pub(crate) fn new(app: &App, senders: Senders, own: SocketAddr) -> Datagrams {
         Datagrams {
             app: app.plain,
             work: app.work,
             max_bytes: app.max_message_bytes.min(MAX_DATAGRAM_BYTES),
             senders,
+            loops: Loops::new(own),
             tally: Tally::default(),
             log: RepeatedLog::default(),
         }
@@ -48,7 +55,7 @@ impl Datagrams {
         self.max_bytes + 1
     }
 
-    /// Sends what a datagram asks for, to each receiver by `send`.
+    /// Sends what a datagram asks for, to each receiver by `send`. One whose answer would come back for ever is dropped (see `loops.rs`).
     pub(crate) fn answer(
         &mut self,
         datagram: &[u8],
@@ -56,10 +63,19 @@ impl Datagrams {
         now: Instant,
         mut send: impl FnMut(&[u8], SocketAddr) -> io::Result<()>,
     ) {
+        if self.loops.is_service(sender) {
+            self.log
+                .log(now, &format!("a datagram names {sender} as its sender, which is no client: dropped"));
+            return;
+        }
         if datagram.len() > self.max_bytes {
             self.tally.truncated += 1;
             let max = self.max_bytes;
             self.log.log(now, &format!("a datagram from {sender} is longer than --max-message-bytes {max}"));
+            return;
+        }
+        if self.loops.is_endless(datagram, sender) {
+            self.log.log(now, &format!("the same datagram from {sender} again and again: dropped once"));
             return;
         }
         self.tally.messages += 1;

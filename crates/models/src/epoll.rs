@@ -2,7 +2,8 @@
 //!
 //! The kernel keeps the list of whom to watch; the loop changes it only when something changes. When bytes arrive the
 //! kernel puts the connection on a list of the ready, and a wait takes that list: what does not call costs nothing.
-//! Edge-triggered means that each arrival is told once, so the loop reads until there is no more (a short read says so),
+//! Edge-triggered means that each arrival is told once, so the loop reads until there is no more (a short read says so, but where
+//! urgent data was reported, at whose mark reads end),
 //! and asks again (`rewatch`) where it stopped earlier.
 //!
 //! - Calls of one message: `epoll_wait` (shared by all that are ready), `recvfrom`, `sendto`.
@@ -76,25 +77,31 @@ impl Poller for Epoll {
         self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()))
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<bool> {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
             Err(error) => return Err(error),
         }
-        ready.extend(self.events.iter().map(|event| Ready {
-            key: event.token().0,
-            readable: event.is_readable() || event.is_read_closed() || event.is_error(),
-            is_at_end: event.is_read_closed() || event.is_error(),
+        let before = ready.len();
+        ready.extend(self.events.iter().map(|event| {
+            let has_ended = event.is_read_closed() || event.is_error();
+            Ready {
+                key: event.token().0,
+                readable: event.is_readable() || has_ended,
+                reads_short: event.is_priority() || has_ended,
+            }
         }));
-        Ok(())
+        Ok(ready.len() - before < EVENTS)
     }
 }
 
+/// Whoever reads is told of urgent data as well (EPOLLPRI), since a read ends at its mark and is short though something stands behind it.
 fn events(interest: Interest) -> mio::Interest {
+    const READ: mio::Interest = mio::Interest::READABLE.add(mio::Interest::PRIORITY);
     match interest {
-        Interest { read: true, write: true } => mio::Interest::READABLE | mio::Interest::WRITABLE,
+        Interest { read: true, write: true } => READ | mio::Interest::WRITABLE,
         Interest { write: true, .. } => mio::Interest::WRITABLE,
-        Interest { .. } => mio::Interest::READABLE,
+        Interest { .. } => READ,
     }
 }

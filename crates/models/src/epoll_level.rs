@@ -78,21 +78,21 @@ impl Poller for EpollLevel {
         Ok(self.epoll.delete(fd)?)
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<bool> {
         let timeout = i32::from(readiness::milliseconds(timeout));
         let timeout = EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::NONE);
         let answered = match self.epoll.wait(&mut self.events, timeout) {
             Ok(answered) => answered,
-            Err(Errno::EINTR) => 0,
+            Err(Errno::EINTR) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         let readable = EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         ready.extend(self.events[..answered].iter().map(|event| Ready {
             key: event.data() as Key,
             readable: event.events().intersects(readable),
-            is_at_end: false,
+            reads_short: false,
         }));
-        Ok(())
+        Ok(answered < EVENTS)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use slab::Slab;
-use switchboard_proto::{App, CloseReason, Effect, Exchange, Format, Port, Reply, Request};
+use switchboard_proto::{App, CloseReason, Effect, Exchange, Format, Lookout, Port, Reply, Request};
 
 use crate::Tally;
 use crate::blocking::{Line, Way};
@@ -93,7 +93,7 @@ struct Pressure {
 
 impl Hub {
     pub(crate) fn new(app: &Arc<App>) -> Hub {
-        let exchange = Exchange::new(app, Instant::now());
+        let exchange = Exchange::shared(app, Instant::now());
         let hub = Hub(Arc::new(Shared {
             app: app.clone(),
             lines: Mutex::default(),
@@ -410,14 +410,15 @@ fn write_items(talk: &Talk, items: &Receiver<Item>, has_ended: &Receiver<()>) {
     let too_slow = || pressure.is_too_slow.load(Ordering::Acquire).then_some(CloseReason::TooSlow);
     // More at once would be more than may be unsent, though nobody is slow.
     let batch_bytes = BATCH_BYTES.min(talk.0.hub.0.app.max_unsent_bytes / 2);
+    let mut lookout = Lookout::default();
     loop {
-        let first = match line.poll_timeout() {
+        let first = match line.poll_timeout(&lookout) {
             Some(due) => items.recv_deadline(due),
             None => items.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match first {
             Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => line.expire(),
+            Err(RecvTimeoutError::Timeout) => line.expire(&mut lookout),
             Ok(first) => {
                 // What has gathered in the queue leaves in one write.
                 let mut batch = 0;

@@ -23,9 +23,9 @@
 //! | `blocking`, `hub` | one connection served by blocking calls; what the threads that do so share |
 //! | `parent`, `child`, `relay` | the two kinds of process of `fork`, and how a broadcast travels between processes |
 //! | `crew`, `places`, `post`, `mailbox`, `handoff` | several workers that are one server; the connections they may hold together; the exchange that threads share; a queue that wakes a loop; work for a pool |
-//! | `tasks` | a connection as a task, for both runtimes of `tokio` |
+//! | `tasks`, `task_socket` | a connection as a task, for both runtimes of `tokio`; its socket |
 //! | `ring`, `completion` | a ring with its buffers; the loop over it |
-//! | `datagrams` | what is answered to a datagram |
+//! | `datagrams`, `loops` | what is answered to a datagram; which are not, since they would come back for ever |
 //! | `shutdown`, `limits`, `tally` | what their names say |
 //!
 //! To add a model: write one file with a `MODEL`, whose `serve` returns when [`Shutdown`] is triggered and every
@@ -47,6 +47,7 @@ mod hub;
 mod limits;
 mod line;
 mod listener;
+mod loops;
 mod mailbox;
 mod model;
 mod parent;
@@ -60,6 +61,7 @@ mod shutdown;
 mod sync;
 mod table;
 mod tally;
+mod task_socket;
 mod tasks;
 mod write;
 

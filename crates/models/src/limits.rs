@@ -84,6 +84,13 @@ pub(crate) fn descriptor_ceiling(watchable: Option<RawFd>) -> (RawFd, Limit) {
     }
 }
 
+/// The first descriptor that a connection which was refused may not keep. Below it half of the reserve holds those whose answer is on its way; the
+/// other half is for refusing those who come next.
+pub(crate) fn refusing_ceiling() -> RawFd {
+    let soft = soft_limit();
+    soft - RESERVED.min(soft / 4) / 2
+}
+
 /// The limit that was met when the system has no descriptor left.
 pub(crate) fn no_descriptor_left() -> Limit {
     Limit::Descriptors(soft_limit())

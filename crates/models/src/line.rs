@@ -30,8 +30,14 @@ impl Line {
     }
 
     /// Reads until there is no more, the session has enough, or it is somebody else's turn.
-    pub(crate) fn read(&mut self, session: &mut Session, scratch: &mut [u8], is_at_end: bool, now: Instant) {
-        self.read_each(session, READS_PER_TURN, scratch, is_at_end, |session, bytes| match bytes {
+    pub(crate) fn read(
+        &mut self,
+        session: &mut Session,
+        scratch: &mut [u8],
+        reads_short: bool,
+        now: Instant,
+    ) {
+        self.read_each(session, READS_PER_TURN, scratch, reads_short, |session, bytes| match bytes {
             [] => session.receive_eof(now),
             bytes => session.receive(bytes, now),
         });
@@ -42,10 +48,10 @@ impl Line {
         &mut self,
         session: &mut Session,
         scratch: &mut [u8],
-        is_at_end: bool,
+        reads_short: bool,
     ) -> (Vec<u8>, bool) {
         let mut collected = (Vec::new(), false);
-        self.read_each(session, 1, scratch, is_at_end, |_, bytes| match bytes {
+        self.read_each(session, 1, scratch, reads_short, |_, bytes| match bytes {
             [] => collected.1 = true,
             bytes => collected.0.extend_from_slice(bytes),
         });
@@ -54,14 +60,15 @@ impl Line {
 
     /// Reads at most `reads` times and hands each piece to `take`; an empty one is the end.
     ///
-    /// A short read means that there is no more, and saves the call that would say so; unless the peer has
-    /// ended (`is_at_end`), which only a read of nothing tells.
+    /// A short read means that there is no more, and saves the call that would say so. It does not (`reads_short`) where the peer has ended, which
+    /// only a read of nothing tells, nor where it has sent urgent data (MSG_OOB): reads end at the mark of that, whether it stands in the stream
+    /// (SO_OOBINLINE) or not, and here it is discarded. Both are told with the readiness, so that nobody else pays for it.
     fn read_each(
         &mut self,
         session: &mut Session,
         reads: usize,
         scratch: &mut [u8],
-        is_at_end: bool,
+        reads_short: bool,
         mut take: impl FnMut(&mut Session, &mut [u8]),
     ) {
         for _ in 0..reads {
@@ -73,7 +80,7 @@ impl Line {
                 Ok(0) => return take(session, &mut []),
                 Ok(n) => {
                     take(session, &mut scratch[..n]);
-                    if n < scratch.len() && !is_at_end {
+                    if n < scratch.len() && !reads_short {
                         return;
                     }
                 }
@@ -108,7 +115,7 @@ impl Line {
         while !output.is_empty() && !self.is_broken {
             match write_some(&self.stream, output) {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return output.stalled(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => self.is_broken = true,
             }

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -38,8 +38,22 @@ impl Listener {
     /// Binds the kind of socket that `model` serves. `[::]` takes IPv4 as well.
     ///
     /// # Errors
-    /// The system's: the address is in use, not this machine's, or not permitted.
+    /// The system's: the address is in use, and still is after a moment; or not this machine's, or not permitted.
     pub fn bind(model: &Model, address: SocketAddr, app: &App) -> io::Result<Listener> {
+        let bound = while_in_use(|| Listener::bind_once(model, address, app), std::thread::sleep);
+        bound.map_err(|error| match error.kind() {
+            ErrorKind::AddrInUse => {
+                let port = address.port();
+                let text = format!(
+                    "{error}: another process has port {port} (`ss -lntup 'sport = {port}'` says which); end it, or --listen another port"
+                );
+                io::Error::new(ErrorKind::AddrInUse, text)
+            }
+            _ => error,
+        })
+    }
+
+    fn bind_once(model: &Model, address: SocketAddr, app: &App) -> io::Result<Listener> {
         // Where nobody looks after the time that peers take, the system is not to do so either.
         let has_timers = model.serves.contains(&Mechanism::Heartbeat);
         let peer_patience = app.peer_patience().filter(|_| has_timers);
@@ -151,6 +165,25 @@ impl fmt::Display for Listener {
     }
 }
 
+/// How often an address that is in use is tried again, and after which pause.
+const RETRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Tries to bind, and tries again for a moment as long as the address is in use: of a server that was killed the kernel may still be tidying up, as it
+/// does for io_uring(7) when the process is gone already.
+fn while_in_use<T>(
+    mut bind: impl FnMut() -> io::Result<T>,
+    mut pause: impl FnMut(Duration),
+) -> io::Result<T> {
+    for _ in 0..RETRIES {
+        match bind() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => pause(PAUSE),
+            result => return result,
+        }
+    }
+    bind()
+}
+
 /// The longest queue of connections not accepted yet that the system allows (listen(2)).
 fn longest_backlog() -> i32 {
     let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
@@ -162,6 +195,37 @@ mod tests {
     use std::net::{Ipv6Addr, TcpStream};
 
     use super::*;
+
+    #[test]
+    fn a_port_that_is_in_use_is_tried_again_for_a_quarter_of_a_second_and_no_longer() {
+        for (in_use, expected) in [(0, Ok(())), (3, Ok(())), (u32::MAX, Err(ErrorKind::AddrInUse))] {
+            let (mut tries, mut paused) = (0, Duration::ZERO);
+            let bind = || {
+                tries += 1;
+                if tries > in_use { Ok(()) } else { Err(ErrorKind::AddrInUse.into()) }
+            };
+            let bound = while_in_use(bind, |pause| paused += pause).map_err(|error: io::Error| error.kind());
+            assert_eq!((bound, paused), (expected, PAUSE * in_use.min(RETRIES)));
+        }
+        assert_eq!(PAUSE * RETRIES, Duration::from_millis(250));
+        let mut tries = 0;
+        let bind = || {
+            tries += 1;
+            io::Result::<()>::Err(ErrorKind::PermissionDenied.into())
+        };
+        let bound = while_in_use(bind, |_| panic!("there is nothing to wait for"));
+        assert_eq!((bound.map_err(|error| error.kind()), tries), (Err(ErrorKind::PermissionDenied), 1));
+    }
+
+    #[test]
+    fn a_port_that_another_has_is_called_in_use_with_a_way_out() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap();
+        let error = Listener::bind(&crate::epoll::MODEL, address, &App::default()).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        let text = error.to_string();
+        assert!(text.contains("in use") && text.contains("--listen"), "{text}");
+    }
 
     #[test]
     fn accepted_connections_do_not_wait_to_fill_segments() {

@@ -15,7 +15,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::MsgFlags;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, getpid};
 use slab::Slab;
 use switchboard_proto::{App, Effect, Exchange, Port, Reply, Request};
 
@@ -114,7 +114,7 @@ impl Parent {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(child_ended.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, CHILD_ENDED))?;
         Ok(Parent {
-            exchange: Exchange::new(&app, Instant::now()),
+            exchange: Exchange::shared(&app, Instant::now()),
             app,
             epoll,
             child_ended,
@@ -146,8 +146,8 @@ impl Parent {
 
     /// Makes a child that runs `run`, with its end of the relay, and ends with the status that it returns.
     pub(crate) fn make(&mut self, role: Role, run: impl FnOnce(Relay) -> i32) -> Result<Pid, Limit> {
-        let parent = Pid::this();
         let Ok((ours, theirs)) = Relay::pair() else { return Err(no_descriptor_left()) };
+        let parent = getpid();
         // SAFETY: the parent has one thread, so the child may use everything that its copy of the memory holds.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
@@ -207,10 +207,6 @@ impl Parent {
     /// Does what children ask, tells them what follows, and buries those that have ended.
     pub(crate) fn handle(&mut self, ready: &[EpollEvent]) {
         let now = Instant::now();
-        if self.exchange.poll_timeout().is_some_and(|due| due <= now) {
-            self.exchange.handle_timeout(now);
-            self.pass_on();
-        }
         for event in ready.iter().filter(|event| event.data() < CHILD_ENDED) {
             let key = event.data() as usize;
             if event.events().contains(EpollFlags::EPOLLOUT) {
@@ -224,6 +220,11 @@ impl Parent {
         if ready.iter().any(|event| event.data() == CHILD_ENDED) {
             while let Ok(Some(_)) = self.child_ended.read_signal() {}
             self.bury();
+        }
+        // What has come comes first.
+        if self.exchange.poll_timeout().is_some_and(|due| due <= now) {
+            self.exchange.handle_timeout(now);
+            self.pass_on();
         }
         self.end_the_stuck(now);
     }

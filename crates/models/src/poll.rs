@@ -90,10 +90,10 @@ impl Poller for Poll {
         Ok(())
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<bool> {
         let answered = match poll(&mut self.fds, readiness::milliseconds(timeout)) {
             Ok(answered) => answered as usize,
-            Err(Errno::EINTR) => 0,
+            Err(Errno::EINTR) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         let entries = self.fds.iter().zip(&self.keys);
@@ -103,9 +103,9 @@ impl Poller for Poll {
         ready.extend(answers.take(answered).map(|(got, key)| Ready {
             key,
             readable: got.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR),
-            is_at_end: false,
+            reads_short: false,
         }));
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -35,7 +35,7 @@ const TIMEKEEPER: usize = 0;
 impl Post {
     pub(crate) fn new(app: &Arc<App>, workers: usize) -> io::Result<Arc<Post>> {
         let boxes = (0..workers).map(|_| Ok(Mailbox::new(Bell::new()?))).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Post { boxes, exchange: Mutex::new(Exchange::new(app, Instant::now())) }))
+        Ok(Arc::new(Post { boxes, exchange: Mutex::new(Exchange::shared(app, Instant::now())) }))
     }
 
     pub(crate) fn workers(&self) -> usize {

@@ -32,7 +32,10 @@ pub const MODEL: Model = Model {
     calls: &["epoll_wait", "recvfrom", "sendto"],
     broadcast: "--app broadcast: a write to every connection",
     serves: &[Mechanism::Together, Mechanism::TcpEcho, Mechanism::TcpBroadcast],
-    limits: &["speaks no protocol: only `switchboard load tcp://…` understands it"],
+    limits: &[
+        "speaks no protocol: only `switchboard load tcp://…` understands it",
+        "cannot refuse: at the descriptor limit newcomers wait until another connection ends",
+    ],
     failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
@@ -80,6 +83,8 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let mut lines = Slab::new();
     let mut scratch = vec![0; 64 << 10];
     let mut tally = Tally::default();
+    // Connections that were held when the last one could not be accepted: who waits is looked at again when there are fewer.
+    let mut full_at = None;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let stop = std::os::fd::AsFd::as_fd(&shutdown).as_raw_fd();
     poll.registry().register(&mut SourceFd(&stop), SHUTDOWN, Interest::READABLE)?;
@@ -91,49 +96,66 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
         let is_broadcast = app.plain == PlainApp::Broadcast;
         if is_broadcast {
             // Who is connected is a receiver, though the event that tells of it may stand behind the message.
-            tally.connections += accept(&listener, &mut lines, poll.registry())?;
+            tally.connections += accept(&listener, &mut lines, poll.registry(), &mut full_at)?;
         }
         for event in &events {
             match event.token() {
                 SHUTDOWN => return Ok(tally),
-                LISTENER => tally.connections += accept(&listener, &mut lines, poll.registry())?,
+                LISTENER => {
+                    tally.connections += accept(&listener, &mut lines, poll.registry(), &mut full_at)?
+                }
                 Token(key) if is_broadcast => tally.bytes += pass_on(&mut lines, key, &mut scratch),
                 Token(key) => {
                     let Some(line) = lines.get_mut(key) else { continue };
-                    match echo(line, &mut scratch, event.is_read_closed(), app.work) {
+                    let reads_short = event.is_read_closed() || event.is_priority();
+                    match echo(line, &mut scratch, reads_short, app.work) {
                         Ok(bytes) => tally.bytes += bytes,
                         Err(_) => drop(lines.remove(key)),
                     }
                 }
             }
         }
+        if full_at.is_some_and(|full_at| lines.len() < full_at) {
+            tally.connections += accept(&listener, &mut lines, poll.registry(), &mut full_at)?;
+        }
     }
 }
 
-fn accept(listener: &TcpListener, lines: &mut Slab<Line>, registry: &Registry) -> io::Result<u64> {
+fn accept(
+    listener: &TcpListener,
+    lines: &mut Slab<Line>,
+    registry: &Registry,
+    full_at: &mut Option<usize>,
+) -> io::Result<u64> {
     let mut accepted = 0;
+    *full_at = None;
     loop {
         match listener.accept() {
             Ok((mut stream, _)) => {
                 let entry = lines.vacant_entry();
                 let token = Token(entry.key());
-                registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+                registry.register(
+                    &mut stream,
+                    token,
+                    Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY,
+                )?;
                 entry.insert(Line { stream, unsent: Vec::new() });
                 accepted += 1;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(accepted),
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-            // No descriptor left, most likely. Those who wait are looked at again when the next one comes.
+            // No descriptor left, most likely.
             Err(error) => {
                 switchboard_console::log!("cannot accept: {error}");
+                *full_at = Some(lines.len());
                 return Ok(accepted);
             }
         }
     }
 }
 
-/// Reads what there is and writes it back. An error is the end of the connection.
-fn echo(line: &mut Line, scratch: &mut [u8], is_at_end: bool, work: Work) -> io::Result<u64> {
+/// Reads what there is and writes it back; `reads_short`: a short read does not mean that there is no more (see `line.rs`). An error is the end of the connection.
+fn echo(line: &mut Line, scratch: &mut [u8], reads_short: bool, work: Work) -> io::Result<u64> {
     let mut echoed = 0;
     line.flush()?;
     // Nothing is read while something is unsent; the event that says it can be written comes back here.
@@ -148,7 +170,7 @@ fn echo(line: &mut Line, scratch: &mut [u8], is_at_end: bool, work: Work) -> io:
         work.perform();
         line.send(&scratch[..read])?;
         echoed += read as u64;
-        if read < scratch.len() && !is_at_end {
+        if read < scratch.len() && !reads_short {
             break;
         }
     }

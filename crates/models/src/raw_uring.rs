@@ -30,7 +30,10 @@ pub const MODEL: Model = Model {
     calls: &["io_uring_enter"],
     broadcast: "nothing: it has none",
     serves: &[Mechanism::Together, Mechanism::TcpEcho],
-    limits: &["speaks no protocol: only `switchboard load tcp://…` understands it"],
+    limits: &[
+        "speaks no protocol: only `switchboard load tcp://…` understands it",
+        "cannot refuse: at the descriptor limit newcomers wait until another connection ends",
+    ],
     failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,

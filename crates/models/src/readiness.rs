@@ -14,7 +14,7 @@ use nix::poll::PollTimeout;
 use nix::sys::time::{TimeVal, TimeValLike};
 use switchboard_proto::App;
 
-use crate::accept::Acceptor;
+use crate::accept::{Acceptor, Newcomers};
 use crate::crew::Crew;
 use crate::desk::Desk;
 use crate::table::Table;
@@ -52,8 +52,9 @@ pub(crate) struct Ready {
     pub(crate) key: Key,
     /// Reading will not block: there is input, an end or an error.
     pub(crate) readable: bool,
-    /// The peer has ended; an edge-triggered poller will not say so again.
-    pub(crate) is_at_end: bool,
+    /// A short read does not mean that nothing is left, and an edge-triggered poller will not say so again: the peer has ended, or has sent
+    /// urgent data, at whose mark reads end.
+    pub(crate) reads_short: bool,
 }
 
 /// A way to ask the kernel which of many descriptors are ready. What is written needs no word of its own:
@@ -71,8 +72,9 @@ pub(crate) trait Poller {
     /// Watches it no more. It is about to be closed.
     fn unwatch(&mut self, key: Key, fd: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// Blocks until something is ready or the time is up, and appends what is ready.
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()>;
+    /// Blocks until something is ready or the time is up, and appends what is ready. False: there may be more, since there was no room for it or
+    /// a signal came.
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<bool>;
 }
 
 /// Serves with one loop on one thread.
@@ -103,10 +105,13 @@ pub(crate) fn serve_in(
     table.watch_aside(CREW, DESK, &mut poller)?;
     let mut is_listening = true;
     let mut is_stopping = false;
+    let mut heard = Heard::default();
     while !is_stopping {
         let due = earliest(acceptor.poll_timeout(), table.roster.poll_timeout());
-        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-        wait(&mut poller, timeout, app.busy_poll, &mut ready)?;
+        let asked = due.map(|_| Instant::now());
+        let timeout = due.zip(asked).map(|(due, asked)| due.saturating_duration_since(asked));
+        let is_all = wait(&mut poller, timeout, app.busy_poll, &mut ready)?;
+        let read = asked.and_then(|asked| heard.looked(asked, is_all, ready.len(), table.roster.len()));
         let now = Instant::now();
         let mut may_accept = acceptor.poll_timeout().is_some_and(|due| due <= now);
         let mut is_called = false;
@@ -120,10 +125,11 @@ pub(crate) fn serve_in(
             }
         }
         table.roster.receive_published(is_called, now);
+        let mut newcomers = Newcomers::None;
         is_stopping |= is_called && table.roster.is_told_to_end();
         if may_accept {
             let open = table.roster.len();
-            acceptor.accept(open, now, |stream| {
+            newcomers = acceptor.accept(open, now, |stream| {
                 table.insert(stream, now);
                 Ok(())
             });
@@ -136,7 +142,7 @@ pub(crate) fn serve_in(
                 false => poller.unwatch(LISTENER, acceptor.as_fd())?,
             }
         }
-        table.roster.expire(now);
+        table.expire(now, read.and_then(|read| heard.of(read, newcomers)));
         table.settle(now, &mut poller)?;
     }
     if is_listening {
@@ -157,14 +163,14 @@ pub(crate) fn wait(
     timeout: Option<Duration>,
     busy_poll: Duration,
     ready: &mut Vec<Ready>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     if !busy_poll.is_zero() {
         let begun = Instant::now();
         let long_enough = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
         loop {
-            poller.wait(Some(Duration::ZERO), ready)?;
+            let is_all = poller.wait(Some(Duration::ZERO), ready)?;
             if !ready.is_empty() {
-                return Ok(());
+                return Ok(is_all);
             }
             if begun.elapsed() >= long_enough {
                 break;
@@ -173,6 +179,56 @@ pub(crate) fn wait(
     }
     poller.wait(timeout, ready)
 }
+
+/// Up to when all that had come is read: what a client is to be judged by that has to answer in time. A loop may have been stopped, or late, and then
+/// the answer is there though its time is over; so a deadline is enforced only when a wait that began after it has brought nothing more.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// When the first of several waits began that could not bring all, and what they have brought.
+    begun: Option<(Instant, usize)>,
+    /// Up to when all was read but for what the newcomers of that turn have sent, which the next wait tells.
+    but_for_newcomers: Option<Instant>,
+}
+
+impl Heard {
+    /// Takes note of a wait that began at `asked` and brought `count` of `watched` connections, or all that were ready (`is_all`).
+    pub(crate) fn looked(
+        &mut self,
+        asked: Instant,
+        is_all: bool,
+        count: usize,
+        watched: usize,
+    ) -> Option<Instant> {
+        if is_all {
+            self.begun = None;
+            return Some(asked);
+        }
+        let (begun, seen) = self.begun.get_or_insert((asked, 0));
+        *seen += count;
+        // What is ready is told in the order in which it became so: by now the turn has come of all that was ready then.
+        let (begun, is_round) = (*begun, *seen > watched + ASIDE);
+        if is_round {
+            self.begun = None;
+        }
+        is_round.then_some(begun)
+    }
+
+    /// The same, of newcomers as well: they may have sent something before they were let in.
+    pub(crate) fn of(&mut self, read: Instant, newcomers: Newcomers) -> Option<Instant> {
+        let before = self.but_for_newcomers.take();
+        match newcomers {
+            Newcomers::None => Some(read),
+            Newcomers::LetIn => {
+                self.but_for_newcomers = Some(read);
+                before
+            }
+            Newcomers::Waiting => before,
+        }
+    }
+}
+
+/// What is watched beside connections.
+const ASIDE: usize = 4;
 
 /// Delivers all that was published, closes every WebSocket with 1001 and waits for the answers, as long as the grace lasts.
 fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Result<()> {
@@ -192,7 +248,8 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
             break;
         }
         let due = earliest(Some(patience), table.roster.poll_timeout());
-        poller.wait(due.map(|due| due.saturating_duration_since(now)), &mut ready)?;
+        let asked = now;
+        let is_all = poller.wait(due.map(|due| due.saturating_duration_since(now)), &mut ready)?;
         now = Instant::now();
         let mut is_called = false;
         for event in ready.drain(..) {
@@ -203,7 +260,7 @@ fn say_goodbye(poller: &mut impl Poller, table: &mut Table, app: &App) -> io::Re
             }
         }
         table.roster.receive_published(is_called, now);
-        table.roster.expire(now);
+        table.expire(now, is_all.then_some(asked));
     }
     table.roster.hang_up();
     Ok(())
@@ -240,5 +297,39 @@ pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<I
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         _ => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_wait_that_brings_all_tells_of_what_came_before_it() {
+        let (mut heard, now) = (Heard::default(), Instant::now());
+        assert_eq!(heard.looked(now, true, 7, 100), Some(now));
+    }
+
+    #[test]
+    fn several_waits_tell_when_the_turn_of_everyone_has_come() {
+        let (mut heard, now) = (Heard::default(), Instant::now());
+        // A signal; and three waits with no room for all.
+        assert_eq!(heard.looked(now, false, 0, 2000), None);
+        assert_eq!(heard.looked(now + MS, false, 1024, 2000), None);
+        assert_eq!(heard.looked(now + 2 * MS, false, 1024, 2000), Some(now));
+        assert_eq!(heard.looked(now + 3 * MS, false, 1024, 2000), None);
+        assert_eq!(heard.looked(now + 4 * MS, true, 10, 2000), Some(now + 4 * MS));
+    }
+
+    #[test]
+    fn what_newcomers_have_sent_is_known_one_wait_later() {
+        let (mut heard, now) = (Heard::default(), Instant::now());
+        assert_eq!(heard.of(now, Newcomers::LetIn), None);
+        assert_eq!(heard.of(now + MS, Newcomers::LetIn), Some(now));
+        assert_eq!(heard.of(now + 2 * MS, Newcomers::Waiting), Some(now + MS));
+        assert_eq!(heard.of(now + 3 * MS, Newcomers::LetIn), None);
+        assert_eq!(heard.of(now + 4 * MS, Newcomers::None), Some(now + 4 * MS));
     }
 }

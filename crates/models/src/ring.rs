@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::errno::Errno;
 use nix::libc;
@@ -193,15 +193,15 @@ impl Ring {
     }
 
     /// Hands over what is to be done and waits until something is done or the time is up; asks for the time of `busy_poll` before
-    /// it blocks.
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>, busy_poll: Duration) -> io::Result<()> {
+    /// it blocks. False: it was interrupted, so that more may be done than can be seen.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, busy_poll: Duration) -> io::Result<bool> {
         if !busy_poll.is_zero() {
             let begun = Instant::now();
             let long_enough = timeout.map_or(busy_poll, |timeout| timeout.min(busy_poll));
             loop {
                 self.look()?;
                 if !self.ring.completion().is_empty() {
-                    return Ok(());
+                    return Ok(true);
                 }
                 if begun.elapsed() >= long_enough {
                     break;
@@ -218,10 +218,10 @@ impl Ring {
         // SAFETY: no argument is passed, so none has to be valid.
         let entered =
             unsafe { self.ring.submitter().enter::<libc::sigset_t>(submissions, 0, GETEVENTS, None) };
-        ignore_passing(entered)
+        ignore_passing(entered).map(drop)
     }
 
-    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let entered = match timeout {
             None => self.ring.submit_and_wait(1),
             Some(time) => {
@@ -264,10 +264,36 @@ impl Ring {
     }
 }
 
-/// Errors of io_uring_enter(2) after which it is to be called again: the time was up, a signal came, completions must be taken first.
-fn ignore_passing(entered: io::Result<usize>) -> io::Result<()> {
+impl Drop for Ring {
+    /// Cancels what is under way and lets the kernel finish it. When a ring is only closed the kernel does that by and by, and until then its sockets
+    /// stay open, though nobody has them: the port of a server that has ended would not be free.
+    fn drop(&mut self) {
+        // What was not handed over yet is begun, to be given up like the rest.
+        let _ = self.look();
+        // It fails where nothing is under way.
+        let timeout = Some(Timespec::from(GIVING_UP));
+        let _ = self.ring.submitter().register_sync_cancel(timeout, CancelBuilder::any());
+        // What was cancelled lets go of its socket when its completion is made, and some may take more than one look.
+        for _ in 0..LAST_LOOKS {
+            let looked = self.look();
+            let is_quiet = self.ring.completion().count() == 0;
+            if is_quiet || looked.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How long what is under way may take to be cancelled, and how often it is looked for its completions.
+const GIVING_UP: Duration = Duration::from_millis(100);
+const LAST_LOOKS: usize = 10_000;
+
+/// Errors of io_uring_enter(2) after which it is to be called again: the time was up, a signal came, completions must be taken first. True: it did all
+/// that it was to do.
+fn ignore_passing(entered: io::Result<usize>) -> io::Result<bool> {
     match entered.map_err(|error| (Errno::from_raw(error.raw_os_error().unwrap_or(0)), error)) {
-        Ok(_) | Err((Errno::ETIME | Errno::EINTR | Errno::EBUSY | Errno::EAGAIN, _)) => Ok(()),
+        Ok(_) | Err((Errno::ETIME, _)) => Ok(true),
+        Err((Errno::EINTR | Errno::EBUSY | Errno::EAGAIN, _)) => Ok(false),
         Err((_, error)) => Err(error),
     }
 }

@@ -93,11 +93,12 @@ impl Poller for Select {
         Ok(())
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<bool> {
         let (mut read, mut write) = (self.read, self.write);
         let mut timeout = timeout.map(readiness::microseconds);
         match select(self.end, &mut read, &mut write, None, &mut timeout) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(()),
+            Ok(0) => return Ok(true),
+            Err(Errno::EINTR) => return Ok(false),
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
@@ -105,10 +106,10 @@ impl Poller for Select {
             let fd = readiness::watched_number(number);
             let readable = read.contains(fd);
             if readable || write.contains(fd) {
-                ready.push(Ready { key: self.keys[number as usize], readable, is_at_end: false });
+                ready.push(Ready { key: self.keys[number as usize], readable, reads_short: false });
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -83,15 +83,15 @@ impl Poller for Spin {
         Ok(())
     }
 
-    fn wait(&mut self, _timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
+    fn wait(&mut self, _timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<bool> {
         self.rounds = self.rounds.wrapping_add(1);
         let looks_aside = self.rounds.is_multiple_of(ROUNDS);
         for &(key, fd, interest) in &self.lines {
             if readiness::may_be_tried(key) || (looks_aside && is_readable(fd)) {
-                ready.push(Ready { key, readable: interest.read, is_at_end: false });
+                ready.push(Ready { key, readable: interest.read, reads_short: false });
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -60,22 +60,42 @@ impl Table {
             return Ok(());
         }
         if ready.readable {
-            let (line, session) = (&mut member.socket, &mut member.session);
-            match &self.desk {
-                None => {
-                    line.read(session, &mut self.scratch, ready.is_at_end, now);
-                    self.roster.handle_events(ready.key, now);
-                }
-                Some(desk) => {
-                    let (bytes, has_ended) = line.collect(session, &mut self.scratch, ready.is_at_end);
-                    if !bytes.is_empty() || has_ended {
-                        let session = self.roster.send_away(ready.key, now);
-                        desk.submit(Job { key: ready.key, session, bytes, has_ended, now });
-                    }
+            self.read(ready.key, ready.reads_short, now);
+        }
+        self.settle_one(ready.key, poller)
+    }
+
+    fn read(&mut self, key: Key, reads_short: bool, now: Instant) {
+        let Some(member) = self.roster.get(key) else { return };
+        let (line, session) = (&mut member.socket, &mut member.session);
+        match &self.desk {
+            None => {
+                line.read(session, &mut self.scratch, reads_short, now);
+                self.roster.handle_events(key, now);
+            }
+            Some(desk) => {
+                let (bytes, has_ended) = line.collect(session, &mut self.scratch, reads_short);
+                if !bytes.is_empty() || has_ended {
+                    let session = self.roster.send_away(key, now);
+                    desk.submit(Job { key, session, bytes, has_ended, now });
                 }
             }
         }
-        self.settle_one(ready.key, poller)
+    }
+
+    /// Does what is due: for each connection after what it can write is written and what lies in its socket is read, however late this loop is,
+    /// since that may be what its client had to do in time. `heard`: as [`Roster::expire_exchange`] has it.
+    pub(crate) fn expire(&mut self, now: Instant, heard: Option<Instant>) {
+        while let Some(key) = self.roster.next_due(now) {
+            if let Some(member) = self.roster.get(key)
+                && member.is_due(now)
+            {
+                member.socket.write(&mut member.session);
+                self.read(key, true, now);
+            }
+            self.roster.time_out(key, now);
+        }
+        self.roster.expire_exchange(now, heard);
     }
 
     /// Takes back the sessions that the pool has done with.

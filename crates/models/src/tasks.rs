@@ -8,32 +8,27 @@
 //! Who falls behind by all of the ring has lost something (`Lagged`) and is closed as too slow; long before that,
 //! as a rule, its unsent bytes have reached the limit. Whoever publishes waits while the ring is half full, so that a burst does not overrun it.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
-use std::io::{self, ErrorKind};
-use std::net::Shutdown as Direction;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
-use ::tokio::io::{AsyncRead, Interest, ReadBuf};
-use ::tokio::net::TcpStream;
 use ::tokio::runtime::Runtime;
 use ::tokio::select;
 use ::tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use ::tokio::sync::{Notify, broadcast, mpsc};
 use ::tokio::task::yield_now;
 use ::tokio::time::sleep_until;
-use socket2::SockRef;
-use switchboard_proto::{App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session, Wants};
+use switchboard_proto::{App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session};
 
 use crate::accept::Acceptor;
-use crate::write::gather;
+use crate::task_socket::Socket;
 use crate::{Listener, Shutdown, Tally};
 
 /// Messages that the channel holds for the slowest subscriber.
@@ -41,13 +36,6 @@ const RING: usize = 4096;
 
 /// How often a publisher lets the subscribers run before it goes on whatever they do.
 const YIELDS: usize = 64;
-
-/// Bytes that one read takes. Each thread of the runtime has one such buffer: a task that waits owns none.
-const SCRATCH_BYTES: usize = 64 << 10;
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_BYTES]);
-}
 
 /// What the tasks share.
 struct Hub {
@@ -91,7 +79,7 @@ pub(crate) fn serve(
     let hub = Arc::new(Hub {
         app: app.clone(),
         desk: Mutex::new(Desk {
-            exchange: Exchange::new(app, Instant::now()),
+            exchange: Exchange::shared(app, Instant::now()),
             topics: HashMap::new(),
             waiting: HashMap::new(),
         }),
@@ -124,9 +112,8 @@ async fn accept(mut acceptor: Acceptor, hub: &Arc<Hub>, shutdown: &Shutdown) -> 
             () = until(due) => {}
         }
         acceptor.accept(hub.open.load(Ordering::Relaxed), Instant::now(), |stream| {
-            let entered = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             // A socket that cannot be set up is closed by being dropped.
-            if let Ok(stream) = entered {
+            if let Ok(stream) = Socket::new(stream) {
                 hub.open.fetch_add(1, Ordering::Relaxed);
                 hub.tally.lock().expect("no task panics while it counts").connections += 1;
                 ::tokio::spawn(connection(stream, hub.clone()));
@@ -167,12 +154,12 @@ async fn accept(mut acceptor: Acceptor, hub: &Arc<Hub>, shutdown: &Shutdown) -> 
 }
 
 /// The life of one connection.
-async fn connection(mut stream: TcpStream, hub: Arc<Hub>) {
+async fn connection(stream: Socket, hub: Arc<Hub>) {
     let mut session = Session::server(&hub.app, Instant::now());
     let port = Port(hub.next_port.fetch_add(1, Ordering::Relaxed));
     let mut ways = Ways { port, published: None, replies: None };
     // An error is the end of the connection, whoever's fault it is.
-    let _ = talk(&mut stream, &mut session, &mut ways, &hub).await;
+    let _ = talk(&stream, &mut session, &mut ways, &hub).await;
     hub.leave(&mut session, &mut ways);
     drop(stream);
     hub.tally.lock().expect("no task panics while it counts").add(session.counts());
@@ -180,27 +167,27 @@ async fn connection(mut stream: TcpStream, hub: Arc<Hub>) {
     hub.left.notify_one();
 }
 
-async fn talk(stream: &mut TcpStream, session: &mut Session, ways: &mut Ways, hub: &Hub) -> io::Result<()> {
+async fn talk(stream: &Socket, session: &mut Session, ways: &mut Ways, hub: &Hub) -> io::Result<()> {
     let mut ending = pin!(hub.ending.notified());
     let mut over = pin!(hub.over.notified());
     let mut has_ended = false;
     loop {
         handle_events(session, ways, hub).await;
-        write(stream, session)?;
+        stream.write(session)?;
         if session.is_over() {
             return Ok(());
         }
         let wants = session.wants();
         let due = session.poll_timeout();
         select! {
-            done = poll_fn(|context| poll(context, stream, session, wants)) => done?,
+            done = poll_fn(|context| stream.poll(context, session, wants)) => done?,
             message = next(&mut ways.published) => deliver(message, &mut ways.published, session),
             reply = reply(&mut ways.replies) => {
                 session.reply(reply, Instant::now());
                 // What has gathered leaves in one write.
                 drain_replies(&mut ways.replies, session);
             }
-            () = until(due) => session.handle_timeout(Instant::now()),
+            () = until(due) => stream.expire(session)?,
             () = &mut ending, if !has_ended => {
                 has_ended = true;
                 // The first of two things that are ready is any of them: what was said before is to be delivered before.
@@ -211,47 +198,6 @@ async fn talk(stream: &mut TcpStream, session: &mut Session, ways: &mut Ways, hu
             () = &mut over => return Ok(()),
         }
     }
-}
-
-/// Reads once if the session wants to, into the buffer of the thread that the task is on right now; done as well when there is room to write.
-fn poll(
-    context: &mut Context<'_>,
-    stream: &mut TcpStream,
-    session: &mut Session,
-    wants: Wants,
-) -> Poll<io::Result<()>> {
-    if wants.write && stream.poll_write_ready(context)?.is_ready() {
-        return Poll::Ready(Ok(()));
-    }
-    if !wants.read {
-        return Poll::Pending;
-    }
-    SCRATCH.with_borrow_mut(|scratch| {
-        let mut buffer = ReadBuf::new(scratch);
-        ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
-        match buffer.filled_mut() {
-            [] => session.receive_eof(Instant::now()),
-            bytes => session.receive(bytes, Instant::now()),
-        }
-        Poll::Ready(Ok(()))
-    })
-}
-
-/// Writes as much as the peer takes.
-fn write(stream: &TcpStream, session: &mut Session) -> io::Result<()> {
-    let output = session.output();
-    while !output.is_empty() {
-        match gather(output, |bytes| stream.try_write(bytes), |slices| stream.try_write_vectored(slices)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
-    if session.poll_finish() {
-        // It fails when the peer is gone, and then the next read says so.
-        let _ = SockRef::from(stream).shutdown(Direction::Write);
-    }
-    Ok(())
 }
 
 /// Passes on what the session asks.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use switchboard_proto::App;
 
-use crate::datagrams::{Datagrams, Senders, serve_blocking};
+use crate::datagrams::{Datagrams, LIMIT_ON_LOOPS, Senders, serve_blocking};
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
@@ -29,7 +29,7 @@ pub const MODEL: Model = Model {
     calls: &["recvfrom", "sendto"],
     broadcast: "a sendto for everyone heard from within 30 seconds",
     serves: Mechanism::DATAGRAMS,
-    limits: &["65,507 bytes a datagram", "what finds the receive buffer full is lost"],
+    limits: &["65,507 bytes a datagram", "what finds the receive buffer full is lost", LIMIT_ON_LOOPS],
     failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
@@ -41,5 +41,6 @@ pub const MODEL: Model = Model {
 };
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
-    serve_blocking(&listener.into_udp()?, Datagrams::new(&app, Senders::default()), &shutdown)
+    let own = listener.local_addr();
+    serve_blocking(&listener.into_udp()?, Datagrams::new(&app, Senders::default(), own), &shutdown)
 }

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{SockaddrStorage, recvfrom};
 use switchboard_proto::App;
 
-use crate::datagrams::{Datagrams, Senders, is_passing};
+use crate::datagrams::{Datagrams, LIMIT_ON_LOOPS, Senders, is_passing};
 use crate::epoll_level::EpollLevel;
 use crate::readiness::{Interest, Poller, wait};
 use crate::udp_mmsg::socket_address;
@@ -35,7 +35,7 @@ pub const MODEL: Model = Model {
     calls: &["epoll_wait", "recvfrom", "sendto"],
     broadcast: "a sendto for everyone heard from within 30 seconds",
     serves: Mechanism::DATAGRAMS,
-    limits: &["65,507 bytes a datagram", "what finds the receive buffer full is lost"],
+    limits: &["65,507 bytes a datagram", "what finds the receive buffer full is lost", LIMIT_ON_LOOPS],
     failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
@@ -50,8 +50,9 @@ const SOCKET: usize = 0;
 const SHUTDOWN: usize = 1;
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
+    let own = listener.local_addr();
     let socket = listener.into_udp()?;
-    let mut datagrams = Datagrams::new(&app, Senders::default());
+    let mut datagrams = Datagrams::new(&app, Senders::default(), own);
     let mut buffer = vec![0; datagrams.buffer_bytes()];
     let mut epoll = EpollLevel::new()?;
     let to_read = Interest { read: true, write: false };

@@ -22,7 +22,7 @@ use nix::sys::socket::{
 };
 use switchboard_proto::App;
 
-use crate::datagrams::{Datagrams, LOOK_UP, Senders, is_passing};
+use crate::datagrams::{Datagrams, LIMIT_ON_LOOPS, LOOK_UP, Senders, is_passing};
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
 /// The registry's entry.
@@ -36,7 +36,7 @@ pub const MODEL: Model = Model {
     calls: &["recvmmsg", "sendmmsg"],
     broadcast: "a sendmmsg for every batch of those heard from within 30 seconds",
     serves: Mechanism::DATAGRAMS,
-    limits: &["65,507 bytes a datagram", "what finds the receive buffer full is lost"],
+    limits: &["65,507 bytes a datagram", "what finds the receive buffer full is lost", LIMIT_ON_LOOPS],
     failure_ends: "all",
     workers: Workers::None,
     reuses_port: false,
@@ -60,9 +60,10 @@ const MAX_SEGMENTED_BYTES: usize = 65_000;
 type Answer<'a> = (&'a [u8], SocketAddr);
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
+    let own = listener.local_addr();
     let socket = listener.into_udp()?;
     socket.set_read_timeout(Some(LOOK_UP))?;
-    let mut datagrams = Datagrams::new(&app, Senders::default());
+    let mut datagrams = Datagrams::new(&app, Senders::default(), own);
     let mut buffers = vec![0; BATCH * datagrams.buffer_bytes()];
     let room = datagrams.buffer_bytes();
     let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);

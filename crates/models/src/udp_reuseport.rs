@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use switchboard_proto::App;
 
-use crate::datagrams::{Datagrams, Senders, serve_blocking};
+use crate::datagrams::{Datagrams, LIMIT_ON_LOOPS, Senders, serve_blocking};
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers, crew};
 
 /// The registry's entry.
@@ -31,6 +31,7 @@ pub const MODEL: Model = Model {
     limits: &[
         "65,507 bytes a datagram",
         "what finds a receive buffer full is lost, though another socket's may be empty",
+        LIMIT_ON_LOOPS,
     ],
     failure_ends: "all",
     workers: Workers::OnePerCore,
@@ -47,7 +48,8 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
     let parts = listeners.into_iter().map(|listener| (listener, ())).collect();
     let senders = Senders::default();
     crew::run(&app, &shutdown, parts, |listener, ()| {
-        let (socket, datagrams) = (listener.into_udp()?, Datagrams::new(&app, senders.clone()));
+        let own = listener.local_addr();
+        let (socket, datagrams) = (listener.into_udp()?, Datagrams::new(&app, senders.clone(), own));
         let shutdown = &shutdown;
         Ok(move || serve_blocking(&socket, datagrams, shutdown))
     })

@@ -23,7 +23,7 @@ use socket2::{SockAddr, SockAddrStorage};
 use switchboard_proto::App;
 
 use crate::buffers::GROUP;
-use crate::datagrams::{Datagrams, Senders};
+use crate::datagrams::{Datagrams, LIMIT_ON_LOOPS, Senders};
 use crate::ring::{self, Ring, SEND_AT_ONCE};
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers};
 
@@ -42,6 +42,7 @@ pub const MODEL: Model = Model {
         "65,507 bytes a datagram",
         "what finds the receive buffer full is lost",
         "Linux 6.1, and a container that allows it",
+        LIMIT_ON_LOOPS,
     ],
     failure_ends: "all",
     workers: Workers::None,
@@ -69,9 +70,10 @@ struct Answer {
 }
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
+    let own = listener.local_addr();
     let socket = listener.into_udp()?;
     let fd = Fd(socket.as_raw_fd());
-    let mut datagrams = Datagrams::new(&app, Senders::default());
+    let mut datagrams = Datagrams::new(&app, Senders::default(), own);
     // SAFETY: a header of zeros is one without buffers and without an address.
     let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
     header.msg_namelen = size_of::<libc::sockaddr_storage>() as u32;

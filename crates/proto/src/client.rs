@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
 use self::head::has_token;
-use self::pong::Pongs;
+use self::pong::{Pong, Pongs};
 use crate::http::REFUSED_HEADER;
 use crate::socketio::{self, ANNOUNCEMENT, Heard, SocketIo};
 use crate::websocket::{self, Assembler, Incoming, Opcode, Payload, Role, Violation};
@@ -243,21 +243,21 @@ impl Client {
 
     /// The bytes to write.
     pub fn output(&mut self) -> &mut Output {
-        if let Some((opcode, payload)) = self.pongs.due(&self.output) {
-            self.queue_pong(opcode, &payload);
+        if let Some(pong) = self.pongs.due(&self.output) {
+            self.queue_pong(&pong);
         }
         &mut self.output
     }
 
     /// Answers a ping, now or when the pong before it is written.
     fn pong(&mut self, opcode: Opcode, payload: &[u8]) {
-        if let Some((opcode, payload)) = self.pongs.answer(&self.output, opcode, payload) {
-            self.queue_pong(opcode, &payload);
+        if let Some(pong) = self.pongs.answer(&self.output, opcode, payload) {
+            self.queue_pong(&pong);
         }
     }
 
-    fn queue_pong(&mut self, opcode: Opcode, payload: &[u8]) {
-        self.frame(opcode, payload.len(), |space| space.copy_from_slice(payload));
+    fn queue_pong(&mut self, (opcode, payload): &Pong) {
+        self.frame(*opcode, payload.len(), |space| space.copy_from_slice(payload));
         self.pongs.queued(&self.output);
     }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{self, Engines, Published};
 use crate::login::{self, Logins};
+use crate::lookout::Lookout;
 use crate::topics::{PublishError, Since, Topics};
 use crate::{App, Cursor, EventName, Format, Kind, Outgoing, Port, TopicName, poll};
 
@@ -148,6 +149,10 @@ pub struct Exchange {
     is_closing: bool,
     /// The time of what is being done.
     now: Instant,
+    /// When it was last looked what is due.
+    looked_at: Instant,
+    /// Where the connections are with several threads or processes.
+    lookout: Option<Lookout>,
 }
 
 impl Exchange {
@@ -162,7 +167,15 @@ impl Exchange {
             effects: VecDeque::new(),
             is_closing: false,
             now,
+            looked_at: now,
+            lookout: None,
         }
+    }
+
+    /// One whose connections are with several threads or processes: what a client has sent may not have been handed over when its time is over. So
+    /// clients are judged by [`Lookout`].
+    pub fn shared(app: &Arc<App>, now: Instant) -> Exchange {
+        Exchange { lookout: Some(Lookout::default()), ..Exchange::new(app, now) }
     }
 
     /// Refuses everything from now on that somebody would have to be told of: the server is about to end. All that was acknowledged before has
@@ -248,12 +261,36 @@ impl Exchange {
 
     /// When [`handle_timeout`](Exchange::handle_timeout) should be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.tick, self.logins.poll_timeout(), self.engines.poll_timeout()].into_iter().flatten().min()
+        let pause = self.lookout.as_ref().and_then(Lookout::poll_timeout);
+        // What is overdue waits for the end of the pause, and what comes due does not.
+        let engines = match pause {
+            None => self.engines.poll_timeout(),
+            Some(_) => self.engines.poll_timeout_after(self.looked_at),
+        };
+        [self.tick, self.logins.poll_timeout(), pause, engines].into_iter().flatten().min()
     }
 
-    /// Does what is due at `now`. Harmless when nothing is.
+    /// Does what is due at `now`. Harmless when nothing is. All that clients have sent until then must have been handed over, unless this is
+    /// [`shared`](Exchange::shared).
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.now = now;
+        let Some(mut lookout) = self.lookout.take() else {
+            return self.handle_timeout_as_heard(now, Some(now));
+        };
+        self.handle_timeout_as_heard(now, None);
+        let overdue = |exchange: &Exchange| exchange.engines.poll_timeout().filter(|due| *due <= now);
+        let mut judged = lookout.judge(overdue(self), now);
+        if judged.is_some() {
+            self.handle_timeout_as_heard(now, judged);
+            judged = lookout.judge(overdue(self), now);
+        }
+        debug_assert!(judged.is_none(), "a pause that has just begun is over");
+        self.lookout = Some(lookout);
+    }
+
+    /// Does what is due at `now`, but judges clients only by what was due at `heard`: all that they had sent by then is
+    /// handed over. `None`: judges nobody.
+    pub fn handle_timeout_as_heard(&mut self, now: Instant, heard: Option<Instant>) {
+        (self.now, self.looked_at) = (now, now);
         if let (Some(due), Some(period)) = (self.tick, self.app.tick)
             && due <= now
         {
@@ -266,7 +303,7 @@ impl Exchange {
         }
         self.logins.handle_timeout(now);
         self.change_topics();
-        self.engines.handle_timeout(now);
+        self.engines.handle_timeout_as_heard(now, heard);
     }
 
     fn tell_since(&mut self, port: Port, topic: &str, since: Option<Cursor>, max_bytes: usize) {

@@ -24,6 +24,7 @@ pub mod engine;
 mod exchange;
 pub mod http;
 pub mod login;
+mod lookout;
 mod message;
 mod names;
 mod output;
@@ -46,6 +47,7 @@ pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejectio
 pub use cors::{AllowOrigin, CorsOrigins, NotAnOrigin};
 pub use cursor::{Cursor, Epoch, NotACursor};
 pub use exchange::{Effect, Exchange, Reply, Request};
+pub use lookout::Lookout;
 pub use message::{Format, Kind, Outgoing};
 pub use names::{EventName, MAX_NAME_BYTES, NameError, TopicName};
 pub use output::{Lent, Output};

@@ -55,6 +55,8 @@ pub struct Output {
     lent: usize,
     /// Bytes written since the connection began: a peer whose count rises is reading.
     written: u64,
+    /// How often the kernel has taken less than there was: what is queued then is not sent at once.
+    stalls: u32,
     /// Keep the buffers when empty: for the load generator, which must not allocate in its steady state.
     retain: bool,
 }
@@ -94,6 +96,16 @@ impl Output {
     /// Bytes written since the connection began.
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// Takes note that the kernel has no room for more, so that what is left waits for the peer.
+    pub fn stalled(&mut self) {
+        self.stalls = self.stalls.wrapping_add(1);
+    }
+
+    /// How often that was so.
+    pub(crate) fn stalls(&self) -> u32 {
+        self.stalls
     }
 
     /// Makes room for `additional` bytes of small writes, so that the replies to one read allocate once.

@@ -1,5 +1,7 @@
 //! Publishing by POST, for those who only listen.
 
+use std::collections::VecDeque;
+
 use switchboard_proto::{Output, Responses};
 
 use super::{Done, Heard};
@@ -16,6 +18,9 @@ pub(crate) struct Post {
     responses: Responses,
     head: Vec<u8>,
     payload_bytes: usize,
+    /// What was published and not answered, in order.
+    pending: VecDeque<Stamp>,
+    workspace: Vec<u8>,
 }
 
 impl Post {
@@ -29,15 +34,40 @@ impl Post {
             responses: Responses::new(MOST_BODY_BYTES),
             head: head.into_bytes(),
             payload_bytes,
+            pending: VecDeque::new(),
+            workspace: text::workspace(payload_bytes),
         }
     }
 
-    pub(super) fn publish(&mut self, stamp: Stamp, workspace: &mut [u8]) {
+    pub(super) fn publish(&mut self, stamp: Stamp) {
+        self.pending.push_back(stamp);
+        // It is published on the next connection, with all that was not answered here.
+        if !self.responses.is_ending() {
+            self.write(stamp);
+        }
+    }
+
+    fn write(&mut self, stamp: Stamp) {
         let tail = self.output.tail();
         tail.extend_from_slice(&self.head);
         let start = tail.len();
         tail.resize(start + self.payload_bytes, 0);
-        text::write(stamp, &mut tail[start..], workspace);
+        text::write(stamp, &mut tail[start..], &mut self.workspace);
+    }
+
+    /// What the server has not answered it has not read, if it has said that it closes the connection (RFC 9112, 9.6): that is published again. Where it has
+    /// said nothing it may have been published, and is not published twice.
+    pub(super) fn begin_again(&mut self) -> bool {
+        let is_sure = self.responses.is_over() || self.pending.is_empty() && self.answers() > 0;
+        if !is_sure || !self.responses.is_between() {
+            return false;
+        }
+        self.responses.begin_again();
+        self.output.clear();
+        for place in 0..self.pending.len() {
+            self.write(self.pending[place]);
+        }
+        true
     }
 
     pub(super) fn receive(&mut self, mut input: &[u8], hear: &mut dyn FnMut(Heard<'_>)) -> Done {
@@ -46,6 +76,7 @@ impl Post {
                 hear(Heard::Refused(self.responses.described()));
                 return Ok(());
             }
+            self.pending.pop_front();
         }
         Ok(())
     }
@@ -56,5 +87,13 @@ impl Post {
 
     pub(super) fn output(&mut self) -> &mut Output {
         &mut self.output
+    }
+
+    pub(super) fn responses(&self) -> &Responses {
+        &self.responses
+    }
+
+    pub(super) fn responses_mut(&mut self) -> &mut Responses {
+        &mut self.responses
     }
 }

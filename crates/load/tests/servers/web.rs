@@ -90,6 +90,28 @@ pub(crate) fn http_server(
     })
 }
 
+/// How many requests a connection is kept for.
+#[derive(Clone, Copy)]
+pub(crate) enum Keeps {
+    All,
+    /// Each answer says `Connection: close`, and the server closes behind it. Event streams go on.
+    One,
+}
+
+impl Keeps {
+    /// Writes an answer. `false`: the connection has ended.
+    fn answer(self, writer: &mut TcpStream, answer: &str) -> bool {
+        match self {
+            Keeps::One if !answer.contains("text/event-stream") => {
+                let answer = answer.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+                let _ = writer.write_all(answer.as_bytes());
+                false
+            }
+            _ => writer.write_all(answer.as_bytes()).is_ok(),
+        }
+    }
+}
+
 /// The hub behind the next server: events by number, and who listens to a stream.
 #[derive(Default)]
 struct Hub {
@@ -106,7 +128,7 @@ struct State {
 
 /// Serves `/poll`, `/longpoll`, `/events` and `/publish` as ours do, for one topic `t`. Long polls end empty when `is_patient` is false
 /// and nothing is there; what a receiver is sent is what `copies` makes of an event.
-pub(crate) fn hub_server(is_patient: bool, copies: impl Copies) -> SocketAddr {
+pub(crate) fn hub_server(keeps: Keeps, is_patient: bool, copies: impl Copies) -> SocketAddr {
     let hub = Arc::new(Hub::default());
     serve(move |stream| {
         let mut writer = stream.try_clone().unwrap();
@@ -175,7 +197,7 @@ pub(crate) fn hub_server(is_patient: bool, copies: impl Copies) -> SocketAddr {
                 _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
             };
             drop(state);
-            if writer.write_all(answer.as_bytes()).is_err() {
+            if !keeps.answer(&mut writer, &answer) {
                 return;
             }
         }
@@ -209,6 +231,7 @@ pub(crate) fn slow_poll_server(pause: Duration, early: Arc<AtomicU64>) -> Socket
 
 /// A Socket.IO server by long-polling, which returns the attachment of every event as `answer` makes it of the number of the event in its session.
 pub(crate) fn socketio_polling_server(
+    keeps: Keeps,
     answer: impl Fn(u64, String) -> Vec<String> + Send + Sync + 'static,
 ) -> SocketAddr {
     let sessions: Arc<Mutex<Vec<Arc<Session>>>> = Arc::default();
@@ -258,7 +281,7 @@ pub(crate) fn socketio_polling_server(
                     "ok".to_owned()
                 }
             };
-            if writer.write_all(ok("text/plain; charset=UTF-8", &body).as_bytes()).is_err() {
+            if !keeps.answer(&mut writer, &ok("text/plain; charset=UTF-8", &body)) {
                 return;
             }
         }

@@ -36,6 +36,8 @@ pub(crate) struct Roster<S> {
     subscribers: Subscribers,
     /// The exchange, if this loop is the whole server; else the crew has the way to it.
     exchange: Option<Box<Exchange>>,
+    /// Up to when all that had come was read, and when that was noted, if its clients cannot be judged by it yet.
+    heard: Option<(Instant, Instant)>,
     /// Connections taken in so far.
     serial: u32,
     /// When connections have a timer to handle. Each stands here once at the most, and perhaps too early: a
@@ -66,13 +68,18 @@ pub(crate) struct Member<S> {
     is_touched: bool,
     /// Tells it from others that had its key before.
     serial: u32,
-    /// Its session is with somebody else; what stands in `session` only holds its place.
-    is_away: bool,
+    /// Since when its session is with somebody else; what stands in `session` only holds its place.
+    away_since: Option<Instant>,
 }
 
 impl<S> Member<S> {
     pub(crate) fn is_away(&self) -> bool {
-        self.is_away
+        self.away_since.is_some()
+    }
+
+    /// Whether its session has something to do at `now`.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.session.poll_timeout().is_some_and(|due| due <= now)
     }
 }
 
@@ -83,6 +90,7 @@ impl<S> Roster<S> {
             members: Slab::new(),
             subscribers: Subscribers::default(),
             exchange: crew.elsewhere.is_none().then(|| Box::new(Exchange::new(app, Instant::now()))),
+            heard: None,
             serial: 0,
             timers: BTreeSet::new(),
             touched: Vec::new(),
@@ -128,7 +136,7 @@ impl<S> Roster<S> {
         let session = Session::server(&self.app, now);
         self.serial = (self.serial + 1) % (1 << (WORKER_SHIFT - SERIAL_SHIFT));
         let serial = self.serial;
-        let member = Member { session, socket, timer: None, is_touched: false, serial, is_away: false };
+        let member = Member { session, socket, timer: None, is_touched: false, serial, away_since: None };
         let key = self.members.insert(member);
         self.tally.connections += 1;
         self.touch(key);
@@ -212,7 +220,7 @@ impl<S> Roster<S> {
         let key = (port.0 & ((1 << SERIAL_SHIFT) - 1)) as Key;
         let serial = (port.0 >> SERIAL_SHIFT & ((1 << (WORKER_SHIFT - SERIAL_SHIFT)) - 1)) as u32;
         let Some(member) = self.members.get_mut(key).filter(|member| member.serial == serial) else { return };
-        if member.is_away {
+        if member.is_away() {
             self.postponed.entry(key).or_default().push(Effect::Reply(port, reply));
             return;
         }
@@ -225,8 +233,9 @@ impl<S> Roster<S> {
         self.handle_events(key, now);
     }
 
-    /// Lets the connections whose time has come do what is due.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    /// The next connection whose time may have come. What lies in its socket is to be read before [`time_out`](Roster::time_out), or what its client has
+    /// done in time would come too late because this loop does; or it is put back by [`note_deadline`](Roster::note_deadline).
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<Key> {
         while let Some((due, key)) = self.timers.first().copied()
             && due <= now
         {
@@ -234,15 +243,32 @@ impl<S> Roster<S> {
             let member = &mut self.members[key];
             member.timer = None;
             // What is away is looked after when it comes back.
-            if !member.is_away {
-                member.session.handle_timeout(now);
-                self.touch(key);
-                self.handle_events(key, now);
+            if !member.is_away() {
+                return Some(key);
             }
         }
+        None
+    }
+
+    /// Lets a connection do what is due, if anything still is.
+    pub(crate) fn time_out(&mut self, key: Key, now: Instant) {
+        if let Some(member) = self.members.get_mut(key).filter(|member| !member.is_away()) {
+            member.session.handle_timeout(now);
+            self.touch(key);
+            self.handle_events(key, now);
+        }
+    }
+
+    /// Lets the exchange do what is due. Its clients are judged by what was due at `heard`: all that had come by then is read. Where others
+    /// have a part in the exchange it finds that out by itself.
+    pub(crate) fn expire_exchange(&mut self, now: Instant, heard: Option<Instant>) {
         if let Some(exchange) = &mut self.exchange {
             if exchange.poll_timeout().is_some_and(|due| due <= now) {
-                exchange.handle_timeout(now);
+                // What was read by then may still be with a pool: it counts when all that were away then have come back.
+                self.heard = self.heard.or(heard.map(|heard| (heard, now)));
+                let away = self.members.iter().filter_map(|(_, member)| member.away_since).min();
+                let judged = self.heard.take_if(|(_, noted)| away.is_none_or(|away| away > *noted));
+                exchange.handle_timeout_as_heard(now, judged.map(|(heard, _)| heard));
                 self.take_effects(now);
                 self.handle_asked(now);
             }
@@ -274,7 +300,7 @@ impl<S> Roster<S> {
     pub(crate) fn send_away(&mut self, key: Key, now: Instant) -> Session {
         let stand_in = Session::server(&self.app, now);
         let member = &mut self.members[key];
-        member.is_away = true;
+        member.away_since = Some(now);
         std::mem::replace(&mut member.session, stand_in)
     }
 
@@ -283,7 +309,7 @@ impl<S> Roster<S> {
     pub(crate) fn take_back(&mut self, key: Key, session: Session, now: Instant) {
         let member = &mut self.members[key];
         member.session = session;
-        member.is_away = false;
+        member.away_since = None;
         let was_asking = std::mem::replace(&mut self.is_asking, true);
         for effect in self.postponed.remove(&key).into_iter().flatten() {
             match effect {

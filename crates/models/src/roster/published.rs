@@ -54,7 +54,7 @@ impl<S> Roster<S> {
                 let (mut late, mut unwritten) = (Vec::new(), Vec::new());
                 for key in keys {
                     let member = &mut self.members[*key];
-                    if member.is_away || !member.session.is_up_to_date() {
+                    if member.is_away() || !member.session.is_up_to_date() {
                         late.push(*key);
                     } else if !write(*key, &mut member.socket, &mut member.session, &bytes) {
                         unwritten.push(*key);
@@ -104,7 +104,7 @@ impl<S> Roster<S> {
     /// Gives messages to one session, or keeps them for it while it is away.
     pub(super) fn queue(&mut self, key: Key, messages: &[Arc<Outgoing>], now: Instant) {
         let Some(member) = self.members.get_mut(key) else { return };
-        if member.is_away {
+        if member.is_away() {
             let effects = messages.iter().cloned().map(Effect::Publish);
             self.postponed.entry(key).or_default().extend(effects);
         } else {

@@ -164,6 +164,11 @@ impl Client {
         }
     }
 
+    /// Whether nothing was read that nobody has asked for yet.
+    pub(crate) fn is_read_up(&self) -> bool {
+        self.taken == self.buffer.len()
+    }
+
     /// Sends no more, and goes on reading.
     pub(crate) fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).expect("the connection is there");

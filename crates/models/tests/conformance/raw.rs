@@ -16,6 +16,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(TcpEcho, many_connections_get_their_own_bytes_back),
     case!(TcpEcho, a_connection_that_does_not_read_is_held_and_gets_everything_later),
     case!(TcpEcho, a_connection_that_vanishes_disturbs_nobody),
+    case!(TcpEcho, at_the_descriptor_limit_newcomers_wait_until_others_leave)
+        .with(|settings| settings.descriptors = Some(64)),
     case!(TcpBroadcast, every_byte_comes_to_everyone)
         .with(|settings| settings.app.plain = PlainApp::Broadcast),
 ];
@@ -40,6 +42,14 @@ fn every_byte_comes_back(server: &mut Server) {
     client.half_close();
     client.expect_end();
     assert_eq!(server.stop().connections, 1);
+}
+
+fn at_the_descriptor_limit_newcomers_wait_until_others_leave(server: &mut Server) {
+    let mut clients: Vec<Client> = (0..90).map(|_| Client::connect(server)).collect();
+    clients.iter_mut().for_each(|client| client.send("hello"));
+    clients[..40].iter_mut().for_each(|client| expect(client, b"hello"));
+    clients.drain(..40);
+    clients.iter_mut().for_each(|client| expect(client, b"hello"));
 }
 
 fn every_byte_comes_to_everyone(server: &mut Server) {

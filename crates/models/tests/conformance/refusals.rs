@@ -24,6 +24,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(Echo, at_the_descriptor_limit_clients_are_refused_and_the_cpu_rests)
         .together()
         .with(|settings| settings.descriptors = Some(64)),
+    case!(Echo, hundreds_of_newcomers_at_the_descriptor_limit_are_all_told_at_once)
+        .together()
+        .with(|settings| settings.descriptors = Some(64)),
     case!(Echo, over_a_thousand_connections_are_served_or_refused_with_the_reason)
         .together()
         .unless(lacks_descriptors),
@@ -139,6 +142,37 @@ fn at_the_descriptor_limit_clients_are_refused_and_the_cpu_rests(server: &mut Se
     let (mut client, refused_meanwhile) = open_eventually(server);
     client.echo("hello");
     assert_eq!(server.stop().refused, refused + refused_meanwhile);
+}
+
+/// Those that are refused stay, so that each holds a descriptor as long as it is let.
+fn hundreds_of_newcomers_at_the_descriptor_limit_are_all_told_at_once(server: &mut Server) {
+    const CLIENTS: usize = 400;
+    let waiting: Vec<Client> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Client::connect(server);
+            client.send(upgrade_request("/echo"));
+            client
+        })
+        .collect();
+    let (mut served, mut refused) = (Vec::new(), Vec::new());
+    for mut client in waiting {
+        let response = client.response_head();
+        if response.status == 101 {
+            served.push(client);
+        } else {
+            let length = response.header("Content-Length").expect("it has words").parse().expect("a number");
+            assert!(client.take(length).starts_with(b"no descriptor left: RLIMIT_NOFILE is 64"));
+            refused.push(client);
+        }
+    }
+    assert!(served.len() >= 16 && refused.len() > 100, "{} served", served.len());
+    served.iter_mut().for_each(|client| client.echo("not disturbed"));
+    // A listener that rests because no descriptor is left says so.
+    assert!(!server.log().contains("trying again in"), "newcomers had to wait");
+    drop(served);
+    let (mut client, refused_meanwhile) = open_eventually(server);
+    client.echo("hello");
+    assert_eq!(server.stop().refused, refused.len() as u64 + refused_meanwhile);
 }
 
 /// Whether a server takes no CPU time when there is nothing to do, which one does as a matter of principle.

@@ -79,6 +79,25 @@ impl Server {
         killpg(self.pid(), signal).expect("the server is there to be told");
     }
 
+    /// Stops all its processes (SIGSTOP), and waits until they stand still.
+    pub(crate) fn suspend(&self) {
+        self.signal_group(Signal::SIGSTOP);
+        eventually("all processes of the server have stopped", || {
+            self.processes().iter().all(|process| process.state == 'T')
+        });
+    }
+
+    /// Lets them go on (SIGCONT).
+    pub(crate) fn resume(&self) {
+        self.signal_group(Signal::SIGCONT);
+    }
+
+    /// Tells it to stop, and returns as soon as its first process is gone.
+    pub(crate) fn end(&mut self) {
+        self.signal(Signal::SIGTERM);
+        self.process.wait().expect("it is our child");
+    }
+
     /// Waits for the end of a server that was told to stop: status 0, and no process of it left.
     pub(crate) fn finish(&mut self) -> Tally {
         let patience = Instant::now() + PATIENCE;
@@ -215,6 +234,11 @@ impl Server {
         let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().expect("the system has a clock");
         let ticks: u64 = self.processes().iter().map(|process| process.ticks).sum();
         Duration::from_secs(ticks) / u32::try_from(per_second).expect("some hundreds")
+    }
+
+    /// Whether all its processes have ended.
+    pub(crate) fn belongs_to_nobody(&self) -> bool {
+        self.processes().is_empty()
     }
 
     /// Resident memory of all its processes.

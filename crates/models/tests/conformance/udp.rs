@@ -1,10 +1,13 @@
 //! Datagrams: returned to their sender, or to everyone heard from.
 
 use std::io::ErrorKind;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
-use switchboard_models::{PlainApp, Workers};
+use nix::libc;
+use nix::unistd::geteuid;
+use socket2::{Domain, Protocol, Socket, Type};
+use switchboard_models::{Model, PlainApp, Workers};
 
 use crate::client::{PATIENCE, eventually};
 use crate::frames::pattern;
@@ -18,6 +21,11 @@ pub(crate) const CASES: &[Case] = &[
         .with(|settings| settings.app.max_message_bytes = 1000),
     case!(UdpEcho, a_sender_that_is_gone_disturbs_nobody),
     case!(UdpEcho, datagrams_come_back_over_ipv6).unless(crate::lacks_ipv6),
+    case!(UdpEcho, a_datagram_that_names_the_server_as_its_sender_is_dropped).unless(cannot_forge),
+    case!(UdpBroadcast, a_datagram_that_names_the_server_as_its_sender_subscribes_nobody)
+        .unless(cannot_forge)
+        .with(|settings| settings.app.plain = PlainApp::Broadcast),
+    case!(UdpEcho, two_servers_that_answer_each_other_come_to_an_end),
     case!(UdpBroadcast, everyone_heard_from_gets_every_datagram_once)
         .with(|settings| settings.app.plain = PlainApp::Broadcast),
     case!(UdpBroadcast, an_empty_datagram_says_only_that_its_sender_is_there)
@@ -128,6 +136,80 @@ fn datagrams_come_back_over_ipv6(server: &mut Server) {
         expect(&client, pattern(length));
     }
     assert_eq!(server.stop().messages, 3);
+}
+
+/// Sends a datagram over IPv4 that names `from` as its sender. Only root may.
+fn forge(from: SocketAddrV4, to: SocketAddrV4, data: &[u8]) {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)));
+    let socket = socket.expect("root may send whatever it likes");
+    let udp_bytes = (8 + data.len()) as u16;
+    // RFC 791: version, length and so on; the kernel fills in what is zero. RFC 768: no checksum is a zero.
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
+    packet[2..4].copy_from_slice(&(20 + udp_bytes).to_be_bytes());
+    packet.extend(from.ip().octets().iter().chain(&to.ip().octets()));
+    for field in [from.port(), to.port(), udp_bytes, 0] {
+        packet.extend(field.to_be_bytes());
+    }
+    packet.extend(data);
+    socket.send_to(&packet, &SocketAddr::V4(to).into()).expect("it is sent");
+}
+
+fn cannot_forge(_: &Model) -> Option<String> {
+    (!geteuid().is_root()).then(|| "only root can send a datagram in somebody else's name".to_owned())
+}
+
+fn address_v4(server: &Server) -> SocketAddrV4 {
+    let SocketAddr::V4(address) = server.address else { panic!("the suite serves on IPv4") };
+    address
+}
+
+fn a_datagram_that_names_the_server_as_its_sender_is_dropped(server: &mut Server) {
+    let address = address_v4(server);
+    let client = client(server);
+    for _ in 0..5 {
+        forge(address, address, b"to yourself");
+        send(&client, "hello");
+        expect(&client, "hello");
+    }
+    // What it sent to itself would go round and round, and each time count.
+    (0..1000).for_each(|i| {
+        send(&client, format!("{i}"));
+        expect(&client, format!("{i}"));
+    });
+    assert_eq!(server.stop().messages, 1005);
+}
+
+fn a_datagram_that_names_the_server_as_its_sender_subscribes_nobody(server: &mut Server) {
+    let address = address_v4(server);
+    let client = client(server);
+    send(&client, "hello");
+    expect(&client, "hello");
+    forge(address, address, b"to yourself");
+    (0..1000).for_each(|i| {
+        send(&client, format!("{i}"));
+        expect(&client, format!("{i}"));
+    });
+    expect_nothing_more(&client);
+    let tally = server.stop();
+    assert_eq!((tally.connections, tally.messages), (1, 1001));
+}
+
+fn two_servers_that_answer_each_other_come_to_an_end(server: &mut Server) {
+    let other = client(server);
+    // Beside what goes round and round there is one question each time, so that it shows when only that is answered.
+    for round in 0..30_000 {
+        send(&other, "round and round");
+        send(&other, format!("round {round}"));
+        let mut buffer = [0; 100];
+        let received = other.recv(&mut buffer).expect("a datagram comes in time");
+        if &buffer[..received] == format!("round {round}").as_bytes() {
+            assert!(round >= 5000, "a client that repeats itself is cut off too early");
+            return;
+        }
+        assert_eq!(&buffer[..received], b"round and round");
+        expect(&other, format!("round {round}"));
+    }
+    panic!("it goes on for ever");
 }
 
 fn everyone_heard_from_gets_every_datagram_once(server: &mut Server) {

@@ -10,26 +10,25 @@ pub(super) struct Pongs {
     /// Where the last pong ends, in bytes written on the connection.
     end: u64,
     /// The answer to the latest ping, if the pong before it is not written yet.
-    waiting: Option<(Opcode, Vec<u8>)>,
+    waiting: Option<Box<Pong>>,
 }
+
+/// What kind of frame a pong is, and its payload. A packet of Engine.IO is one as well.
+pub(super) type Pong = (Opcode, Vec<u8>);
 
 impl Pongs {
     /// Takes the answer to a ping. Returns it if it is to be queued now.
-    pub(super) fn answer(
-        &mut self,
-        output: &Output,
-        opcode: Opcode,
-        payload: &[u8],
-    ) -> Option<(Opcode, Vec<u8>)> {
-        let (_, mut buffer) = self.waiting.take().unwrap_or((opcode, Vec::new()));
-        buffer.clear();
-        buffer.extend_from_slice(payload);
-        self.waiting = Some((opcode, buffer));
+    pub(super) fn answer(&mut self, output: &Output, opcode: Opcode, payload: &[u8]) -> Option<Box<Pong>> {
+        let mut pong = self.waiting.take().unwrap_or_else(|| Box::new((opcode, Vec::new())));
+        pong.0 = opcode;
+        pong.1.clear();
+        pong.1.extend_from_slice(payload);
+        self.waiting = Some(pong);
         self.due(output)
     }
 
     /// The answer that waits, if its time has come.
-    pub(super) fn due(&mut self, output: &Output) -> Option<(Opcode, Vec<u8>)> {
+    pub(super) fn due(&mut self, output: &Output) -> Option<Box<Pong>> {
         self.waiting.take_if(|_| output.written() >= self.end)
     }
 

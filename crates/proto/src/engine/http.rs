@@ -49,8 +49,6 @@ pub(super) enum Method {
 
 impl Engines {
     pub(super) fn get(&mut self, port: Port, query: &Query, now: Instant) {
-        // Nobody may poll a session whose time was over before.
-        self.handle_timeout(now);
         match self.check(query, Method::Get) {
             Err(refusal) => self.refuse(port, refusal),
             Ok(None) => match self.handshake(query.endpoint, None, now) {

@@ -69,6 +69,10 @@ pub enum Request {
         /// All its fragments together.
         data: Bytes,
     },
+    /// The ping that this connection was told to send waits behind output that its client has not taken yet.
+    PingWaits,
+    /// The ping that waited has been sent.
+    PingSent,
     /// The connection has ended, or its request was abandoned.
     Gone,
 }

@@ -31,6 +31,7 @@ pub use interface::{
     ContentType, Effect, Endpoint, EngineSettings, Publish, Published, Query, Receipt, Reply, Request, Since,
 };
 pub(crate) use packet::CLOSE as CLOSE_PACKET;
+pub(crate) use packet::PING as PING_PACKET;
 pub(crate) use sid::random;
 pub(crate) use table::Table;
 
@@ -83,6 +84,8 @@ impl Engines {
             Request::PostTooLong => self.post_too_long(port),
             Request::OtherMethod(query) => self.other_method(port, &query),
             Request::Upgrade(query) => self.upgrade(port, &query, now),
+            Request::PingWaits => self.change_patience(port, later(now, NEVER)),
+            Request::PingSent => self.change_patience(port, later(now, self.table.settings.ping_timeout)),
             Request::Gone => self.gone(port),
         }
         self.settle();
@@ -125,10 +128,25 @@ impl Engines {
         self.table.next_deadline()
     }
 
-    /// Does what is due at `now`. Harmless when nothing is.
+    /// When it should be called because something comes due after `now`.
+    pub(crate) fn poll_timeout_after(&self, now: Instant) -> Option<Instant> {
+        self.table.next_deadline_after(now)
+    }
+
+    /// Does what is due at `now`. Harmless when nothing is. All that clients have sent until then must have been handed over.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(index) = self.table.due(now) {
-            self.expire(index, now);
+        self.handle_timeout_as_heard(now, Some(now));
+    }
+
+    /// Does what is due at `now`, but judges clients only by what was due at `heard`: all that they had sent by then is
+    /// handed over. `None`: judges nobody.
+    pub fn handle_timeout_as_heard(&mut self, now: Instant, heard: Option<Instant>) {
+        let mut looked_at = None;
+        while let Some(due) = self.table.due(now, looked_at) {
+            if !self.expire(due.1, now, heard) {
+                // What is not judged yet stays where it is, overdue.
+                looked_at = Some(due);
+            }
         }
         self.settle();
     }
@@ -164,42 +182,59 @@ impl Engines {
         self.table.effects.len()
     }
 
-    /// The heartbeat and whatever else a session waits for. What is not due is left alone.
-    fn expire(&mut self, index: u32, now: Instant) {
+    /// The heartbeat and whatever else a session waits for. What is not due is left alone. `heard`: a client is judged by what was due then, since
+    /// all that it had sent by then is known. `false`: nothing was done.
+    fn expire(&mut self, index: u32, now: Instant, heard: Option<Instant>) -> bool {
+        let is_judged = |due: Instant| heard.is_some_and(|heard| due <= heard);
         let patience = self.table.settings.ping_timeout;
-        let Some(session) = self.table.get_mut(index) else { return };
-        if session.sockets.connect_by().is_some_and(|connect_by| connect_by <= now) {
-            return self.table.close(index, By::Server);
+        let Some(session) = self.table.get_mut(index) else { return false };
+        if session.sockets.connect_by().is_some_and(is_judged) {
+            self.table.close(index, By::Server);
+            return true;
         }
         if let Some(polling) = session.polling() {
-            if polling.closing.as_ref().is_some_and(|closing| closing.until <= now) {
-                return self.table.close(index, By::Client);
+            if polling.closing.as_ref().is_some_and(|closing| is_judged(closing.until)) {
+                self.table.close(index, By::Client);
+                return true;
             }
             let upgrade = polling.upgrade.as_ref();
-            if upgrade.is_some_and(|upgrade| upgrade.finish_by <= now) {
-                return self.abandon_upgrade(index, false);
+            if upgrade.is_some_and(|upgrade| is_judged(upgrade.finish_by)) {
+                self.abandon_upgrade(index, false);
+                return true;
             }
             if upgrade.is_some_and(|upgrade| upgrade.release_at.is_some_and(|due| due <= now)) {
-                return self.release(index);
+                self.release(index);
+                return true;
             }
         }
         let due = session.heartbeat;
         if due > now {
-            return;
+            return false;
         }
         if !session.pinged {
-            // Patience counts from when the ping was due, unless it is this server that was late.
-            let from = if now - due > patience / 2 { now } else { due };
+            // Patience counts from when the ping is sent, however late that is.
             self.table.change(index, |session| {
-                (session.pinged, session.heard, session.heartbeat) = (true, false, later(from, patience));
+                (session.pinged, session.heard, session.heartbeat) = (true, false, later(now, patience));
             });
             self.table.send(index, Kind::Text, packet::PING);
         } else if session.heard {
             self.table.change(index, |session| {
                 (session.heard, session.heartbeat) = (false, later(now, patience));
             });
-        } else {
+        } else if is_judged(due) {
             self.table.close(index, By::Server);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Changes until when the answer to a ping is waited for, if one is. As long as the ping waits to be sent its connection looks after the client.
+    fn change_patience(&mut self, port: Port, until: Instant) {
+        if let Some(index) = self.table.session_of(port)
+            && self.table.get(index).is_some_and(|session| session.pinged)
+        {
+            self.table.change(index, |session| session.heartbeat = until);
         }
     }
 
@@ -260,8 +295,10 @@ impl Engines {
     }
 }
 
-/// `from` and a period later, or, if a clock cannot say so, never: a hundred years.
+/// A hundred years.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// `from` and a period later, or, if a clock cannot say so, never.
 pub(crate) fn later(from: Instant, period: Duration) -> Instant {
-    const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     from.checked_add(period).unwrap_or_else(|| from + NEVER)
 }

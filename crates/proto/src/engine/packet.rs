@@ -11,7 +11,7 @@ use crate::Kind;
 pub(super) const SEPARATOR: u8 = 0x1e;
 
 pub(crate) const CLOSE: Bytes = Bytes::from_static(b"1");
-pub(super) const PING: Bytes = Bytes::from_static(b"2");
+pub(crate) const PING: Bytes = Bytes::from_static(b"2");
 pub(super) const PROBE: &[u8] = b"2probe";
 pub(super) const PROBE_ANSWER: Bytes = Bytes::from_static(b"3probe");
 pub(super) const UPGRADE: &[u8] = b"5";

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Bound;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -161,9 +162,14 @@ impl Table {
         Some(result)
     }
 
-    /// A session whose time has come.
-    pub(super) fn due(&self, now: Instant) -> Option<u32> {
-        self.timers.first().filter(|(deadline, _)| *deadline <= now).map(|(_, index)| *index)
+    /// The next session whose time has come, behind one that was looked at.
+    pub(super) fn due(&self, now: Instant, looked_at: Option<(Instant, u32)>) -> Option<(Instant, u32)> {
+        let from = looked_at.map_or(Bound::Unbounded, Bound::Excluded);
+        self.timers.range((from, Bound::Unbounded)).next().filter(|(deadline, _)| *deadline <= now).copied()
+    }
+
+    pub(super) fn next_deadline_after(&self, now: Instant) -> Option<Instant> {
+        self.timers.range((Bound::Excluded((now, u32::MAX)), Bound::Unbounded)).next().map(|(due, _)| *due)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {

@@ -14,7 +14,6 @@ use crate::{Kind, Port};
 
 impl Engines {
     pub(super) fn upgrade(&mut self, port: Port, query: &Query, now: Instant) {
-        self.handle_timeout(now);
         match self.check(query, Method::Upgrade) {
             Err(refusal) => self.refuse(port, refusal),
             Ok(None) => match self.handshake(query.endpoint, Some(port), now) {

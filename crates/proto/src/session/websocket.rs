@@ -20,13 +20,15 @@ pub(super) struct WebSocket {
     assembler: Assembler,
     room: Room,
     pub(super) close_sent: bool,
-    /// A ping was sent and nothing has come back since.
+    /// A ping was queued and nothing has come back since.
     pinged: bool,
     /// Output was waiting when the heartbeat last looked, and so much was written by then: a peer that
     /// works off a backlog is alive, even if it has not come to the ping at its end.
     behind: bool,
     /// Of which the lower half tells as well whether it has changed.
     written: u32,
+    /// How often the output had stalled when the ping was queued. If it has stalled since, the ping may have been sent late.
+    stalls: u32,
 }
 
 /// What happens to the messages of a WebSocket.
@@ -61,6 +63,7 @@ impl Session {
             pinged: false,
             behind: false,
             written: 0,
+            stalls: 0,
         });
         self.deadline = self.next_heartbeat(room, now);
     }
@@ -143,6 +146,9 @@ impl Session {
                 }
                 encode_header(self.output.tail(), kind.into(), data.len(), None);
                 self.output.share(&data);
+                if is_behind && data == engine::PING_PACKET {
+                    self.engine_ping_waits(now);
+                }
             }
             engine::Reply::Close => {
                 self.has_engine = false;
@@ -150,6 +156,30 @@ impl Session {
                 self.drain(now);
             }
             engine::Reply::Accept | engine::Reply::Answer { .. } => {}
+        }
+    }
+
+    /// A ping of Engine.IO's stands behind output that its client has not taken: the time for its answer has not begun.
+    fn engine_ping_waits(&mut self, now: Instant) {
+        let Stage::WebSocket(socket) = &mut self.stage else { return };
+        socket.written = self.output.written() as u32;
+        self.deadline = now.checked_add(self.app.engine.ping_timeout);
+        self.ask(Request::Engine(engine::Request::PingWaits));
+    }
+
+    /// Looks whether a ping of Engine.IO's has been sent that had to wait. A client that takes nothing meanwhile is closed.
+    fn look_after_engine_ping(&mut self, now: Instant) {
+        let Stage::WebSocket(socket) = &mut self.stage else { return };
+        let written = self.output.written() as u32;
+        let period = self.app.engine.ping_timeout;
+        if self.output.is_empty() {
+            self.deadline = None;
+            self.ask(Request::Engine(engine::Request::PingSent));
+        } else if socket.written != written {
+            socket.written = written;
+            self.deadline = now.checked_add(period);
+        } else {
+            self.fail(1008, &format!("nothing was taken within {period:?}"), now);
         }
     }
 
@@ -203,10 +233,16 @@ impl Session {
 
     pub(super) fn heartbeat(&mut self, now: Instant) {
         let Stage::WebSocket(socket) = &mut self.stage else { return };
+        if socket.room == Room::Engine {
+            return self.look_after_engine_ping(now);
+        }
         let written = self.output.written() as u32;
-        let is_reading = socket.behind && written != socket.written;
+        // A ping that was sent at once is the only thing that is written to a peer to which nothing else is said.
+        let was_late = socket.pinged && socket.stalls != self.output.stalls();
+        let is_reading = (socket.behind || was_late) && written != socket.written;
         socket.behind = !self.output.is_empty();
         socket.written = written;
+        socket.stalls = self.output.stalls();
         let period = self.app.heartbeat.unwrap_or_default();
         self.deadline = now.checked_add(period);
         if is_reading {

@@ -206,12 +206,61 @@ fn without_a_pong_the_session_ends_at_the_ping_timeout() {
     assert_eq!(server.engines.sessions(), 1);
     server.wait(TICK);
     assert_eq!(server.poll(session), [UNKNOWN]);
-    // The same if nobody has looked at the clock before the request.
-    let session = server.polling(Endpoint::Bare);
-    server.now += INTERVAL;
+}
+
+#[test]
+fn what_has_come_is_looked_at_before_the_time() {
+    // The server was stopped: what was sent in time is there, and nobody has looked at the clock before.
+    let (mut server, session) = start();
+    let poll = server.get(session.clone());
+    server.wait(INTERVAL);
+    assert_eq!(server.told(poll), ["200 2"]);
+    server.now += 10 * TIMEOUT;
+    let poll = server.get(session.clone());
+    assert_eq!(server.told(poll), [""; 0], "a question does not end the session");
+    assert_eq!(server.post(session.clone(), "3"), ["200 ok"]);
     server.engines.handle_timeout(server.now);
-    server.now += TIMEOUT;
+    assert_eq!(server.told(poll), [""; 0]);
+    assert_eq!(server.post(session, "4hello"), ["200 ok"]);
+    assert_eq!(server.told(poll), ["200 4hello"]);
+    // Nor does somebody else's.
+    let (mut server, session) = start();
+    server.wait(INTERVAL);
+    server.now += 10 * TIMEOUT;
+    server.open(Endpoint::Bare);
+    assert_eq!(server.post(session, "3"), ["200 ok"]);
+}
+
+#[test]
+fn clients_are_judged_by_what_was_due_when_all_that_they_sent_was_known() {
+    let (mut server, session) = start();
+    server.wait(INTERVAL);
+    let due = server.now + TIMEOUT;
+    server.now = due + TIMEOUT;
+    for heard in [None, Some(due - TICK)] {
+        server.engines.handle_timeout_as_heard(server.now, heard);
+        assert_eq!((server.engines.sessions(), server.engines.poll_timeout()), (1, Some(due)));
+    }
+    // The others are pinged all the same.
+    let other = server.open(Endpoint::Bare);
+    server.now += INTERVAL;
+    server.engines.handle_timeout_as_heard(server.now, None);
+    assert_eq!(server.exchange(other, "6"), ["2"]);
+    server.engines.handle_timeout_as_heard(server.now, Some(due));
+    assert_eq!(server.engines.sessions(), 1);
     assert_eq!(server.poll(session), [UNKNOWN]);
+}
+
+#[test]
+fn the_time_for_a_pong_begins_when_the_ping_is_sent() {
+    for late in [TICK, TIMEOUT / 3, TIMEOUT / 2, 10 * TIMEOUT] {
+        let (mut server, session) = start();
+        server.now += INTERVAL + late;
+        server.engines.handle_timeout(server.now);
+        assert_eq!(server.poll(session.clone()), ["200 2"]);
+        server.wait(TIMEOUT - TICK);
+        assert_eq!(server.post(session, "3"), ["200 ok"], "{late:?}");
+    }
 }
 
 #[test]

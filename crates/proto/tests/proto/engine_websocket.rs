@@ -99,6 +99,25 @@ fn pings_are_answered_or_the_session_ends() {
 }
 
 #[test]
+fn as_long_as_a_ping_waits_to_be_sent_nobody_is_late_with_the_pong() {
+    let (mut server, port) = start();
+    server.wait(INTERVAL);
+    assert_eq!(server.told(port), ["2"]);
+    server.ask(port, Request::PingWaits);
+    server.wait(100 * TIMEOUT);
+    assert_eq!(server.told(port), [""; 0]);
+    server.ask(port, Request::PingSent);
+    server.wait(TIMEOUT - TICK);
+    server.say(port, "3");
+    // The answer may come before the word that the question was sent.
+    server.ask(port, Request::PingSent);
+    server.wait(INTERVAL);
+    assert_eq!(server.told(port), ["2"]);
+    server.wait(TIMEOUT);
+    assert_eq!(server.told(port), ["close"]);
+}
+
+#[test]
 fn a_connection_that_is_lost_takes_its_session_along() {
     let (mut server, port) = start();
     server.ask(port, Request::Gone);

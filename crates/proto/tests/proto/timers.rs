@@ -152,6 +152,71 @@ fn a_peer_that_stops_reading_its_backlog_is_closed() {
 }
 
 #[test]
+fn the_time_for_a_pong_begins_when_the_ping_is_written() {
+    let mut wire = with_heartbeat("/echo");
+    wire.wait(D);
+    // The kernel has no room, since its peer is slow; and then it has.
+    wire.session.output().stalled();
+    wire.wait(D - TICK);
+    assert_eq!(wire.take(), plain(PING, ""));
+    wire.wait(TICK);
+    assert!(wire.session.output().is_empty(), "it has had no time to answer");
+    // It is asked once more, and has all the time.
+    wire.wait(D);
+    assert_eq!(wire.take(), plain(PING, ""));
+    wire.wait(D - TICK);
+    assert_eq!(wire.take(), b"");
+    wire.wait(TICK);
+    assert_eq!(wire.take_frames()[0].0, CLOSE);
+}
+
+#[test]
+fn a_ping_that_no_room_is_made_for_is_not_waited_for_for_ever() {
+    let mut wire = with_heartbeat("/echo");
+    wire.wait(D);
+    wire.session.output().stalled();
+    wire.wait(D);
+    assert_eq!(wire.take_frames().last().map(|frame| frame.0), Some(CLOSE));
+}
+
+/// A session of Engine.IO on a WebSocket, with a megabyte that its client has not taken.
+fn engine_with_a_backlog() -> Wire {
+    let mut wire = Wire::open(App::default(), "/engine.io/?EIO=4&transport=websocket");
+    wire.send(&masked(TEXT, "4".repeat(1_000_000 - 10)));
+    wire.take_some(1000);
+    assert!(wire.session.output().len() > 900_000);
+    wire
+}
+
+#[test]
+fn a_client_that_works_off_a_backlog_before_a_ping_of_engine_io_is_alive() {
+    let mut wire = engine_with_a_backlog();
+    let App { engine, .. } = App::default();
+    wire.wait(engine.ping_interval);
+    for _ in 0..20 {
+        assert!(!wire.take_some(1000).is_empty());
+        wire.wait(engine.ping_timeout);
+        assert!(!wire.is_closed());
+    }
+    // It has taken the ping at last, and has its time from then on.
+    wire.take();
+    wire.wait(engine.ping_timeout * 2 - TICK);
+    assert!(!wire.is_closed());
+    wire.send(&masked(TEXT, "3"));
+    wire.wait(engine.ping_interval);
+    assert_eq!(wire.take(), plain(TEXT, "2"), "it is asked again, and not closed");
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_what_stands_before_a_ping_of_engine_io_is_closed() {
+    let mut wire = engine_with_a_backlog();
+    let App { engine, .. } = App::default();
+    wire.wait(engine.ping_interval + engine.ping_timeout);
+    wire.take();
+    wire.assert_drains();
+}
+
+#[test]
 fn a_heartbeat_does_not_disturb_a_close_handshake() {
     let mut wire = Wire::open(App { heartbeat: Some(secs(1)), grace: secs(5), ..App::default() }, "/echo");
     wire.session.close(CloseReason::GoingAway, wire.now);
