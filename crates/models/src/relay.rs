@@ -208,7 +208,10 @@ impl Elsewhere for Relay {
 
     fn receive(&mut self, is_called: bool, _now: Instant, take: &mut dyn FnMut(Effect)) {
         self.early.drain(..).for_each(&mut *take);
-        while is_called {
+        if !is_called {
+            return;
+        }
+        loop {
             match self.next(MsgFlags::MSG_DONTWAIT) {
                 Ok(Some((Down::Effect(effect), _))) => take(effect),
                 Ok(Some((Down::Done(bytes), _))) => {

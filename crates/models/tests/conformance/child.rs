@@ -41,11 +41,12 @@ pub(crate) struct Settings {
 pub(crate) const WORKERS: usize = 3;
 
 impl Settings {
-    /// As by default, but for the grace: most cases stop their server with clients that do not say goodbye.
+    /// As by default, but for the grace: most cases stop their server with clients that do not say goodbye; and for the heartbeat: most clients answer no
+    /// ping, and a busy machine may take longer than its period.
     pub(crate) fn for_model(model: &Model) -> Settings {
         let listen = "127.0.0.1:0".parse().expect("an address");
         let workers = (model.workers == Workers::OnePerCore).then_some(WORKERS);
-        let app = App { grace: Duration::from_secs(1), workers, ..App::default() };
+        let app = App { grace: Duration::from_secs(1), heartbeat: None, workers, ..App::default() };
         Settings { app, listen, descriptors: None, processes: None, work: Duration::ZERO, memory: None }
     }
 
