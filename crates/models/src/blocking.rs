@@ -89,7 +89,14 @@ impl Line {
                 if is_behind && way.is_stopping() {
                     self.session().close(CloseReason::GoingAway, Instant::now());
                 }
-                self.wait_for_change(way);
+                // Something may be due all the same: what came before waits only for room.
+                match deadline.is_some_and(|due| due <= Instant::now()) {
+                    true => {
+                        self.session().handle_timeout(Instant::now());
+                        self.pass_on(way);
+                    }
+                    false => self.wait_for_change(way),
+                }
                 continue;
             }
             if self.set_read_timeout(deadline, &mut read_timeout).is_err() {

@@ -79,7 +79,7 @@ pub(crate) struct Child {
     relay: Relay,
     /// What it gets of what is published.
     subscribed: Subscribed,
-    /// Its connections that the exchange knows more of than one question.
+    /// Its connections that have a subscription or a session.
     known: HashSet<Port>,
     /// Bytes of what it asked that are done, and of which it has not been told.
     done_bytes: usize,
@@ -241,15 +241,19 @@ impl Parent {
         let child = &mut self.children[key];
         let name = Port((key as u64) << CHILD_SHIFT | port.0);
         match &request {
-            Request::Subscribe { topic, .. } if child.role == Role::Connection => {
-                child.subscribed = Subscribed::To(topic[..].into());
+            Request::Subscribe { .. } | Request::Engine(_) if !request.is_farewell() => {
+                child.known.insert(name);
             }
-            Request::Unsubscribe { .. } if child.role == Role::Connection => {
-                child.subscribed = Subscribed::Nothing
-            }
-            request if request.is_farewell() => drop(child.known.remove(&name)),
-            Request::Engine(_) => drop(child.known.insert(name)),
+            // A connection has a subscription or a session, and not both.
+            Request::Unsubscribe { .. } | Request::Engine(_) => drop(child.known.remove(&name)),
             _ => {}
+        }
+        if child.role == Role::Connection {
+            match &request {
+                Request::Subscribe { topic, .. } => child.subscribed = Subscribed::To(topic[..].into()),
+                Request::Unsubscribe { .. } => child.subscribed = Subscribed::Nothing,
+                _ => {}
+            }
         }
         self.exchange.handle(name, request, now);
         self.pass_on();

@@ -11,13 +11,17 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{self, Engines, Published};
+use crate::engine::{self, EngineSettings, Engines, Published};
 use crate::login::{self, Logins};
+use crate::socketio_server::CHAT_TOPIC;
 use crate::topics::{PublishError, Since, Topics};
 use crate::{App, Cursor, Format, Kind, Outgoing, Port, poll};
 
 /// The topic that the ticker publishes on.
 const TICK_TOPIC: &str = "tick";
+
+/// What a stream is replayed at a time. The rest stays in the history until its client has taken that.
+const PORTION_BYTES: usize = 64 << 10;
 
 /// What a connection asks of the exchange.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +32,8 @@ pub enum Request {
         topic: String,
         /// The last event that the client has had.
         since: Option<Cursor>,
+        /// A portion of it is enough, since the rest is asked for when that is written. Otherwise it is as much as one answer may be long.
+        is_portion: bool,
     },
     /// The same for somebody who gets what follows from now on.
     Subscribe {
@@ -35,8 +41,8 @@ pub enum Request {
         topic: String,
         /// The last event that the client has had.
         since: Option<Cursor>,
-        /// Whether it wants all that is held, and not only as much as one answer may be long.
-        wants_all: bool,
+        /// As above.
+        is_portion: bool,
     },
     /// An event for everyone on a topic. Answered by [`Reply::Published`] at once.
     Publish {
@@ -87,7 +93,7 @@ pub enum Effect {
 }
 
 impl Request {
-    /// What the exchange is told when a connection is gone of which it knows more than one question.
+    /// What the exchange is told when a connection is gone that has a subscription or a session.
     pub const FAREWELL: Request = Request::Engine(engine::Request::Gone);
 
     /// Whether it is the last of its connection.
@@ -155,7 +161,7 @@ impl Exchange {
             app: app.clone(),
             topics: Topics::new(app),
             logins: Logins::new(app.login_expiry),
-            engines: Engines::new(&app.engine),
+            engines: Engines::new(&EngineSettings { memory: app.memory.clone(), ..app.engine.clone() }),
             tick: app.tick.and_then(|period| now.checked_add(period)),
             effects: VecDeque::new(),
             now,
@@ -166,12 +172,10 @@ impl Exchange {
     pub fn handle(&mut self, port: Port, request: Request, now: Instant) {
         self.now = now;
         match request {
-            Request::Since { topic, since } => {
-                self.tell_since(port, &topic, since, self.app.max_unsent_bytes);
-            }
-            Request::Subscribe { topic, since, wants_all } => {
-                let max_bytes = if wants_all { usize::MAX } else { self.app.max_unsent_bytes };
-                self.tell_since(port, &topic, since, max_bytes);
+            Request::Since { topic, since, is_portion } => self.tell_since(port, &topic, since, is_portion),
+            Request::Subscribe { topic, since, is_portion } => {
+                self.topics.subscribe(port, &topic);
+                self.tell_since(port, &topic, since, is_portion);
             }
             Request::Publish { topic, event, kind, data, is_answered } => {
                 let published =
@@ -180,14 +184,19 @@ impl Exchange {
                     self.effects.push_back(Effect::Reply(port, Reply::Published(published)));
                 }
             }
-            // Who gets what is published is for those to know who have the connections.
-            Request::Unsubscribe { .. } => {}
+            // The models know who gets what is published. Here it only keeps the topic from being forgotten.
+            Request::Unsubscribe { .. } => self.topics.unsubscribe(port),
             Request::Login(request) => {
                 let reply = self.logins.handle(request, now);
                 self.change_topics();
                 self.effects.push_back(Effect::Reply(port, Reply::Login(reply)));
             }
-            Request::Engine(request) => self.engines.handle(port, request, now),
+            Request::Engine(request) => {
+                if request == engine::Request::Gone {
+                    self.topics.unsubscribe(port);
+                }
+                self.engines.handle(port, request, now);
+            }
         }
     }
 
@@ -197,12 +206,15 @@ impl Exchange {
             if let Some(effect) = self.effects.pop_front() {
                 return Some(effect);
             }
+            while let Some((room, is_there)) = self.engines.poll_room() {
+                self.topics.note_room(&room, is_there);
+            }
             match self.engines.poll_effect()? {
                 engine::Effect::Reply(port, reply) => return Some(Effect::Reply(port, Reply::Engine(reply))),
                 engine::Effect::Publish(publish) => {
                     let engine::Publish { topic, event, kind, data, receipt } = *publish;
                     let result = check_topic(&topic)
-                        .and_then(|()| self.topics.publish(&topic, event.as_deref(), kind, data));
+                        .and_then(|()| self.number(&topic, event.as_deref(), kind, data));
                     match result {
                         Ok(message) => {
                             self.engines.published(published(&message), Some(receipt), self.now);
@@ -245,7 +257,8 @@ impl Exchange {
         self.engines.handle_timeout(now);
     }
 
-    fn tell_since(&mut self, port: Port, topic: &str, since: Option<Cursor>, max_bytes: usize) {
+    fn tell_since(&mut self, port: Port, topic: &str, since: Option<Cursor>, is_portion: bool) {
+        let max_bytes = if is_portion { PORTION_BYTES } else { self.app.max_unsent_bytes };
         let since = self.topics.since(topic, since, max_bytes);
         self.effects.push_back(Effect::Reply(port, Reply::Since(since)));
     }
@@ -271,11 +284,23 @@ impl Exchange {
         kind: Kind,
         data: Bytes,
     ) -> Result<u64, PublishError> {
-        let message = self.topics.publish(topic, event, kind, data)?;
+        let message = self.number(topic, event, kind, data)?;
         self.engines.published(published(&message), None, self.now);
         let id = message.id();
         self.effects.push_back(Effect::Publish(message));
         Ok(id)
+    }
+
+    fn number(
+        &mut self,
+        topic: &str,
+        event: Option<&str>,
+        kind: Kind,
+        data: Bytes,
+    ) -> Result<Arc<Outgoing>, PublishError> {
+        // Whoever speaks Socket.IO takes part in the chat, without a room of that name.
+        let has_sessions = self.engines.sessions() > 0;
+        self.topics.publish(topic, event, kind, data, |name| has_sessions && name == CHAT_TOPIC)
     }
 }
 

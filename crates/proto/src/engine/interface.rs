@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Cursor, Kind, Port};
+use crate::{Budget, Cursor, Kind, Port};
 
 /// What one server grants its sessions.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct EngineSettings {
     pub max_unsent_bytes: usize,
     /// Sessions at once; one more handshake is answered 503. `None`: what memory allows.
     pub max_sessions: Option<usize>,
+    /// What sessions, and what waits for them, is charged to. An exchange puts its own here.
+    pub memory: Budget,
 }
 
 impl Default for EngineSettings {
@@ -35,6 +37,7 @@ impl Default for EngineSettings {
             connect_timeout: Duration::from_secs(45),
             max_unsent_bytes: 4 << 20,
             max_sessions: None,
+            memory: Budget::new(1 << 30),
         }
     }
 }

@@ -47,6 +47,9 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// processes or threads, perhaps. Where the order matters, so long is waited for it.
 const OVERTAKING: Duration = Duration::from_millis(25);
 
+/// Packets that may be sent to sessions before a loop does something else: one body may hold a hundred thousand events for a thousand sessions.
+const MAX_SENT: usize = 16 << 10;
+
 /// Every Engine.IO session of one server, and the Socket.IO server on top of them.
 ///
 /// After each call take the effects until there are none.
@@ -105,6 +108,7 @@ impl Engines {
     /// The next thing to be done, in order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         while self.table.effects.is_empty()
+            && self.table.sent <= MAX_SENT
             && let Some(posted) = self.backlog.pop_front()
         {
             self.read_on(posted);
@@ -113,13 +117,25 @@ impl Engines {
         self.table.effects.pop_front()
     }
 
+    /// A room that somebody has entered first (true) or left last, in order: it subscribes to the topic of its name.
+    pub fn poll_room(&mut self) -> Option<(Box<str>, bool)> {
+        self.socketio.poll_room()
+    }
+
     /// When [`handle_timeout`](Engines::handle_timeout) should be called, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.table.next_deadline()
+        // What was enough for once goes on in the next turn of the loop.
+        let backlog = self.backlog.front().map(|posted| posted.now);
+        backlog.into_iter().chain(self.table.next_deadline()).min()
     }
 
     /// Does what is due at `now`. Harmless when nothing is.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.table.sent = 0;
+        self.expire_due(now);
+    }
+
+    fn expire_due(&mut self, now: Instant) {
         while let Some(index) = self.table.due(now) {
             self.expire(index, now);
         }
@@ -235,6 +251,7 @@ impl Engines {
 
     fn settle(&mut self) {
         self.table.answer_ready();
+        self.table.account();
         for (index, sockets) in self.table.take_departed() {
             self.socketio.forget(index, &sockets);
         }

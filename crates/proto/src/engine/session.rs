@@ -39,6 +39,8 @@ pub(super) struct Polling {
     pub(super) unsent: Vec<Outgoing>,
     /// What `unsent` takes, by [`Outgoing::cost_bytes`].
     pub(super) unsent_bytes: usize,
+    /// The same by [`Outgoing::held_bytes`].
+    pub(super) held_bytes: usize,
     pub(super) upgrade: Option<Upgrade>,
     /// The client has closed, and nothing is left of the session but this.
     pub(super) closing: Option<Closing>,
@@ -97,7 +99,7 @@ impl Polling {
         if self.unsent.is_empty() {
             return None;
         }
-        self.unsent_bytes = 0;
+        (self.unsent_bytes, self.held_bytes) = (0, 0);
         Some(packet::encode_payload(&std::mem::take(&mut self.unsent)))
     }
 

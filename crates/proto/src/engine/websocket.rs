@@ -14,7 +14,7 @@ use crate::{Kind, Port};
 
 impl Engines {
     pub(super) fn upgrade(&mut self, port: Port, query: &Query, now: Instant) {
-        self.handle_timeout(now);
+        self.expire_due(now);
         match self.check(query, Method::Upgrade) {
             Err(refusal) => self.refuse(port, refusal),
             Ok(None) => match self.handshake(query.endpoint, Some(port), now) {
@@ -75,6 +75,7 @@ impl Engines {
                     std::mem::replace(&mut session.transport, Transport::WebSocket(port))
                 });
                 let Some(Transport::Polling(polling)) = before else { return };
+                self.table.note_taken(polling.held_bytes);
                 if let Some(poll) = polling.poll {
                     self.table.detach(poll.port);
                     if now < later(poll.since, OVERTAKING) {

@@ -17,7 +17,14 @@ pub struct Reader {
 #[derive(Debug)]
 enum Partial {
     Head(Vec<u8>),
-    Body(Box<Request>, Body),
+    Body(Box<Request>, Body, Taken),
+}
+
+/// Bytes that came for a body, and how many had come when that was last asked.
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: u64,
+    looked: u64,
 }
 
 /// What [`Reader::next`] found.
@@ -50,9 +57,25 @@ impl Reader {
     /// The request whose head has arrived and whose body has not ended.
     pub fn begun(&self) -> Option<&Request> {
         match self.partial.as_deref() {
-            Some(Partial::Body(request, _)) => Some(request),
+            Some(Partial::Body(request, ..)) => Some(request),
             _ => None,
         }
+    }
+
+    /// Bytes that are set aside for what is not whole.
+    pub fn held_bytes(&self) -> usize {
+        match self.partial.as_deref() {
+            None => 0,
+            Some(Partial::Head(received)) => received.capacity(),
+            Some(Partial::Body(_, body, _)) => body.capacity(),
+        }
+    }
+
+    /// Whether at least so many bytes have come for the body of a request since this was last asked. False if no body is being received.
+    pub fn has_taken(&mut self, bytes: u64) -> bool {
+        let Some(Partial::Body(_, _, taken)) = self.partial.as_deref_mut() else { return false };
+        let before = std::mem::replace(&mut taken.looked, taken.bytes);
+        taken.bytes - before >= bytes
     }
 
     /// Takes bytes from the start of `input` until a request is whole.
@@ -141,12 +164,14 @@ impl Reader {
     }
 
     fn continue_body(&mut self, input: &mut &mut [u8], rules: &Rules<'_>) -> Next {
-        let Some(Partial::Body(_, body)) = self.partial.as_deref_mut() else { return Next::Incomplete };
+        let Some(Partial::Body(_, body, taken)) = self.partial.as_deref_mut() else { return Next::Incomplete };
+        let before = input.len();
         let received = body.receive(input);
+        taken.bytes += (before - input.len()) as u64;
         if let Ok(None) = received {
             return Next::Incomplete;
         }
-        let Some(Partial::Body(mut request, _)) = self.partial.take().map(|partial| *partial) else {
+        let Some(Partial::Body(mut request, ..)) = self.partial.take().map(|partial| *partial) else {
             return Next::Incomplete;
         };
         match received {
@@ -171,7 +196,7 @@ impl Reader {
                 Next::Request(request)
             }
             Ok(None) => {
-                self.partial = Some(Box::new(Partial::Body(Box::new(request), body)));
+                self.partial = Some(Box::new(Partial::Body(Box::new(request), body, Taken::default())));
                 Next::Incomplete
             }
             Err(answer) => refused(answer, &request, rules),
@@ -199,15 +224,6 @@ mod tests {
     use super::super::body::TRUSTED_BYTES;
     use super::*;
 
-    /// Bytes that a reader holds for what is incomplete.
-    fn kept_bytes(reader: &Reader) -> usize {
-        match reader.partial.as_deref() {
-            None => 0,
-            Some(Partial::Head(received)) => received.capacity(),
-            Some(Partial::Body(request, body)) => request.body.len() + body.capacity(),
-        }
-    }
-
     /// Hands over `pieces`; returns the most that was kept, beside what had arrived by then.
     fn receive(pieces: &[&[u8]], max_body_bytes: usize) -> Vec<(usize, usize)> {
         let rules = Rules { origins: &CorsOrigins::Any, max_body: &|_| max_body_bytes };
@@ -224,7 +240,7 @@ mod tests {
                     Next::Refused(..) => return kept,
                 }
             }
-            kept.push((kept_bytes(&reader), arrived));
+            kept.push((reader.held_bytes(), arrived));
         }
         kept
     }

@@ -13,13 +13,15 @@ mod websocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+
 use self::questions::Questions;
 use self::requests::Waiting;
 use self::websocket::WebSocket;
 use crate::engine;
 use crate::http::{self, Answer, Reader, ReplyTo};
 use crate::topics::Since;
-use crate::{App, Cursor, Format, Outgoing, Output, Reply, Request, sse};
+use crate::{App, Charge, Cursor, Format, Outgoing, OverBudget, Output, Reply, Request, sse};
 
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
 const HIGH_WATER_BYTES: usize = 64 << 10;
@@ -52,14 +54,19 @@ pub struct Session {
     is_refused: bool,
     /// Something of Engine.IO's belongs to this connection, and must hear of its end.
     has_engine: bool,
+    /// The exchange knows of a subscription of this connection's.
+    has_subscribed: bool,
+    /// What is charged of what has arrived and is not whole, or waits.
+    input: Charge,
 }
 
 /// Where a connection is in its life. It goes to and fro between the first two while it is HTTP, and otherwise only downwards in this list.
 #[derive(Debug)]
 enum Stage {
     /// Reading requests. Deadline: the handshake timeout of the one that has begun, or the patience for the next (`is_used`).
-    /// `written`, here and below: so much was written when it was last looked at.
-    Http { reader: Reader, is_used: bool, written: u64 },
+    /// `written`, here and below: so much was written when it was last looked at. `behind`: what came behind a request whose answer, or that of one before
+    /// it, is still to be written.
+    Http { reader: Reader, is_used: bool, written: u64, behind: Option<Box<Behind>> },
     /// A request is with the exchange, or waits for something to be published. Deadline: the end of a long poll.
     Waiting(Box<Waiting>),
     /// Deadline: the heartbeat, or the end of the patience for an answer to our close.
@@ -74,6 +81,15 @@ enum Stage {
     Done,
 }
 
+/// Requests that are read on when there is room for their answers.
+#[derive(Debug)]
+struct Behind {
+    input: BytesMut,
+    since: Instant,
+    /// The peer will send no more, but wants its answers.
+    has_ended: bool,
+}
+
 /// What a connection gets of what is published.
 #[derive(Debug)]
 struct Subscription {
@@ -81,6 +97,17 @@ struct Subscription {
     format: Format,
     /// Where that ends in what is [written](Output::written) which was published before it came: however much that is, it does not count as being behind.
     replayed: u64,
+    /// The last event that it was replayed.
+    last: u64,
+    /// Not all that was published before has been replayed.
+    replay: Option<Box<Replay>>,
+}
+
+/// What is left to be replayed stays in the history, where what is published meanwhile follows it, and is asked for in portions as its client takes them.
+#[derive(Debug)]
+struct Replay {
+    since: Instant,
+    is_asked: bool,
 }
 
 /// What the session would do next with its socket.
@@ -99,6 +126,8 @@ pub enum CloseReason {
     GoingAway,
     /// A subscriber that does not read as fast as others publish: 1013.
     TooSlow,
+    /// It holds more than is left of `--max-memory`: 1013.
+    NoMemory,
 }
 
 /// What one session contributes to the server's tally.
@@ -119,7 +148,7 @@ impl Session {
     pub fn server(app: &Arc<App>, now: Instant) -> Session {
         Session {
             app: app.clone(),
-            stage: Stage::Http { reader: Reader::default(), is_used: false, written: 0 },
+            stage: Stage::Http { reader: Reader::default(), is_used: false, written: 0, behind: None },
             output: Output::default(),
             questions: Questions::default(),
             subscription: None,
@@ -129,6 +158,8 @@ impl Session {
             is_dropped: false,
             is_refused: false,
             has_engine: false,
+            has_subscribed: false,
+            input: Charge::default(),
         }
     }
 
@@ -145,14 +176,16 @@ impl Session {
             }
             Stage::WebSocket(_) => self.receive_frames(bytes, now),
             // Whoever opened an event stream has nothing more to say.
-            Stage::Stream { .. } | Stage::Drain { .. } | Stage::Flush { .. } | Stage::Done => {}
+            Stage::Stream { .. } | Stage::Drain { .. } | Stage::Flush { .. } | Stage::Done => return,
         }
+        self.account(now);
     }
 
     /// Takes note that the peer will send no more. What was promised to it is still written; what it only waited for is not.
     pub fn receive_eof(&mut self, now: Instant) {
         match &mut self.stage {
             Stage::Waiting(waiting) if !waiting.what.is_held() => waiting.has_ended = true,
+            Stage::Http { behind: Some(behind), .. } => behind.has_ended = true,
             _ if self.output.is_empty() => self.end(),
             _ => self.flush(now),
         }
@@ -164,15 +197,59 @@ impl Session {
             (Stage::Waiting(_), reply) => self.answer_waiting(reply, now),
             (Stage::WebSocket(_), Reply::Engine(reply)) => self.engine_says(reply, now),
             (Stage::Http { .. }, Reply::Engine(reply)) => self.refuse_body(reply, now),
+            (Stage::WebSocket(_) | Stage::Stream { .. }, Reply::Since(found)) => self.go_on_replaying(&found, now),
             (Stage::WebSocket(_), Reply::Published(Err(error))) => self.not_published(error, now),
             // It came too late.
-            _ => {}
+            _ => return,
         }
+        self.account(now);
+    }
+
+    /// Charges what it holds; gives up what it holds if that is more than there may be.
+    fn account(&mut self, now: Instant) {
+        let budget = &self.app.memory;
+        let input = match &self.stage {
+            Stage::Http { reader, behind, .. } => {
+                reader.held_bytes() + behind.as_ref().map_or(0, |behind| behind.input.capacity())
+            }
+            Stage::Waiting(waiting) => waiting.input.capacity(),
+            Stage::WebSocket(socket) => socket.held_bytes(),
+            Stage::Stream { .. } | Stage::Drain { .. } | Stage::Flush { .. } | Stage::Done => 0,
+        };
+        let input = self.input.set(budget, input);
+        let output = self.output.account(budget);
+        if input.is_err() || output.is_err() {
+            self.give_up(now);
+        }
+    }
+
+    /// Ends because the server holds too much.
+    fn give_up(&mut self, now: Instant) {
+        self.is_refused = true;
+        match &self.stage {
+            // What waits to be written was let in before.
+            Stage::Http { reader, behind, .. } if reader.is_idle() && behind.is_none() => self.is_refused = false,
+            Stage::Http { .. } => self.last_answer(&no_memory(), &ReplyTo::default(), now),
+            Stage::Waiting(_) => self.answer_instead(no_memory(), now),
+            Stage::WebSocket(_) => self.close(CloseReason::NoMemory, now),
+            Stage::Stream { .. } => self.end(),
+            Stage::Drain { .. } | Stage::Flush { .. } | Stage::Done => {}
+        }
+        // Nothing of what had come is there any more.
+        self.input = Charge::default();
     }
 
     /// Does what is due at `now`. Harmless when nothing is.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.has_room_since().is_some() {
+            self.go_on_with_room(now);
+            self.account(now);
+        }
         if self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        if self.is_body_coming() {
+            self.deadline = now.checked_add(self.app.handshake_timeout);
             return;
         }
         match &self.stage {
@@ -229,14 +306,22 @@ impl Session {
             // It gets what follows its subscription, and that has not been answered yet.
             _ => return,
         }
-        let Some(Subscription { format, replayed, .. }) = self.subscription.as_deref() else { return };
+        let Some(Subscription { format, replayed, last, replay, .. }) = self.subscription.as_deref() else {
+            return;
+        };
+        if replay.is_some() || message.id() <= *last {
+            return;
+        }
         let bytes = message.encoded(*format);
         let behind = self.output.len() - replayed.saturating_sub(self.output.written()) as usize;
         // A single message may be longer than the limit: somebody who keeps up is never dropped for it.
         if behind > 0 && behind + bytes.len() > self.app.max_unsent_bytes {
             self.close(CloseReason::TooSlow, now);
         } else {
-            self.output.share(bytes);
+            self.output.share_charged(bytes);
+            if self.output.account(&self.app.memory).is_err() {
+                self.give_up(now);
+            }
         }
     }
 
@@ -253,14 +338,15 @@ impl Session {
             Stage::Stream { .. } => true,
             _ => false,
         };
-        takes_publications && self.output.is_empty()
+        let is_replaying = || self.subscription.as_ref().is_some_and(|subscription| subscription.replay.is_some());
+        takes_publications && self.output.is_empty() && !is_replaying()
     }
 
     /// Begins to close: a WebSocket by a close frame, anything else when what it was promised is written.
     pub fn close(&mut self, why: CloseReason, now: Instant) {
         match (&mut self.stage, why) {
             (Stage::WebSocket(_), why) => self.close_websocket(why, now),
-            (Stage::Stream { .. }, CloseReason::TooSlow) => {
+            (Stage::Stream { .. }, CloseReason::TooSlow | CloseReason::NoMemory) => {
                 // An event stream has no words for it: its client comes again, and says what it has had.
                 self.is_dropped = true;
                 self.end();
@@ -290,17 +376,54 @@ impl Session {
 
     /// The next thing that the exchange must know, in order.
     pub fn poll_event(&mut self) -> Option<Request> {
-        self.questions.pop()
+        let request = self.questions.pop();
+        match &request {
+            Some(Request::Subscribe { .. }) => self.has_subscribed = true,
+            Some(Request::Unsubscribe { .. }) => self.has_subscribed = false,
+            _ => {}
+        }
+        request
     }
 
     /// What the exchange must know when the connection is gone, for whatever reason. To be asked once, at the end.
     pub fn poll_farewell(&mut self) -> Option<Request> {
-        std::mem::take(&mut self.has_engine).then_some(Request::Engine(engine::Request::Gone))
+        let has_engine = std::mem::take(&mut self.has_engine);
+        let has_subscribed = std::mem::take(&mut self.has_subscribed);
+        (has_engine || has_subscribed).then_some(Request::FAREWELL)
     }
 
     /// When [`handle_timeout`](Session::handle_timeout) should be called, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline
+        self.has_room_since().or(self.deadline)
+    }
+
+    /// Whether its output has room again for something that has waited for that, and since when it has waited.
+    fn has_room_since(&self) -> Option<Instant> {
+        let waiting = match &self.stage {
+            Stage::Http { behind: Some(behind), .. } => behind.since,
+            Stage::WebSocket(_) | Stage::Stream { .. } => {
+                self.subscription.as_ref()?.replay.as_ref().filter(|replay| !replay.is_asked)?.since
+            }
+            _ => return None,
+        };
+        (self.output.len() <= HIGH_WATER_BYTES).then_some(waiting)
+    }
+
+    fn go_on_with_room(&mut self, now: Instant) {
+        if let Stage::Http { behind, .. } = &mut self.stage
+            && let Some(behind) = behind.take()
+        {
+            self.go_on(behind.input, now);
+            if behind.has_ended {
+                self.receive_eof(now);
+            }
+        } else if let Some(subscription) = &mut self.subscription
+            && let Some(replay) = &mut subscription.replay
+        {
+            replay.is_asked = true;
+            let (topic, since) = (subscription.topic.to_string(), Some(subscription.last.into()));
+            self.ask(Request::Since { topic, since, is_portion: true });
+        }
     }
 
     /// True once, when the last byte of the output is written and no more will follow while the peer may
@@ -334,6 +457,8 @@ impl Session {
         let write = !self.output.is_empty();
         let keeps_up = self.output.len() <= HIGH_WATER_BYTES;
         match &self.stage {
+            // What waits is read first.
+            Stage::Http { behind: Some(_), .. } => Wants { read: false, write },
             Stage::Http { .. } | Stage::WebSocket(_) | Stage::Stream { .. } => {
                 Wants { read: keeps_up, write }
             }
@@ -364,17 +489,33 @@ impl Session {
     }
 
     fn subscribe(&mut self, topic: &str, format: Format, since: Option<Cursor>) {
-        self.subscription = Some(Box::new(Subscription { topic: Arc::from(topic), format, replayed: 0 }));
-        // A long poll gets the rest when it asks again.
-        let wants_all = format != Format::Poll;
-        self.ask(Request::Subscribe { topic: topic.to_owned(), since, wants_all });
+        let topic_name = Arc::from(topic);
+        let subscription = Subscription { topic: topic_name, format, replayed: 0, last: 0, replay: None };
+        self.subscription = Some(Box::new(subscription));
+        // The client of a long poll asks for the rest itself.
+        let is_portion = format != Format::Poll;
+        self.ask(Request::Subscribe { topic: topic.to_owned(), since, is_portion });
     }
 
-    /// Queues what was published before it came.
-    fn replay(&mut self, found: &Since) {
-        if let Some(subscription) = &mut self.subscription {
-            found.events.iter().for_each(|event| self.output.share(event.encoded(subscription.format)));
-            subscription.replayed = self.output.written() + self.output.len() as u64;
+    /// Queues what was published before it came, or a portion of that.
+    fn replay(&mut self, found: &Since, now: Instant) {
+        let Some(subscription) = &mut self.subscription else { return };
+        found.events.iter().for_each(|event| self.output.share_charged(event.encoded(subscription.format)));
+        subscription.replayed = self.output.written() + self.output.len() as u64;
+        subscription.last = found.events.last().map_or(found.newest, |last| last.id());
+        let is_more = subscription.last < found.newest;
+        subscription.replay = is_more.then(|| Box::new(Replay { since: now, is_asked: false }));
+    }
+
+    /// Takes the next portion of what was published before it came.
+    fn go_on_replaying(&mut self, found: &Since, now: Instant) {
+        if self.subscription.as_ref().is_none_or(|subscription| subscription.replay.is_none()) {
+            return;
+        }
+        match found.missed {
+            0 => self.replay(found, now),
+            // It has taken so long that what it was to get next is no longer held.
+            _ => self.close(CloseReason::TooSlow, now),
         }
     }
 
@@ -396,7 +537,7 @@ impl Session {
     /// Reads the next request, or waits for it.
     fn listen(&mut self, now: Instant) {
         let written = self.output.written();
-        self.stage = Stage::Http { reader: Reader::default(), is_used: true, written };
+        self.stage = Stage::Http { reader: Reader::default(), is_used: true, written, behind: None };
         self.deadline = now.checked_add(self.app.keep_alive);
     }
 
@@ -436,6 +577,10 @@ impl Session {
 
 fn too_much_behind() -> Answer {
     Answer::new(503, format!("More than {MAX_PIPELINED_BYTES} bytes came behind a request that waits.\n"))
+}
+
+fn no_memory() -> Answer {
+    http::refused("memory", &OverBudget.to_string())
 }
 
 fn going_away() -> Answer {

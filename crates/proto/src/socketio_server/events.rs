@@ -13,7 +13,7 @@ const MAX_ROOMS: usize = 64;
 const MAX_ROOM_BYTES: usize = 256;
 
 /// The topic that all of the namespace `/` takes part in, and the event that it is told by.
-pub(super) const CHAT_TOPIC: &str = "chat";
+pub(crate) const CHAT_TOPIC: &str = "chat";
 pub(super) const CHAT_EVENT: &str = "chat message - server";
 
 impl Server {

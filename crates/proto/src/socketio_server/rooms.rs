@@ -16,16 +16,25 @@ impl Server {
         let member = (sender.session, sender.namespace);
         match self.rooms.get_mut(room) {
             Some(members) => members.insert(member),
-            None => self.rooms.entry(room.into()).or_default().insert(member),
+            None => {
+                self.room_changes.push_back((room.into(), true));
+                self.rooms.entry(room.into()).or_default().insert(member)
+            }
         };
     }
 
     pub(super) fn exit(&mut self, room: &str, sender: Sender) {
         let Some(members) = self.rooms.get_mut(room) else { return };
         members.remove(&(sender.session, sender.namespace));
-        if members.is_empty() {
-            self.rooms.remove(room);
+        if members.is_empty()
+            && let Some((room, _)) = self.rooms.remove_entry(room)
+        {
+            self.room_changes.push_back((room, false));
         }
+    }
+
+    pub(crate) fn poll_room(&mut self) -> Option<(Box<str>, bool)> {
+        self.room_changes.pop_front()
     }
 
     pub(super) fn leave_all(&mut self, sender: Sender, socket: &Socket) {
@@ -74,7 +83,7 @@ impl Server {
         let arguments =
             format!(r#"{data},{{"topic":{},"id":{}}}"#, payload::quoted(message.topic), message.id);
         for namespace in Namespace::ALL.into_iter().filter(|namespace| told != Some(*namespace)) {
-            let emission = Emission::new(namespace, &name, &arguments, attachments.clone());
+            let emission = Emission::new(namespace, &name, &arguments, attachments.clone()).kept(table);
             for (session, _) in members.iter().filter(|(_, member)| *member == namespace) {
                 emission.send_copy(table, *session);
             }

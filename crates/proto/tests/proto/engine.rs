@@ -23,7 +23,7 @@ pub(crate) fn settings() -> EngineSettings {
         max_payload_bytes: 1_000_000,
         connect_timeout: CONNECT_TIMEOUT,
         max_unsent_bytes: 100_000,
-        max_sessions: None,
+        ..EngineSettings::default()
     }
 }
 
