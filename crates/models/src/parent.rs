@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -22,6 +23,7 @@ use switchboard_proto::{App, Effect, Exchange, Port, Reply, Request};
 use crate::backlog::Backlog;
 use crate::fork::CHILD_ENDED;
 use crate::hub::counts;
+use crate::ledger::SharedLedger;
 use crate::limits::{Limit, RepeatedLog, no_descriptor_left};
 use crate::relay::{Down, Relay, Up, encode};
 use crate::{Tally, child, readiness};
@@ -47,7 +49,9 @@ const CHILD_SHIFT: u32 = 48;
 
 /// The process that accepts, has the exchange, and buries.
 pub(crate) struct Parent {
-    app: Arc<App>,
+    pub(crate) app: Arc<App>,
+    /// What its children have charged.
+    ledger: SharedLedger,
     exchange: Exchange,
     pub(crate) epoll: Epoll,
     child_ended: SignalFd,
@@ -97,7 +101,9 @@ enum Subscribed {
 }
 
 impl Parent {
-    pub(crate) fn new(app: Arc<App>) -> io::Result<Parent> {
+    /// What comes to serve in its children takes `app` from here: with a memory budget that all of them share.
+    pub(crate) fn new(app: &App) -> io::Result<Parent> {
+        let (app, ledger) = SharedLedger::open(app)?;
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
@@ -107,6 +113,7 @@ impl Parent {
         Ok(Parent {
             exchange: Exchange::new(&app, Instant::now()),
             app,
+            ledger,
             epoll,
             child_ended,
             children: Slab::new(),
@@ -136,10 +143,12 @@ impl Parent {
 
     /// Makes a child that runs `run`, with its end of the relay, and ends with the status that it returns.
     pub(crate) fn make(&mut self, role: Role, run: impl FnOnce(Relay) -> i32) -> Result<Pid, Limit> {
-        let Ok((ours, theirs)) = Relay::pair() else { return Err(no_descriptor_left()) };
+        let Ok((ours, theirs)) = Relay::pair(&self.app.memory) else { return Err(no_descriptor_left()) };
+        let key = self.children.vacant_key();
         // SAFETY: the parent has one thread, so the child may use everything that its copy of the memory holds.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
+                self.ledger.take_place(key);
                 let status = run(theirs);
                 // SAFETY: ends the process without running the parent's destructors on our copies of its descriptors.
                 unsafe { libc::_exit(status) }
@@ -147,7 +156,6 @@ impl Parent {
             Ok(ForkResult::Parent { child: pid }) => {
                 let watched = EpollFlags::EPOLLIN;
                 let entry = self.children.vacant_entry();
-                let key = entry.key();
                 if self.epoll.add(ours.as_fd(), EpollEvent::new(watched, key as u64)).is_err() {
                     // Without a relay a child could neither publish nor subscribe.
                     let _ = kill(pid, Signal::SIGKILL);
@@ -301,7 +309,8 @@ impl Parent {
                     if subscribers.peek().is_some() {
                         let subscribers: Vec<usize> = subscribers.collect();
                         // Encoded once for all of them.
-                        let bytes: Arc<[u8]> = encode(&Down::Effect(Effect::Publish(message))).into();
+                        let bytes = Bytes::from(encode(&Down::Effect(Effect::Publish(message))));
+                        let bytes = self.app.memory.keep(bytes);
                         subscribers.into_iter().for_each(|key| self.send(key, bytes.clone(), true));
                     }
                 }
@@ -315,11 +324,12 @@ impl Parent {
         let port = Port(name & ((1 << CHILD_SHIFT) - 1));
         if self.children.contains(key) {
             let counts = counts(&reply);
-            self.send(key, encode(&Down::Effect(Effect::Reply(port, reply))).into(), counts);
+            let bytes = Bytes::from(encode(&Down::Effect(Effect::Reply(port, reply))));
+            self.send(key, self.app.memory.keep(bytes), counts);
         }
     }
 
-    fn send(&mut self, key: usize, bytes: Arc<[u8]>, counts: bool) {
+    fn send(&mut self, key: usize, bytes: Bytes, counts: bool) {
         let child = &mut self.children[key];
         let max_bytes = match child.role {
             Role::Connection => self.app.max_unsent_bytes,
@@ -359,6 +369,7 @@ impl Parent {
                 known.into_iter().for_each(|name| self.exchange.handle(name, Request::FAREWELL, now));
                 self.pass_on();
                 let child = self.children.remove(key);
+                self.ledger.clear(key);
                 self.release();
                 self.tally = self.tally.plus(child.tally);
                 if child.role == Role::Worker {

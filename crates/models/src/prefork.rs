@@ -75,7 +75,8 @@ pub(crate) fn serve_with(
     // Who knows how many the others have can leave it to them when it has no descriptor left.
     let max = app.max_connections.or(shares_listener.then_some(usize::MAX));
     let places = max.map(|max| Places::new(listeners.len(), max)).transpose()?;
-    let mut parent = Parent::new(app.clone())?;
+    let mut parent = Parent::new(app)?;
+    let app = &parent.app.clone();
     parent.epoll.add(shutdown.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SHUTDOWN))?;
     let mut workers: Vec<(Pid, Instant)> = Vec::new();
     loop {

@@ -365,9 +365,13 @@ async fn keep_time(hub: Arc<Hub>) {
         let due = hub.desk().exchange.poll_timeout();
         select! {
             () = until(due) => {
-                let mut desk = hub.desk();
-                desk.exchange.handle_timeout(Instant::now());
-                desk.pass_on(None);
+                {
+                    let mut desk = hub.desk();
+                    desk.exchange.handle_timeout(Instant::now());
+                    desk.pass_on(None);
+                }
+                // What was enough for once may go on at once, but others come first.
+                yield_now().await;
             }
             () = hub.is_due.notified() => {}
         }

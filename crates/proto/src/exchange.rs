@@ -15,7 +15,7 @@ use crate::engine::{self, EngineSettings, Engines, Published};
 use crate::login::{self, Logins};
 use crate::socketio_server::CHAT_TOPIC;
 use crate::topics::{PublishError, Since, Topics};
-use crate::{App, Cursor, Format, Kind, Outgoing, Port, poll};
+use crate::{App, Budget, Cursor, Format, Kind, Outgoing, Port, poll};
 
 /// The topic that the ticker publishes on.
 const TICK_TOPIC: &str = "tick";
@@ -114,6 +114,17 @@ impl Request {
         }
     }
 
+    /// Charges what is long in a request that has come from another process.
+    pub fn charge(&mut self, budget: &Budget) {
+        if let Request::Publish { data, .. }
+        | Request::Engine(
+            engine::Request::Post { body: data, .. } | engine::Request::Message { data, .. },
+        ) = self
+        {
+            *data = budget.keep(std::mem::take(data));
+        }
+    }
+
     /// What it may take in memory, in bytes.
     pub fn held_bytes(&self) -> usize {
         let data = match self {
@@ -123,6 +134,29 @@ impl Request {
             _ => 0,
         };
         data + size_of::<Request>()
+    }
+}
+
+impl Effect {
+    /// Charges what is long in an effect that has come from another process.
+    pub fn charge(&mut self, budget: &Budget) {
+        match self {
+            Effect::Publish(message) => charge(message, budget),
+            Effect::Reply(_, Reply::Since(since)) => {
+                since.events.iter_mut().for_each(|event| charge(event, budget));
+            }
+            Effect::Reply(_, Reply::Engine(engine::Reply::Answer { body: data, .. } | engine::Reply::Send { data, .. })) => {
+                *data = budget.keep(std::mem::take(data));
+            }
+            Effect::Reply(..) => {}
+        }
+    }
+}
+
+fn charge(message: &mut Arc<Outgoing>, budget: &Budget) {
+    // What has just been read is nobody else's.
+    if let Some(message) = Arc::get_mut(message) {
+        message.charge(budget);
     }
 }
 

@@ -47,7 +47,7 @@ pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejectio
 pub use cors::{AllowOrigin, CorsOrigins, NotAnOrigin};
 pub use cursor::{Cursor, Epoch, NotACursor};
 pub use exchange::{Effect, Exchange, Reply, Request};
-pub use memory::{BLOCK_BYTES, Budget, Charge, OverBudget};
+pub use memory::{BLOCK_BYTES, Budget, Charge, Ledger, OverBudget};
 pub use message::{Format, Kind, Outgoing};
 pub use output::{Lent, Output};
 pub use port::Port;

@@ -4,6 +4,7 @@
 //! given back when it is dropped. The account is kept after the fact: what has grown is charged even if that is too much, so that the account is true, and
 //! the one that has made it too much is told and gives up what it holds. So a server holds its budget and what one read or one message brings beyond it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,14 +14,40 @@ use thiserror::Error;
 /// What is charged at a time. A buffer that is not longer is not charged at all: it is what a connection may hold in any case.
 pub const BLOCK_BYTES: usize = 4 << 10;
 
-/// The memory that a server may hold for its clients, in one process. Clones are the same budget.
+/// The memory that a server may hold for its clients. Clones are the same budget.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Account>);
 
 #[derive(Debug)]
 struct Account {
-    used_bytes: AtomicUsize,
+    ledger: Box<dyn Ledger>,
     max_bytes: usize,
+}
+
+/// Where it is written down how much is used: in this process, or where several processes can.
+pub trait Ledger: fmt::Debug + Send + Sync {
+    /// Adds to what is used, and returns how much that is.
+    fn add(&self, bytes: usize) -> usize;
+
+    /// Takes it off again.
+    fn give_back(&self, bytes: usize);
+
+    /// What is used.
+    fn used_bytes(&self) -> usize;
+}
+
+impl Ledger for AtomicUsize {
+    fn add(&self, bytes: usize) -> usize {
+        self.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn used_bytes(&self) -> usize {
+        self.load(Ordering::Relaxed)
+    }
 }
 
 /// The budget is used up.
@@ -29,9 +56,14 @@ struct Account {
 pub struct OverBudget;
 
 impl Budget {
-    /// A budget of which nothing is used.
+    /// A budget of which nothing is used, for one process.
     pub fn new(max_bytes: usize) -> Budget {
-        Budget(Arc::new(Account { used_bytes: AtomicUsize::new(0), max_bytes }))
+        Budget::with_ledger(max_bytes, AtomicUsize::new(0))
+    }
+
+    /// The same with a ledger that others may have as well.
+    pub fn with_ledger(max_bytes: usize, ledger: impl Ledger + 'static) -> Budget {
+        Budget(Arc::new(Account { ledger: Box::new(ledger), max_bytes }))
     }
 
     /// What it is.
@@ -41,7 +73,7 @@ impl Budget {
 
     /// What is used of it.
     pub fn used_bytes(&self) -> usize {
-        self.0.used_bytes.load(Ordering::Relaxed)
+        self.0.ledger.used_bytes()
     }
 
     /// Whether something of so many bytes may be made. What is not longer than a block always may.
@@ -59,11 +91,6 @@ impl Budget {
         self.used_bytes() > self.max_bytes()
     }
 
-    /// Takes note that nothing is used: in a new process, where everything that is charged belongs to its parent.
-    pub fn begin(&self) {
-        self.0.used_bytes.store(0, Ordering::Relaxed);
-    }
-
     /// The same bytes, charged for as long as anybody has them. Those that are shorter than a block are not worth it.
     pub fn keep(&self, bytes: Bytes) -> Bytes {
         if bytes.len() <= BLOCK_BYTES {
@@ -76,12 +103,11 @@ impl Budget {
     }
 
     fn add(&self, bytes: usize) -> Result<(), OverBudget> {
-        let used = self.0.used_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if used <= self.0.max_bytes { Ok(()) } else { Err(OverBudget) }
+        if self.0.ledger.add(bytes) <= self.0.max_bytes { Ok(()) } else { Err(OverBudget) }
     }
 
     fn give_back(&self, bytes: usize) {
-        self.0.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.ledger.give_back(bytes);
     }
 }
 

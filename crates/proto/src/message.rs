@@ -74,6 +74,12 @@ impl Outgoing {
         Outgoing { budget: Some(budget.clone()), ..self }
     }
 
+    /// Charges an event that has come from another process, as far as it is long.
+    pub(crate) fn charge(&mut self, budget: &Budget) {
+        self.data = budget.keep(std::mem::take(&mut self.data));
+        self.budget = Some(budget.clone());
+    }
+
     /// The topic it was published on.
     pub fn topic(&self) -> &Arc<str> {
         &self.topic

@@ -45,6 +45,17 @@ pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The shortest time that a timer of a server may have: with less it would do nothing else.
+const SHORTEST_TIMER: Duration = Duration::from_millis(1);
+
+/// The period or the patience of a server's timer.
+pub(crate) fn timer(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < SHORTEST_TIMER => Err(format!("must be at least {SHORTEST_TIMER:?}")),
+        time => Ok(time),
+    }
+}
+
 /// Numbers of cores, in the order in which workers are bound to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cpus(pub(crate) Vec<usize>);
@@ -89,6 +100,11 @@ mod tests {
         assert!(duration("-1").is_err());
         assert!(duration("soon").is_err());
         assert!(some_time("0s").is_err());
+        assert_eq!(timer("1ms"), Ok(Duration::from_millis(1)));
+        for absurd in ["1ns", "999us", "0", "-1"] {
+            assert!(timer(absurd).is_err(), "{absurd}");
+        }
+        assert_eq!(timer("1ns").unwrap_err(), "must be at least 1ms");
         assert_eq!(microseconds("0.25"), Ok(0.25));
         assert_eq!(cpus("0-2,7"), Ok(Cpus(vec![0, 1, 2, 7])));
         for absurd in ["", "a", "3-1", "1,", "-1", "99999"] {

@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setresuid};
 use switchboard_models::{
-    App, CorsOrigins, EngineSettings, Listener, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
+    App, Budget, CorsOrigins, EngineSettings, Listener, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
 };
 
 /// The environment variable that makes this program a server, and says how.
@@ -83,6 +83,7 @@ impl Settings {
             milliseconds(app.engine.connect_timeout),
             app.engine.max_payload_bytes.to_string(),
             number(app.engine.max_sessions.map(|n| n as u64)),
+            app.memory.max_bytes().to_string(),
             milliseconds(app.login_expiry),
         ]
         .join(" ")
@@ -129,7 +130,9 @@ impl Settings {
             max_payload_bytes: size(word()),
             max_sessions: number(word()).map(|n| n as usize),
             max_unsent_bytes: app.max_unsent_bytes,
+            ..EngineSettings::default()
         };
+        app.memory = Budget::new(size(word()));
         app.login_expiry = milliseconds(word()).expect("a time");
         (model, Settings { app, listen, descriptors, processes, work })
     }

@@ -28,6 +28,7 @@ mod framing;
 mod http;
 mod keep_alive;
 mod leaving;
+mod limits;
 mod login;
 mod long_polling;
 mod mechanisms;
@@ -76,6 +77,7 @@ const CASES: &[&[Case]] = &[
     event_stream::CASES,
     mechanisms::CASES,
     resuming::CASES,
+    limits::CASES,
     login::CASES,
     engineio::CASES,
     engine_ends::CASES,

@@ -1,7 +1,9 @@
 //! What the application on Socket.IO does, event by event.
 
-use switchboard_proto::engine::{Endpoint, Request};
-use switchboard_proto::{Kind, Port};
+use std::time::Duration;
+
+use switchboard_proto::engine::{EngineSettings, Endpoint, Request};
+use switchboard_proto::{Budget, Kind, Port};
 
 use super::engine::{Server, settings, sid_of};
 
@@ -263,7 +265,7 @@ fn one_body_of_many_events_for_all_is_read_bit_by_bit() {
         server.engines.handle_timeout(server.now);
     }
     assert_eq!(effects, 100 * 10_000 + 1);
-    assert_eq!((listeners.len(), turns), (100, 61));
+    assert_eq!((listeners.len(), turns), (100, 60));
 }
 
 #[test]
