@@ -121,10 +121,10 @@ fn a_topic_that_is_waited_for_is_not_forgotten(server: &mut Server) {
         client.publish("a", "x");
         let since = client.ask("/poll?topic=a")["newest"].clone();
         waiting.send(get(&format!("/longpoll?topic=a&since={since}")));
-        eventually("it is waited for", || !publishes(&mut client, &format!("not {round}")));
+        eventually("it is waited for", || !publishes(&mut client, &format!("not-{round}")));
         assert!(publishes(&mut client, "a"));
         assert_eq!(events(&waiting.response().json()).len(), 1);
-        eventually("nobody waits any more", || publishes(&mut client, &format!("new {round}")));
+        eventually("nobody waits any more", || publishes(&mut client, &format!("new-{round}")));
     }
     drop(waiting);
 }
@@ -137,7 +137,7 @@ fn a_topic_whose_room_somebody_is_in_is_not_forgotten(server: &mut Server) {
             engine.send(&[r#"421["join","a"]"#]);
             engine.expect(&["431[]"]);
             assert!(publishes(&mut client, "a"));
-            assert!(!publishes(&mut client, &format!("not {round}")));
+            assert!(!publishes(&mut client, &format!("not-{round}")));
             // One leaves the room, the next all of the session.
             if round == 0 {
                 engine.send(&[r#"422["leave","a"]"#]);
@@ -179,8 +179,16 @@ fn ten_thousand_topics_of_others_do_not_end_the_default_one(server: &mut Server)
     socket.echo("there is always a place for this");
 }
 
-/// Sends what a server may not want, as long as it takes it and does not answer.
-fn push(client: &mut Client, bytes: &[u8]) -> bool {
+/// Whether a client has been sent something, or its connection's end.
+fn has_answer(client: &Client) -> bool {
+    client.stream.set_nonblocking(true).expect("a socket can be set");
+    let peeked = client.stream.peek(&mut [0]);
+    client.stream.set_nonblocking(false).expect("a socket can be set");
+    peeked.map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true)
+}
+
+/// Sends as much of this as a server takes that may not want it.
+fn push(client: &mut Client, bytes: &[u8]) {
     client.stream.set_nonblocking(true).expect("a socket can be set");
     let patience = Instant::now() + Duration::from_secs(1);
     let mut sent = 0;
@@ -191,39 +199,33 @@ fn push(client: &mut Client, bytes: &[u8]) -> bool {
             Err(_) => break,
         }
     }
-    let has_answer = match client.stream.peek(&mut [0]) {
-        Ok(_) => true,
-        Err(error) => error.kind() != ErrorKind::WouldBlock,
-    };
     client.stream.set_nonblocking(false).expect("a socket can be set");
-    sent == bytes.len() && !has_answer
 }
 
-/// Has clients hold `part` each, piece by piece, until one is refused; checks that no more is held than may be, and that others are served. Returns
-/// the one that was refused.
-fn hold_until_refused(server: &mut Server, mut begin: impl FnMut(&Server) -> Client, part: &[u8]) -> Client {
+/// Has three times as many clients as there is memory for hold a mebibyte each, until some are refused; checks that no more is held than may be, and that
+/// others are served. Returns one that was refused.
+fn hold_until_refused(server: &mut Server, begin: impl Fn(&Server) -> Client) -> Client {
+    const EACH: usize = 1 << 20;
     let before = server.resident_bytes();
-    let mut clients: Vec<Client> = Vec::new();
-    let refused = loop {
-        let mut client = begin(server);
-        if !(0..8).all(|_| push(&mut client, part)) {
-            break client;
-        }
-        clients.push(client);
-        assert!(clients.len() < 100, "there is no end to what it holds");
-    };
-    assert!(clients.len() > 2, "{} were let in", clients.len());
-    // A thread or a process each, and socket buffers are the kernel's.
+    let mut clients: Vec<Client> = (0..3 * MEMORY / EACH).map(|_| begin(server)).collect();
+    // In turns, as clients do.
+    for _ in 0..8 {
+        clients.iter_mut().for_each(|client| push(client, &[b'x'; EACH / 8]));
+    }
+    let is_full = |clients: &[Client]| clients.iter().filter(|client| has_answer(client)).count() >= 12;
+    eventually("some are refused", || is_full(&clients));
+    // A thread or a process each.
     let more = server.resident_bytes().saturating_sub(before);
     let each = if server.model.family == Family::Process { 4 << 20 } else { 256 << 10 };
-    let limit = 2 * MEMORY as u64 + (clients.len() as u64 + 2) * each;
+    let limit = 2 * MEMORY as u64 + clients.len() as u64 * each;
     assert!(more < limit, "{more} bytes held for {} clients", clients.len());
     // Others go on, with what is short.
     let mut other = Client::connect(server);
     other.send(get("/poll?topic=t"));
     assert_eq!(other.response().status, 200);
     Client::open(server, "/echo").echo("short");
-    refused
+    let refused = clients.iter().position(has_answer).expect("some are");
+    clients.swap_remove(refused)
 }
 
 fn bodies_that_do_not_end_are_held_as_far_as_the_memory_goes(server: &mut Server) {
@@ -232,7 +234,7 @@ fn bodies_that_do_not_end_are_held_as_far_as_the_memory_goes(server: &mut Server
         client.send("POST /publish?topic=t HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\n");
         client
     };
-    let mut refused = hold_until_refused(server, begin, &[b'x'; 128 << 10]);
+    let mut refused = hold_until_refused(server, begin);
     let response = refused.response();
     assert_eq!((response.status, response.header("Switchboard-Refused")), (503, Some("memory")));
     assert!(response.body.contains("--max-memory"), "{response:?}");
@@ -245,7 +247,7 @@ fn messages_that_do_not_end_are_held_as_far_as_the_memory_goes(server: &mut Serv
         client.send(b"\x82\xFF\0\0\0\0\0\x98\x96\x80\0\0\0\0");
         client
     };
-    let mut refused = hold_until_refused(server, begin, &[b'x'; 128 << 10]);
+    let mut refused = hold_until_refused(server, begin);
     let close = refused.frame();
     assert_eq!((close.opcode, close_code(&close)), (CLOSE, Some(1013)));
     assert!(String::from_utf8_lossy(&close.payload).contains("--max-memory"));
@@ -253,26 +255,12 @@ fn messages_that_do_not_end_are_held_as_far_as_the_memory_goes(server: &mut Serv
 
 fn echoes_that_nobody_reads_are_held_as_far_as_the_memory_goes(server: &mut Server) {
     let before = server.resident_bytes();
-    let mut clients: Vec<Client> = Vec::new();
-    let message = frame(BINARY, pattern(256 << 10));
-    let mut is_refused = false;
-    while !is_refused {
-        let mut client = Client::connect_narrow(server).upgrade("/echo");
-        // What the kernel takes of the answers is not the server's.
-        for _ in 0..40 {
-            if !push(&mut client, &message) {
-                break;
-            }
-        }
-        clients.push(client);
-        assert!(clients.len() < 100, "there is no end to what it holds");
-        is_refused = clients.iter_mut().any(|client| {
-            let mut was_closed = [0; 1];
-            client.stream.set_nonblocking(true).expect("a socket can be set");
-            let read = client.stream.peek(&mut was_closed);
-            client.stream.set_nonblocking(false).expect("a socket can be set");
-            matches!(read, Err(error) if error.kind() != ErrorKind::WouldBlock)
-        }) || clients.len() > 30;
+    let message = frame(BINARY, pattern(1 << 20));
+    let mut clients: Vec<Client> =
+        (0..24).map(|_| Client::connect_narrow(server).upgrade("/echo")).collect();
+    // What the kernel takes of the answers is not the server's.
+    for _ in 0..6 {
+        clients.iter_mut().for_each(|client| push(client, &message));
     }
     let more = server.resident_bytes().saturating_sub(before);
     let each = if server.model.family == Family::Process { 4 << 20 } else { 512 << 10 };

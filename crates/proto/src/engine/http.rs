@@ -251,7 +251,7 @@ impl Engines {
         websocket: Option<Port>,
         now: Instant,
     ) -> Result<Bytes, Refusal> {
-        let has_memory = self.table.account();
+        let has_memory = self.table.account(self.socketio.held_bytes());
         let settings = &self.table.settings;
         if settings.max_sessions.is_some_and(|limit| self.table.len() >= limit) {
             return Err(Refusal::Full);

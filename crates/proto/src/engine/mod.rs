@@ -251,7 +251,7 @@ impl Engines {
 
     fn settle(&mut self) {
         self.table.answer_ready();
-        self.table.account();
+        self.table.account(self.socketio.held_bytes());
         for (index, sockets) in self.table.take_departed() {
             self.socketio.forget(index, &sockets);
         }

@@ -186,9 +186,9 @@ impl Table {
         self.held_bytes -= held_bytes;
     }
 
-    /// Charges what is held. False: one more session would be too much.
-    pub(super) fn account(&mut self) -> bool {
-        let bytes = self.sessions.len() * SESSION_BYTES + self.held_bytes;
+    /// Charges what is held, `others` in the sessions' rooms. False: one more session would be too much.
+    pub(super) fn account(&mut self, others: usize) -> bool {
+        let bytes = self.sessions.len() * SESSION_BYTES + self.held_bytes + others;
         let _ = self.charge.set(&self.settings.memory, bytes / CHARGED_AT_ONCE * CHARGED_AT_ONCE);
         !self.settings.memory.is_used_up()
     }

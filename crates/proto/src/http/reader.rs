@@ -23,6 +23,7 @@ enum Partial {
 /// Bytes that came for a body, and how many had come when that was last asked.
 #[derive(Debug, Default)]
 struct Taken {
+    head: usize,
     bytes: u64,
     looked: u64,
 }
@@ -67,7 +68,8 @@ impl Reader {
         match self.partial.as_deref() {
             None => 0,
             Some(Partial::Head(received)) => received.capacity(),
-            Some(Partial::Body(_, body, _)) => body.capacity(),
+            // What is kept of a head is at most about as long as it was.
+            Some(Partial::Body(_, body, taken)) => taken.head + body.capacity(),
         }
     }
 
@@ -100,7 +102,7 @@ impl Reader {
         match request::read(input) {
             Ok(Some((head, head_bytes))) => {
                 take(input, head_bytes);
-                self.begin_body(head, input, rules, interim)
+                self.begin_body(head, head_bytes, input, rules, interim)
             }
             Ok(None) => {
                 let received = take(input, input.len());
@@ -130,7 +132,7 @@ impl Reader {
             Ok(Some((head, head_bytes))) => {
                 self.partial = None;
                 take(input, head_bytes - before);
-                self.begin_body(head, input, rules, interim)
+                self.begin_body(head, head_bytes, input, rules, interim)
             }
             Ok(None) => {
                 take(input, additional);
@@ -144,6 +146,7 @@ impl Reader {
     fn begin_body(
         &mut self,
         head: Head,
+        head_bytes: usize,
         input: &mut &mut [u8],
         rules: &Rules<'_>,
         interim: &mut Vec<u8>,
@@ -160,7 +163,8 @@ impl Reader {
         if expects_continue && input.is_empty() {
             interim.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.receive_body(request, body, input, rules)
+        let taken = Taken { head: head_bytes, ..Taken::default() };
+        self.receive_body(request, body, taken, input, rules)
     }
 
     fn continue_body(&mut self, input: &mut &mut [u8], rules: &Rules<'_>) -> Next {
@@ -187,6 +191,7 @@ impl Reader {
         &mut self,
         mut request: Request,
         mut body: Body,
+        taken: Taken,
         input: &mut &mut [u8],
         rules: &Rules<'_>,
     ) -> Next {
@@ -196,7 +201,7 @@ impl Reader {
                 Next::Request(request)
             }
             Ok(None) => {
-                self.partial = Some(Box::new(Partial::Body(Box::new(request), body, Taken::default())));
+                self.partial = Some(Box::new(Partial::Body(Box::new(request), body, taken)));
                 Next::Incomplete
             }
             Err(answer) => refused(answer, &request, rules),
@@ -250,12 +255,12 @@ mod tests {
         let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n";
         let part = vec![b'x'; 1 << 20];
         let kept = receive(&[head.as_bytes(), b"x", &part, &part, &part], 1 << 30);
-        assert_eq!(kept[0].0, 0);
-        assert_eq!(kept[1].0, TRUSTED_BYTES);
+        assert_eq!(kept[0].0, head.len());
+        assert_eq!(kept[1].0, head.len() + TRUSTED_BYTES);
         assert!(kept.iter().all(|(kept, arrived)| *kept <= 2 * arrived + TRUSTED_BYTES), "{kept:?}");
         // A body that is short takes what it is long, and no more.
         let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n";
-        assert_eq!(receive(&[head.as_bytes(), b"x"], 1000)[1].0, 1000);
+        assert_eq!(receive(&[head.as_bytes(), b"x"], 1000)[1].0, head.len() + 1000);
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use super::packet::{Type, encode};
 use super::payload::{self, Array};
 use super::{Emission, Namespace, Sender, Server, is_connected};
 use crate::engine::{Effect, Publish, Receipt, Since, Table};
-use crate::{Cursor, Kind};
+use crate::{Cursor, Kind, OverBudget};
 
 /// Rooms that a socket may be in, and bytes of a room's name.
 const MAX_ROOMS: usize = 64;
@@ -159,7 +159,12 @@ impl Server {
         if socket.rooms().len() >= MAX_ROOMS && !socket.is_in(room) {
             return Err(format!("a socket is in {MAX_ROOMS} rooms at the most: leave one first"));
         }
-        if socket.join(room) {
+        if table.settings.memory.is_used_up() {
+            return Err(OverBudget.to_string());
+        }
+        let socket =
+            table.get_mut(sender.session).and_then(|session| session.sockets.get_mut(sender.namespace));
+        if socket.is_some_and(|socket| socket.join(room)) {
             self.enter(room, sender);
         }
         Ok(())

@@ -32,6 +32,8 @@ pub(crate) struct Server {
     rooms: HashMap<Box<str>, Members>,
     /// Rooms that have come to be, or that nobody is in any more.
     room_changes: VecDeque<(Box<str>, bool)>,
+    /// What rooms and their members take.
+    rooms_bytes: usize,
     /// The number of the last socket.
     sockets: u64,
     /// Before the number in each socket's id, so that two servers give different ones.
@@ -80,7 +82,7 @@ struct Sender {
 
 impl Server {
     pub(crate) fn new() -> Server {
-        Server { rooms: HashMap::new(), room_changes: VecDeque::new(), sockets: 0, prefix: random() }
+        Server { rooms: HashMap::new(), room_changes: VecDeque::new(), rooms_bytes: 0, sockets: 0, prefix: random() }
     }
 
     /// Takes a text message, with Engine.IO's `4` before it.
@@ -113,9 +115,9 @@ impl Server {
         data: Bytes,
     ) -> Result<(), Malformed> {
         let limit_bytes = table.settings.max_unsent_bytes.max(table.settings.max_payload_bytes);
-        let data = table.settings.memory.keep(data);
+        let budget = table.settings.memory.clone();
         let sockets = &mut table.get_mut(session).ok_or(Malformed)?.sockets;
-        if let Some(Assembling { message, place, attachments, .. }) = sockets.attach(data, limit_bytes)? {
+        if let Some(Assembling { message, place, attachments, .. }) = sockets.attach(data, limit_bytes, &budget)? {
             let packet = read(&message)?;
             let array = Array::again(packet.payload, &place);
             self.act(table, session, &packet, Some(array), attachments)?;

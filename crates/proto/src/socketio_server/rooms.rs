@@ -11,9 +11,15 @@ use crate::engine::{Published, Receipt, Table};
 /// The sockets in a room, as sessions and namespaces.
 pub(super) type Members = BTreeSet<(u32, Namespace)>;
 
+/// What a socket's being in a room takes, with the room's own part: its name stands with the socket, with the room, and with the topic.
+fn member_bytes(room: &str) -> usize {
+    3 * room.len() + 128
+}
+
 impl Server {
     pub(super) fn enter(&mut self, room: &str, sender: Sender) {
         let member = (sender.session, sender.namespace);
+        self.rooms_bytes += member_bytes(room);
         match self.rooms.get_mut(room) {
             Some(members) => members.insert(member),
             None => {
@@ -25,12 +31,19 @@ impl Server {
 
     pub(super) fn exit(&mut self, room: &str, sender: Sender) {
         let Some(members) = self.rooms.get_mut(room) else { return };
-        members.remove(&(sender.session, sender.namespace));
+        if members.remove(&(sender.session, sender.namespace)) {
+            self.rooms_bytes -= member_bytes(room);
+        }
         if members.is_empty()
             && let Some((room, _)) = self.rooms.remove_entry(room)
         {
             self.room_changes.push_back((room, false));
         }
+    }
+
+    /// What rooms and their members take.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.rooms_bytes
     }
 
     pub(crate) fn poll_room(&mut self) -> Option<(Box<str>, bool)> {
