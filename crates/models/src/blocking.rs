@@ -15,6 +15,7 @@ use crossbeam::channel::Receiver;
 use nix::sys::socket::{MsgFlags, send};
 use switchboard_proto::{App, CloseReason, Counts, Effect, LINGER, Request, Session};
 
+use crate::accept::address_of;
 use crate::limits::Limit;
 use crate::write::write_some;
 
@@ -56,7 +57,10 @@ impl Line {
     pub(crate) fn new(stream: TcpStream, app: &Arc<App>) -> io::Result<Line> {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(WRITE_SLICE))?;
-        let session = Mutex::new(Session::server(app, Instant::now()));
+        let now = Instant::now();
+        let mut session = Session::server(app, now);
+        address_of(&stream, app).into_iter().for_each(|address| session.came_from(address, now));
+        let session = Mutex::new(session);
         let (is_waiting, has_changed) = (AtomicBool::new(false), Condvar::new());
         Ok(Line { stream, session, asking: Mutex::new(()), is_waiting, has_changed })
     }

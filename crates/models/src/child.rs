@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::MsgFlags;
-use switchboard_proto::{App, CloseReason, Port, Request};
+use switchboard_proto::{App, Guests, CloseReason, Port, Request};
 
 use crate::Tally;
 use crate::blocking::{Line, Way};
@@ -40,6 +40,8 @@ fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
     handle_signals()?;
     close_all_but([stream.as_raw_fd(), relay.as_fd().as_raw_fd()]);
+    // The parent counts the connections of each address.
+    let app = &Arc::new(App { guests: Guests::default(), ..App::clone(app) });
     let line = Arc::new(Line::new(stream, app)?);
     let up = Up {
         line: line.clone(),

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::libc;
 use switchboard_proto::{App, Lent};
 
-use crate::accept::Acceptor;
+use crate::accept::{Acceptor, address_of};
 use crate::buffers::GROUP;
 use crate::crew::Crew;
 use crate::readiness::{Key, earliest};
@@ -86,7 +86,7 @@ pub(crate) fn serve(
     // The kernel does not wait on behalf of a descriptor that says of itself that it never waits.
     let listening = acceptor.as_fd().as_raw_fd();
     socket2::SockRef::from(&acceptor).set_nonblocking(false)?;
-    let mut server = Loop { ring, roster: Roster::new(app, crew), spread: Vec::new() };
+    let mut server = Loop { ring, roster: Roster::new(app, crew), app: app.clone(), spread: Vec::new() };
     server.poll(Kind::Shutdown, shutdown.as_fd().as_raw_fd(), false)?;
     server.watch_crew()?;
     let mut is_accepting = false;
@@ -148,6 +148,7 @@ struct Loop {
     // Dropped first: the kernel gives up what was begun before the sockets and what is being sent are gone.
     ring: Ring,
     roster: Roster<Socket>,
+    app: Arc<App>,
     /// What was published last.
     spread: Vec<Piece>,
 }
@@ -189,6 +190,7 @@ impl Loop {
 
     fn take_in(&mut self, stream: Option<TcpStream>, now: Instant) {
         if let Some(stream) = stream {
+            let address = address_of(&stream, &self.app);
             let socket = Socket {
                 stream,
                 is_receiving: false,
@@ -197,7 +199,7 @@ impl Loop {
                 is_silent: false,
                 is_broken: false,
             };
-            self.roster.insert(socket, now);
+            self.roster.insert(socket, address, now);
         }
     }
 

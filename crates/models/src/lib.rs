@@ -96,7 +96,7 @@ pub use listener::Listener;
 pub use model::{Family, Mechanism, Model, Workers};
 pub use shutdown::Shutdown;
 pub use switchboard_proto::engine::EngineSettings;
-pub use switchboard_proto::{App, Budget, CorsOrigins, PlainApp, Work};
+pub use switchboard_proto::{App, Budget, CorsOrigins, Guests, PlainApp, Work};
 pub use tally::Tally;
 
 /// Every model, in reading order: family by family, and each after the one that it adds to.

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use switchboard_proto::TooManyGuests;
 
 /// Descriptors below the process's limit that are kept for refusing: without one, a surplus connection
 /// could not be accepted, so it could not be answered either.
@@ -25,6 +26,8 @@ pub(crate) enum Limit {
     Workers(usize),
     /// `--max-connections`.
     MaxConnections(usize),
+    /// `--max-per-address`.
+    PerAddress(TooManyGuests),
 }
 
 impl Limit {
@@ -37,6 +40,7 @@ impl Limit {
             Limit::Threads => "threads",
             Limit::Workers(_) => "workers",
             Limit::MaxConnections(_) => "max-connections",
+            Limit::PerAddress(_) => "per-address",
         }
     }
 
@@ -62,6 +66,7 @@ impl Limit {
             Limit::Workers(limit) => {
                 format!("each of {limit} workers has a connection; try again later, or use --workers or a model that needs none")
             }
+            Limit::PerAddress(error) => error.to_string(),
             Limit::MaxConnections(limit) => {
                 format!("{limit} connections are open, and --max-connections allows no more; try again later")
             }

@@ -18,8 +18,9 @@ use nix::sys::socket::MsgFlags;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use slab::Slab;
-use switchboard_proto::{App, Effect, Exchange, Port, Reply, Request};
+use switchboard_proto::{App, Effect, Exchange, Guest, Port, Reply, Request};
 
+use crate::accept::address_of;
 use crate::backlog::Backlog;
 use crate::fork::CHILD_ENDED;
 use crate::hub::counts;
@@ -88,6 +89,8 @@ pub(crate) struct Child {
     /// Bytes of what it asked that are done, and of which it has not been told.
     done_bytes: usize,
     backlog: Backlog,
+    /// The connection's place among those of its address.
+    guest: Option<Guest>,
     /// What the relay is watched for. Nothing once it has ended.
     watched: EpollFlags,
 }
@@ -129,12 +132,19 @@ impl Parent {
     /// Gives a connection to a process of its own.
     pub(crate) fn answer(&mut self, stream: TcpStream) -> Result<(), (TcpStream, Limit)> {
         let app = self.app.clone();
+        let guest = match app.guests.admit(address_of(&stream, &app)) {
+            Ok(guest) => guest,
+            Err(error) => return Err((stream, Limit::PerAddress(error))),
+        };
         let mut stream = Some(stream);
         let made = self
             .make(Role::Connection, |relay| child::run(stream.take().expect("it is run once"), relay, &app));
         match (made, stream) {
             (Err(limit), Some(stream)) => Err((stream, limit)),
-            _ => {
+            (made, _) => {
+                if let Some(key) = made.ok().and_then(|pid| self.keys.get(&pid)) {
+                    self.children[*key].guest = guest;
+                }
                 self.tally.connections += 1;
                 Ok(())
             }
@@ -169,6 +179,7 @@ impl Parent {
                     known: HashSet::new(),
                     done_bytes: 0,
                     backlog: Backlog::default(),
+                    guest: None,
                     watched,
                 });
                 self.keys.insert(pid, key);

@@ -42,7 +42,10 @@ pub const MODEL: Model = Model {
     calls: &["epoll_wait", "recvfrom", "sendto"],
     broadcast: "a relay in the parent: socket pairs, two hops for each worker",
     serves: Mechanism::SESSION,
-    limits: &["who is woken takes the connection: workers are loaded unevenly"],
+    limits: &[
+        "who is woken takes the connection: workers are loaded unevenly",
+        "each worker counts by itself how many connections an address has (--max-per-address)",
+    ],
     workers: Workers::OnePerCore,
     reuses_port: false,
     busy_polls: true,

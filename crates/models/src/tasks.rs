@@ -167,6 +167,8 @@ async fn accept(mut acceptor: Acceptor, hub: &Arc<Hub>, shutdown: &Shutdown) -> 
 /// The life of one connection.
 async fn connection(mut stream: TcpStream, hub: Arc<Hub>) {
     let mut session = Session::server(&hub.app, Instant::now());
+    let address = stream.peer_addr().ok().filter(|_| hub.app.max_per_address.is_some());
+    address.into_iter().for_each(|address| session.came_from(address.ip().into(), Instant::now()));
     let port = Port(hub.next_port.fetch_add(1, Ordering::Relaxed));
     let mut ways = Ways { port, published: None, replies: None };
     // An error is the end of the connection, whoever's fault it is.

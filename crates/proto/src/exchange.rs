@@ -194,8 +194,12 @@ impl Exchange {
         Exchange {
             app: app.clone(),
             topics: Topics::new(app),
-            logins: Logins::new(app.login_expiry),
-            engines: Engines::new(&EngineSettings { memory: app.memory.clone(), ..app.engine.clone() }),
+            logins: Logins::new(app.login_expiry, app.max_per_address),
+            engines: Engines::new(&EngineSettings {
+                memory: app.memory.clone(),
+                max_per_address: app.max_per_address,
+                ..app.engine.clone()
+            }),
             tick: app.tick.and_then(|period| now.checked_add(period)),
             effects: VecDeque::new(),
             now,

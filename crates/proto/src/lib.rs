@@ -22,6 +22,7 @@ mod cursor;
 pub mod datagram;
 pub mod engine;
 mod exchange;
+mod guests;
 pub mod http;
 pub mod login;
 mod memory;
@@ -47,6 +48,7 @@ pub use client::{Client, ClientError, ClientEvent, ClientPlan, Dialect, Rejectio
 pub use cors::{AllowOrigin, CorsOrigins, NotAnOrigin};
 pub use cursor::{Cursor, Epoch, NotACursor};
 pub use exchange::{Effect, Exchange, Reply, Request};
+pub use guests::{Address, Guest, Guests, TooManyGuests};
 pub use memory::{BLOCK_BYTES, Budget, Charge, Ledger, OverBudget};
 pub use message::{Format, Kind, Outgoing};
 pub use output::{Lent, Output};

@@ -231,7 +231,8 @@ mod tests {
         assert_eq!(one.set(&budget, 9 * BLOCK_BYTES), Err(OverBudget));
         assert!(!budget.has_room(BLOCK_BYTES + 1) && budget.has_room(BLOCK_BYTES));
         drop(other);
-        assert!(budget.has_room(BLOCK_BYTES + 1));
+        one.lower(8 * BLOCK_BYTES);
+        assert!(budget.has_room(2 * BLOCK_BYTES) && !budget.has_room(2 * BLOCK_BYTES + 1));
     }
 
     #[test]

@@ -202,6 +202,7 @@ fn an_idle_socketio_session_takes_two_hundred_bytes() {
                 sid: None,
                 transport: "websocket".into(),
                 eio: "4".into(),
+                from: None,
             };
             engines.handle(port, engine::Request::Upgrade(query), now + Duration::from_millis(port.0));
             engines.handle(port, engine::Request::Message { kind: Kind::Text, data: "40".into() }, now);

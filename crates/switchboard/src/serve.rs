@@ -1,4 +1,5 @@
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
 use switchboard_models::{
-    App, Budget, CorsOrigins, EngineSettings, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
+    App, Budget, CorsOrigins, EngineSettings, Guests, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
     available_memory, keep_freed_memory, raise_descriptor_limit,
 };
 
@@ -26,6 +27,10 @@ pub(crate) struct Args {
     /// Close a WebSocket with 1009 that sends a longer message; do not return longer datagrams
     #[arg(long, default_value = "16MiB", value_name = "SIZE", value_parser = args::bytes)]
     max_message_bytes: usize,
+    /// Connections that each address (IPv6: each /64) may have at once, and as many sessions of Engine.IO and codes of the sign-in; one more is refused with
+    /// 503 [default: no such limit, since many clients may share an address]
+    #[arg(long, value_name = "N")]
+    max_per_address: Option<NonZeroUsize>,
     /// Memory that all clients together may make the server hold; beyond it a request is answered with 503 and a WebSocket closed with 1013
     /// [default: half of the machine's or the control group's memory]
     #[arg(long, value_name = "SIZE", value_parser = args::bytes)]
@@ -138,6 +143,8 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         served_by: model.name,
         serves_together: model.serves.contains(&Mechanism::Together),
         max_connections: args.max_connections,
+        max_per_address: args.max_per_address.map(NonZeroUsize::get),
+        guests: Guests::new(args.max_per_address.map(NonZeroUsize::get)),
         memory: Budget::new(args.max_memory.unwrap_or_else(default_memory)),
         max_message_bytes: args.max_message_bytes,
         max_unsent_bytes: args.max_unsent_bytes,

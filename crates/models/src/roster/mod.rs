@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use slab::Slab;
-use switchboard_proto::{App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session};
+use switchboard_proto::{Address, App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session};
 
 pub(crate) use self::published::Piece;
 use self::subscribers::Subscribers;
@@ -124,8 +124,9 @@ impl<S> Roster<S> {
     }
 
     /// Takes in a connection that was just accepted.
-    pub(crate) fn insert(&mut self, socket: S, now: Instant) -> Key {
-        let session = Session::server(&self.app, now);
+    pub(crate) fn insert(&mut self, socket: S, address: Option<Address>, now: Instant) -> Key {
+        let mut session = Session::server(&self.app, now);
+        address.into_iter().for_each(|address| session.came_from(address, now));
         self.serial = (self.serial + 1) % (1 << (WORKER_SHIFT - SERIAL_SHIFT));
         let serial = self.serial;
         let member = Member { session, socket, timer: None, is_touched: false, serial, is_away: false };

@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setresuid};
 use switchboard_models::{
-    App, Budget, CorsOrigins, EngineSettings, Listener, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
+    App, Budget, CorsOrigins, EngineSettings, Guests, Listener, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
 };
 
 /// The environment variable that makes this program a server, and says how.
@@ -84,6 +84,7 @@ impl Settings {
             app.engine.max_payload_bytes.to_string(),
             number(app.engine.max_sessions.map(|n| n as u64)),
             app.memory.max_bytes().to_string(),
+            number(app.max_per_address.map(|n| n as u64)),
             milliseconds(app.login_expiry),
         ]
         .join(" ")
@@ -133,6 +134,8 @@ impl Settings {
             ..EngineSettings::default()
         };
         app.memory = Budget::new(size(word()));
+        app.max_per_address = number(word()).map(|n| n as usize);
+        app.guests = Guests::new(app.max_per_address);
         app.login_expiry = milliseconds(word()).expect("a time");
         (model, Settings { app, listen, descriptors, processes, work })
     }

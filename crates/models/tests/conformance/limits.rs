@@ -28,6 +28,9 @@ pub(crate) const CASES: &[Case] = &[
         .with(|settings| settings.app.max_topics = 1),
     case!(Broadcast, ten_thousand_topics_of_others_do_not_end_the_default_one)
         .with(|settings| settings.app.max_topics = 100),
+    case!(SocketIo, an_address_has_as_many_connections_sessions_and_codes_as_it_may)
+        .only(|model| model.family != Family::Process || model.workers != Workers::OnePerCore)
+        .with(|settings| settings.app.max_per_address = Some(4)),
     case!(Http, bodies_that_do_not_end_are_held_as_far_as_the_memory_goes).together().with(|settings| {
         settings.app.memory = Budget::new(MEMORY);
         settings.app.handshake_timeout = Duration::from_secs(30);
@@ -51,6 +54,43 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 const MEMORY: usize = 8 << 20;
+
+fn an_address_has_as_many_connections_sessions_and_codes_as_it_may(server: &mut Server) {
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::open(server, "/echo")).collect();
+    let refused = Client::try_open(server, "/echo").err().expect("there are four");
+    assert_eq!((refused.status, refused.header("Switchboard-Refused")), (503, Some("per-address")));
+    assert!(refused.body.contains("--max-per-address"), "{refused:?}");
+    clients.iter_mut().for_each(|client| client.echo("not disturbed"));
+    clients.truncate(3);
+    let mut client = None;
+    eventually("the place of one that has left is free", || {
+        let mut new = Client::connect(server);
+        new.send(get("/about.json"));
+        let is_served = new.response_head().status == 200;
+        client = is_served.then_some(new);
+        is_served
+    });
+    drop(client);
+    drop(clients);
+    let mut client = None;
+    eventually("all places are", || {
+        client = Client::try_open(server, "/echo").ok();
+        client.is_some()
+    });
+    client.take().expect("it is open").leave();
+    // Of sessions and codes as many, over however few connections.
+    let mut client = Client::connect(server);
+    let mut statuses = |request: &[u8]| {
+        let mut ask = || {
+            client.send(request);
+            client.response().status
+        };
+        (0..6).map(|_| ask()).collect::<Vec<_>>()
+    };
+    let handshake = get(&engine_client::target("/engine.io/", "polling", ""));
+    assert_eq!(statuses(handshake.as_bytes()), [200, 200, 200, 200, 503, 503]);
+    assert_eq!(statuses(&engine_client::post("/login/codes", "")), [201, 201, 201, 201, 503, 503]);
+}
 
 /// Whether an event can be published on a topic; if not, the refusal says why.
 fn publishes(client: &mut Client, topic: &str) -> bool {

@@ -10,7 +10,7 @@ use super::session::{Closing, Poll, Polling, Session, Transport};
 use super::table::By;
 use super::{Engines, MAX_SENT, OVERTAKING, later, sid};
 use crate::socketio_server::Sockets;
-use crate::{Kind, OverBudget, Port};
+use crate::{Kind, OverBudget, Port, TooManyGuests};
 
 /// Effects that may wait to be taken before a body is read on.
 const MAX_EFFECTS: usize = 1024;
@@ -25,6 +25,7 @@ pub(super) enum Refusal {
     Full = 4,
     UnsupportedVersion = 5,
     NoMemory = 6,
+    TooManyGuests = 7,
 }
 
 /// The rest of the body of a POST.
@@ -54,7 +55,7 @@ impl Engines {
         self.expire_due(now);
         match self.check(query, Method::Get) {
             Err(refusal) => self.refuse(port, refusal),
-            Ok(None) => match self.handshake(query.endpoint, None, now) {
+            Ok(None) => match self.handshake(query, None, now) {
                 Ok(opening) => self.table.answer(port, 200, ContentType::Text, opening),
                 Err(refusal) => self.refuse(port, refusal),
             },
@@ -247,7 +248,7 @@ impl Engines {
     /// Opens a session, on a WebSocket if there is one, and returns its first packet.
     pub(super) fn handshake(
         &mut self,
-        endpoint: Endpoint,
+        query: &Query,
         websocket: Option<Port>,
         now: Instant,
     ) -> Result<Bytes, Refusal> {
@@ -259,6 +260,8 @@ impl Engines {
         if !has_memory {
             return Err(Refusal::NoMemory);
         }
+        let Ok(guest) = self.table.guests.admit(query.from) else { return Err(Refusal::TooManyGuests) };
+        let endpoint = query.endpoint;
         let secret = sid::random();
         let connect_by = (endpoint == Endpoint::SocketIo).then(|| later(now, settings.connect_timeout));
         let (transport, upgrades) = match websocket {
@@ -274,6 +277,7 @@ impl Engines {
             heard: false,
             heartbeat: later(now, interval),
             transport,
+            _guest: guest.map(Box::new),
             sockets: Sockets::new(connect_by),
         });
         if let Some(port) = websocket {
@@ -300,7 +304,7 @@ impl Engines {
 
     fn refusal(&self, refusal: Refusal) -> Reply {
         let limit;
-        let is_refused = matches!(refusal, Refusal::Full | Refusal::NoMemory);
+        let is_refused = matches!(refusal, Refusal::Full | Refusal::NoMemory | Refusal::TooManyGuests);
         let message = match refusal {
             Refusal::TransportUnknown => "Transport unknown",
             Refusal::SessionUnknown => "Session ID unknown",
@@ -309,6 +313,11 @@ impl Engines {
             Refusal::UnsupportedVersion => "Unsupported protocol version",
             Refusal::NoMemory => {
                 limit = OverBudget.to_string();
+                &limit
+            }
+            Refusal::TooManyGuests => {
+                let max = self.table.settings.max_per_address.unwrap_or_default();
+                limit = TooManyGuests { max }.to_string();
                 &limit
             }
             Refusal::Full => {
@@ -321,7 +330,7 @@ impl Engines {
         Reply::Answer {
             status: if is_refused { 503 } else { 400 },
             content_type: ContentType::Json,
-            // Clients know no code for the second of them.
+            // Clients know no code for the others.
             body: format!(r#"{{"code":{},"message":"{message}"}}"#, if is_refused { 4 } else { refusal as u8 }).into(),
         }
     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::interface::Endpoint;
 use super::packet::{self, Outgoing};
 use super::sid::Secret;
-use crate::Port;
+use crate::{Guest, Port};
 use crate::socketio_server::Sockets;
 
 /// One session. What only some have is in a box, since there may be a hundred thousand that are idle.
@@ -19,6 +19,8 @@ pub(crate) struct Session {
     pub(super) heard: bool,
     pub(super) heartbeat: Instant,
     pub(super) transport: Transport,
+    /// Its place among those of its address, if these are limited.
+    pub(super) _guest: Option<Box<Guest>>,
     /// What Socket.IO has to know of it.
     pub(crate) sockets: Sockets,
 }

@@ -12,7 +12,7 @@ use super::packet::{self, Outgoing};
 use super::session::{Closing, Poll, Session, Transport};
 use super::sid;
 use crate::socketio_server::Sockets;
-use crate::{Charge, Kind, Port};
+use crate::{Charge, Guests, Kind, Port};
 
 /// The part of the memory that may wait for all sessions that poll: so many times less.
 const WAITING_SHARE: usize = 8;
@@ -26,6 +26,8 @@ const CHARGED_AT_ONCE: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) settings: EngineSettings,
+    /// The sessions that each address has.
+    pub(super) guests: Guests,
     sessions: Slab<Session>,
     /// Which session a connection belongs to, as long as that waits for something from it or has something for it.
     ports: HashMap<Port, u32, BuildHasherDefault<PortHasher>>,
@@ -57,6 +59,7 @@ impl Table {
     pub(super) fn new(settings: &EngineSettings) -> Table {
         Table {
             settings: settings.clone(),
+            guests: Guests::new(settings.max_per_address),
             sessions: Slab::new(),
             ports: HashMap::default(),
             timers: BTreeSet::new(),

@@ -17,7 +17,7 @@ impl Engines {
         self.expire_due(now);
         match self.check(query, Method::Upgrade) {
             Err(refusal) => self.refuse(port, refusal),
-            Ok(None) => match self.handshake(query.endpoint, Some(port), now) {
+            Ok(None) => match self.handshake(query, Some(port), now) {
                 Ok(data) => {
                     self.table.reply(port, Reply::Accept);
                     self.table.reply(port, Reply::Send { kind: Kind::Text, data });

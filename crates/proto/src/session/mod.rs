@@ -21,13 +21,16 @@ use self::websocket::WebSocket;
 use crate::engine;
 use crate::http::{self, Answer, Reader, ReplyTo};
 use crate::topics::Since;
-use crate::{App, Charge, Cursor, Format, Outgoing, OverBudget, Output, Reply, Request, sse};
+use crate::{Address, App, Charge, Cursor, Format, Guest, Outgoing, OverBudget, Output, Reply, Request, sse};
 
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
 const HIGH_WATER_BYTES: usize = 64 << 10;
 
 /// What may come behind a request that is held until something is published: it must be read, or its peer's end would not be noticed.
 const MAX_PIPELINED_BYTES: usize = 1 << 20;
+
+/// What a refusal calls the limit for each address.
+pub(crate) const PER_ADDRESS: &str = "per-address";
 
 /// How long a connection whose last answer is written goes on reading, and discarding, what its peer still
 /// sends. A close with unread input would turn into a reset, and a reset overtakes the answer.
@@ -58,6 +61,15 @@ pub struct Session {
     has_subscribed: bool,
     /// What is charged of what has arrived and is not whole, or waits.
     input: Charge,
+    /// Where it comes from, if each address may have only so much.
+    origin: Option<Box<Origin>>,
+}
+
+/// Where a connection comes from, and its place among those that come from there.
+#[derive(Debug)]
+struct Origin {
+    address: Address,
+    _guest: Option<Guest>,
 }
 
 /// Where a connection is in its life. It goes to and fro between the first two while it is HTTP, and otherwise only downwards in this list.
@@ -160,6 +172,18 @@ impl Session {
             has_engine: false,
             has_subscribed: false,
             input: Charge::default(),
+            origin: None,
+        }
+    }
+
+    /// Takes note of where it comes from. If that has as many connections as it may have, the next thing is a refusal.
+    pub fn came_from(&mut self, address: Address, now: Instant) {
+        match self.app.guests.admit(Some(address)) {
+            Ok(guest) => self.origin = Some(Box::new(Origin { address, _guest: guest })),
+            Err(error) => {
+                self.is_refused = true;
+                self.last_answer(&http::refused(PER_ADDRESS, &error.to_string()), &ReplyTo::default(), now);
+            }
         }
     }
 

@@ -218,11 +218,15 @@ impl Session {
                 self.ask(Request::Publish { topic, event, kind, data, is_answered: true });
                 Pending::Publish
             }
-            Wanted::Login { question, request } => {
+            Wanted::Login { question, mut request } => {
+                if let crate::login::Request::Open { from } = &mut request {
+                    *from = self.origin.as_ref().map(|origin| origin.address);
+                }
                 self.ask(Request::Login(request));
                 Pending::Login(question)
             }
             Wanted::Engine(mut request) => {
+                self.say_where_from(&mut request);
                 let is_held = matches!(request, engine::Request::Get(_));
                 if let engine::Request::Post { body, .. } = &mut request {
                     self.count(body.len());
@@ -232,7 +236,8 @@ impl Session {
                 self.ask(Request::Engine(request));
                 Pending::Engine { is_held }
             }
-            Wanted::EngineUpgrade { accept, request } => {
+            Wanted::EngineUpgrade { accept, mut request } => {
+                self.say_where_from(&mut request);
                 self.has_engine = true;
                 self.ask(Request::Engine(request));
                 Pending::EngineUpgrade { accept: accept.into() }
@@ -241,6 +246,12 @@ impl Session {
         self.stage =
             Stage::Waiting(Box::new(Waiting { reply_to, what, input: BytesMut::new(), has_ended: false }));
         self.deadline = None;
+    }
+
+    fn say_where_from(&self, request: &mut engine::Request) {
+        if let engine::Request::Get(query) | engine::Request::Upgrade(query) = request {
+            query.from = self.origin.as_ref().map(|origin| origin.address);
+        }
     }
 
     fn count(&mut self, bytes: usize) {

@@ -3,7 +3,7 @@
 use switchboard_proto::{App, Budget, Kind, Request, Session};
 
 use super::frames::{BINARY, CLOSE, TEXT, masked};
-use super::pair::{Wire, upgrade};
+use super::pair::Wire;
 
 const KIB: usize = 1 << 10;
 

@@ -187,7 +187,7 @@ impl Server {
 }
 
 pub(crate) fn query(endpoint: Endpoint, transport: &str) -> Query {
-    Query { endpoint, sid: None, transport: transport.to_owned(), eio: "4".to_owned() }
+    Query { endpoint, sid: None, transport: transport.to_owned(), eio: "4".to_owned(), from: None }
 }
 
 /// The same session over a WebSocket.
