@@ -27,7 +27,7 @@ fn main() {
             continue;
         }
         if let Some(obstacle) = (model.obstacle)() {
-            eprintln!("{} cannot be measured here: {obstacle}", model.name);
+            switchboard_console::log!("{} cannot be measured here: {obstacle}", model.name);
             continue;
         }
         let server = Server::start(model, PlainApp::Broadcast);

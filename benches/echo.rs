@@ -23,7 +23,7 @@ fn main() {
     for model in MODELS {
         let speaks = |mechanism| model.serves.contains(&mechanism);
         if let Some(obstacle) = (model.obstacle)() {
-            eprintln!("{} cannot be measured here: {obstacle}", model.name);
+            switchboard_console::log!("{} cannot be measured here: {obstacle}", model.name);
             continue;
         }
         let server = Server::start(model, PlainApp::Echo);

@@ -39,7 +39,7 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn serve_if_asked() {
     let Ok(name) = env::var(SERVE) else { return };
     if let Err(error) = serve(&name) {
-        eprintln!("{name}: {error}");
+        switchboard_console::log!("{name}: {error}");
         process::exit(1);
     }
     process::exit(0);
@@ -51,7 +51,7 @@ fn serve(name: &str) -> io::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let plain = if env::var(UDP).is_ok() { PlainApp::Broadcast } else { PlainApp::Echo };
     let app = App { served_by: model.name, grace: Duration::from_secs(1), plain, ..App::default() };
-    println!("{}", listener.local_addr());
+    switchboard_console::result(format_args!("{}\n", listener.local_addr()))?;
     (model.serve)(listener, Arc::new(app), shutdown)?;
     Ok(())
 }

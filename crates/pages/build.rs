@@ -1,5 +1,8 @@
 //! Computes the tag of every file that is served, so that no server has to: some of them are a new process for each connection.
 
+// Cargo reads it.
+#![allow(clippy::disallowed_macros)]
+
 use std::fs;
 use std::path::Path;
 

@@ -305,7 +305,7 @@ mod tests {
         while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, patience) {
             open.push(stream);
             if open.len() > 10_000 {
-                return println!("not examined: this machine's accept queues are too long");
+                return switchboard_console::log!("not examined: this machine's accept queues are too long");
             }
         }
         let after = Network::read().unwrap();

@@ -160,14 +160,14 @@ impl ExternalServer {
     /// Installs it, if it is missing and says how to. Whether that has succeeded is seen when it is looked for.
     pub(crate) fn install(&self) {
         let Some(install) = self.install.as_ref().filter(|_| self.missing().is_some()) else { return };
-        eprintln!("\ninstalling {}: {install}", self.name);
+        switchboard_console::log!("\ninstalling {}: {install}", self.name);
         // What it says belongs to the progress of the run, not to its result.
         let status =
             Command::new("sh").args(["-c", install]).stdin(Stdio::null()).stdout(std::io::stderr()).status();
         match status {
             Ok(status) if status.success() => {}
-            Ok(status) => eprintln!("{} could not be installed: {status}", self.name),
-            Err(error) => eprintln!("{} could not be installed: sh: {error}", self.name),
+            Ok(status) => switchboard_console::log!("{} could not be installed: {status}", self.name),
+            Err(error) => switchboard_console::log!("{} could not be installed: sh: {error}", self.name),
         }
     }
 

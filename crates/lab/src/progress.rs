@@ -62,7 +62,7 @@ impl<'a> Meter<'a> {
     pub(crate) fn say(&self, line: &str) {
         match &self.style {
             Style::Bar(bar) => bar.println(line),
-            Style::Lines => eprintln!("{line}"),
+            Style::Lines => switchboard_console::log!("{line}"),
             Style::Silent => {}
         }
     }
@@ -71,7 +71,7 @@ impl<'a> Meter<'a> {
     pub(crate) fn aside(&self, what: &str) {
         match &self.style {
             Style::Bar(bar) => bar.set_message(what.to_owned()),
-            Style::Lines => eprintln!("{what}"),
+            Style::Lines => switchboard_console::log!("{what}"),
             Style::Silent => {}
         }
     }
@@ -86,7 +86,7 @@ impl<'a> Meter<'a> {
         let what = format!("counting system calls: {number}/{all}  {}", self.name(job));
         match &self.style {
             Style::Bar(bar) => bar.set_message(what),
-            Style::Lines => eprintln!("{what}"),
+            Style::Lines => switchboard_console::log!("{what}"),
             Style::Silent => {}
         }
     }
@@ -126,7 +126,12 @@ impl<'a> Meter<'a> {
             }
             Style::Lines => {
                 let width = self.points.to_string().len();
-                eprintln!("[{:>width$}/{}] {line}  ({} left)", self.points_done, self.points, self.left());
+                switchboard_console::log!(
+                    "[{:>width$}/{}] {line}  ({} left)",
+                    self.points_done,
+                    self.points,
+                    self.left()
+                );
             }
             Style::Silent => {}
         }

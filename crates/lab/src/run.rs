@@ -177,7 +177,7 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
         }
         let all: f64 = plans.iter().map(|plan| plan.expected_s).sum();
         if plans.len() > 1 && options.progress != Progress::Silent {
-            eprintln!("{} experiments, about {} in all", plans.len(), seconds(all));
+            switchboard_console::log!("{} experiments, about {} in all", plans.len(), seconds(all));
         }
         let mut left = all;
         for (number, (plan, dir)) in plans.iter().zip(&dirs).enumerate() {
@@ -186,7 +186,7 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
             }
             if plans.len() > 1 && options.progress != Progress::Silent {
                 let name = &plan.experiment;
-                eprintln!(
+                switchboard_console::log!(
                     "\n{name}: experiment {} of {}, about {} left in all",
                     number + 1,
                     plans.len(),
@@ -200,7 +200,7 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
     let report = collection.as_ref().and_then(|dir| match report::write_collection(dir) {
         Ok(page) => Some(page),
         Err(error) => {
-            eprintln!("no report of all experiments: {error}");
+            switchboard_console::log!("no report of all experiments: {error}");
             None
         }
     });
@@ -246,11 +246,11 @@ impl Lab<'_> {
                 && self.options.progress != Progress::Silent
             {
                 named.push(name);
-                eprintln!("{name} is left out, {reason}");
+                switchboard_console::log!("{name} is left out, {reason}");
             }
         }
         if !named.is_empty() && self.options.progress != Progress::Silent {
-            eprintln!("--install does that");
+            switchboard_console::log!("--install does that");
         }
     }
 

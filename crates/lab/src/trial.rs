@@ -47,15 +47,15 @@ pub(crate) type Measured = (Point, Histograms);
 pub(crate) trait Spectator {
     /// The server listens; nobody has connected to it.
     fn server_started(&mut self, server: Pid);
-    /// The load generator has come to a phase.
-    fn phase(&mut self, phase: &str);
+    /// Both have ended in order.
+    fn ended(&mut self, load: &LoadResult);
 }
 
 struct Nobody;
 
 impl Spectator for Nobody {
     fn server_started(&mut self, _: Pid) {}
-    fn phase(&mut self, _: &str) {}
+    fn ended(&mut self, _: &LoadResult) {}
 }
 
 /// Why there is no result.
@@ -154,7 +154,6 @@ impl Trial<'_> {
             };
             match Said::parse(&line.text) {
                 Ok(Said::Phase(phase)) => {
-                    spectator.phase(&phase);
                     if phase == "measuring" {
                         pause = self.pause(job, server.pid());
                         restart = Restart::of(&job.setting, window, line.at);
@@ -180,6 +179,7 @@ impl Trial<'_> {
             Some(status) => return Err(died("server, told to stop,", &mut server, status)),
             None => return Err(broken("server", "did not stop on SIGTERM and was killed")),
         }
+        spectator.ended(&result);
         Ok((watch.observed(result), away))
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct LoadResult {
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) window_ns: u64,
     pub(crate) messages: u64,
+    #[serde(default)]
+    pub(crate) messages_in_all: Option<u64>,
     pub(crate) messages_per_s: f64,
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,

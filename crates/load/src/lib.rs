@@ -8,6 +8,7 @@ mod again;
 mod connect;
 mod line;
 mod plan;
+mod printable;
 mod publish;
 mod recorder;
 mod report;
@@ -23,6 +24,7 @@ mod worker;
 
 pub use again::Reconnect;
 pub use plan::{LoadError, LoadPlan};
+pub use printable::printable;
 pub use recorder::Traffic;
 pub use report::{LoadReport, PerDelivery, Percentiles};
 pub use run::run;

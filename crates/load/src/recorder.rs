@@ -26,7 +26,7 @@ pub(crate) struct Recorder {
     /// Messages of an open loop that were due in the window, and those of them that were sent in it.
     pub(crate) due: u64,
     pub(crate) sent: u64,
-    /// Received at any time: for the progress bar.
+    /// Received at any time: for the progress bar, and for whoever counts what a server did in its whole life.
     pub(crate) seen: u64,
     /// Published within the window.
     pub(crate) published: u64,

@@ -43,6 +43,8 @@ pub struct LoadReport {
     pub window_ns: u64,
     pub ended_early: bool,
     pub messages: u64,
+    /// Those of the warm-up and those that came after the window as well: all that this load has ever received.
+    pub messages_in_all: u64,
     pub messages_per_s: f64,
     /// Of all connections, the publisher's included.
     pub bytes_sent: u64,
@@ -185,6 +187,7 @@ impl LoadReport {
             window_ns,
             ended_early: course.ended_early,
             messages: total.messages,
+            messages_in_all: total.seen,
             messages_per_s: per_ns(total.messages) * 1e9,
             slices: total.slices,
             in_flight_ns: total.in_flight_ns,

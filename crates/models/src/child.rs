@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::MsgFlags;
-use switchboard_proto::{App, Guests, CloseReason, Port, Request};
+use switchboard_proto::{App, CloseReason, Guests, Port, Request};
 
 use crate::Tally;
 use crate::blocking::{Line, Way};
@@ -29,7 +29,7 @@ pub(crate) fn run(stream: TcpStream, relay: Relay, app: &Arc<App>) -> i32 {
     match serve(stream, relay, app) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("a child could not serve its connection: {error}");
+            switchboard_console::log!("a child could not serve its connection: {error}");
             1
         }
     }

@@ -250,7 +250,7 @@ pub(crate) fn run<T: Send, S: FnOnce() -> io::Result<Tally>>(
         if all_are_prepared.iter().all(|has_own_table| has_own_table) {
             close_copies(listeners.iter().copied());
         } else if wanted > 1 {
-            eprintln!(
+            switchboard_console::log!(
                 "unshare(CLONE_FILES) is not permitted: all workers together may hold {} descriptors",
                 soft_limit()
             );
@@ -290,5 +290,5 @@ fn close_copies(fds: impl Iterator<Item = RawFd>) {
 /// Says how connections were spread over the workers, which nobody decided but the kernel.
 pub(crate) fn log_balance(tallies: &[Tally]) {
     let counts: Vec<String> = tallies.iter().map(|tally| tally.connections.to_string()).collect();
-    eprintln!("connections by worker: {}", counts.join(" "));
+    switchboard_console::log!("connections by worker: {}", counts.join(" "));
 }

@@ -52,7 +52,7 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
             let (bench, app) = (bench.clone(), &app);
             let compute = move || {
                 if let Err(error) = crew::bind(app, worker) {
-                    eprintln!("worker {worker} stays on any core: {error}");
+                    switchboard_console::log!("worker {worker} stays on any core: {error}");
                 }
                 bench.work(Job::perform);
             };

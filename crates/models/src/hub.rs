@@ -320,7 +320,7 @@ impl Talk {
         let mut attendance = self.attendance();
         let Attendance::Writer(Writer { queue, topic, .. }) = &mut *attendance else { return };
         let wanted = match request {
-            Request::Subscribe { topic, .. } => Some(topic.clone()),
+            Request::Subscribe { topic, .. } => Some(topic.to_string()),
             Request::Unsubscribe { .. } => None,
             _ => return,
         };

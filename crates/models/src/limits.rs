@@ -179,8 +179,8 @@ impl RepeatedLog {
             return;
         }
         match std::mem::take(&mut self.suppressed) {
-            0 => eprintln!("{what}"),
-            more => eprintln!("{what} (and {more} times since the last such line)"),
+            0 => switchboard_console::log!("{what}"),
+            more => switchboard_console::log!("{what} (and {more} times since the last such line)"),
         }
         self.last = Some(now);
     }

@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_unspecified_ipv6_address_takes_ipv4_too() {
         let Ok(listener) = Listener::bind(&crate::epoll::MODEL, (Ipv6Addr::UNSPECIFIED, 0).into()) else {
-            eprintln!("this machine has no IPv6: nothing to test");
+            switchboard_console::log!("this machine has no IPv6: nothing to test");
             return;
         };
         TcpStream::connect(("127.0.0.1", listener.local_addr().port())).unwrap();

@@ -107,7 +107,7 @@ impl Pool {
         let (entries, busy) = (self.entries.clone(), self.busy.clone());
         let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
             if let Err(error) = crew::bind(&app, worker) {
-                eprintln!("worker {worker} stays on any core: {error}");
+                switchboard_console::log!("worker {worker} stays on any core: {error}");
             }
             while let Ok(entry) = entries.recv() {
                 hub.serve(entry);

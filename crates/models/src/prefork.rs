@@ -163,7 +163,7 @@ fn run(
     match work() {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("worker {worker} could not go on: {error}");
+            switchboard_console::log!("worker {worker} could not go on: {error}");
             1
         }
     }

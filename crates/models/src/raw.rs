@@ -124,7 +124,7 @@ fn accept(listener: &TcpListener, lines: &mut Slab<Line>, registry: &Registry) -
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             // No descriptor left, most likely. Those who wait are looked at again when the next one comes.
             Err(error) => {
-                eprintln!("cannot accept: {error}");
+                switchboard_console::log!("cannot accept: {error}");
                 return Ok(accepted);
             }
         }

@@ -1,7 +1,7 @@
 //! The control: a thread per connection, written as a tutorial would.
 //!
-//! `tungstenite::accept` on the stream, then read and send, in eight lines. It shares nothing with the other models
-//! but the listener, so that the price of what they share is on the plot. What the eight lines leave out is what the
+//! `tungstenite::accept_hdr` on the stream with a look at `Origin`, then read and send, in ten lines. It shares nothing with the other models
+//! but the listener, so that the price of what they share is on the plot. What they leave out is what the
 //! rest of this crate is about: paths and pages, timers, limits on unsent bytes, a goodbye to the clients.
 //!
 //! - Calls of one message: `recvfrom`, `sendto`; and two context switches.
@@ -15,7 +15,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use switchboard_proto::{App, Work};
+use switchboard_proto::{App, CorsOrigins, Work};
+use tungstenite::handshake::server::{ErrorResponse, Request};
+use tungstenite::http::StatusCode;
+use tungstenite::http::header::{CONTENT_LENGTH, HOST, HeaderValue, ORIGIN};
 
 use crate::accept::Acceptor;
 use crate::hub::STACK_BYTES;
@@ -47,7 +50,12 @@ pub const MODEL: Model = Model {
 };
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
-    let counters = Arc::new(Counters { ceiling: thread_ceiling(), work: app.work, ..Counters::default() });
+    let counters = Arc::new(Counters {
+        ceiling: thread_ceiling(),
+        work: app.work,
+        origins: app.cors.clone(),
+        ..Counters::default()
+    });
     let mut acceptor = Acceptor::new(listener.into_tcp()?, &app, None)?;
     while acceptor.wait(&shutdown)? {
         let open = counters.open.load(Ordering::Relaxed);
@@ -68,6 +76,7 @@ struct Counters {
     /// Connections that there are threads for.
     ceiling: usize,
     work: Work,
+    origins: CorsOrigins,
     open: AtomicUsize,
     connections: AtomicU64,
     messages: AtomicU64,
@@ -101,7 +110,10 @@ fn answer(counters: &Arc<Counters>, stream: TcpStream) -> Result<(), (TcpStream,
 
 /// The server, as a tutorial would write it.
 fn talk(stream: &TcpStream, counters: &Counters) -> tungstenite::Result<()> {
-    let mut socket = tungstenite::accept(stream).map_err(|_| tungstenite::Error::ConnectionClosed)?;
+    let ask_origin =
+        |request: &Request, response| check_origin(&counters.origins, request).map(|()| response);
+    let mut socket =
+        tungstenite::accept_hdr(stream, ask_origin).map_err(|_| tungstenite::Error::ConnectionClosed)?;
     loop {
         let message = socket.read()?;
         if message.is_text() || message.is_binary() {
@@ -111,4 +123,17 @@ fn talk(stream: &TcpStream, counters: &Counters) -> tungstenite::Result<()> {
             socket.send(message)?;
         }
     }
+}
+
+/// A browser opens a WebSocket for any page, and leaves it to the server to look which page that is.
+fn check_origin(origins: &CorsOrigins, request: &Request) -> Result<(), ErrorResponse> {
+    let field = |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let Some(refusal) = origins.refusal(field(ORIGIN).as_deref(), field(HOST).as_deref()) else {
+        return Ok(());
+    };
+    let length = HeaderValue::from(refusal.len());
+    let mut response = ErrorResponse::new(Some(refusal));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    Err(response)
 }

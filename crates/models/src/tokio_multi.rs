@@ -46,7 +46,7 @@ fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Ta
         .on_thread_start(move || {
             let worker = next.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = crew::bind(&theirs, worker) {
-                eprintln!("worker {worker} stays on any core: {error}");
+                switchboard_console::log!("worker {worker} stays on any core: {error}");
             }
         })
         .enable_io()

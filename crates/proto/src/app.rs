@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::EngineSettings;
 use crate::work::Work;
-use crate::{Budget, CorsOrigins, Guests, Cursor, Epoch, Since};
+use crate::{Budget, CorsOrigins, Cursor, Epoch, Guests, Since};
 
 /// What a server offers and tolerates: the settings that every session of one server shares.
 #[derive(Debug, Clone)]

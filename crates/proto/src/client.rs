@@ -1,7 +1,9 @@
 //! A server as its clients see it: over a WebSocket, and over HTTP.
 
 pub(crate) mod event_stream;
+mod head;
 pub(crate) mod polling;
+mod pong;
 pub(crate) mod response;
 pub(crate) mod upgrade;
 
@@ -9,13 +11,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
+use self::head::has_token;
+use self::pong::Pongs;
 use crate::http::REFUSED_HEADER;
 use crate::socketio::{self, ANNOUNCEMENT, Heard, SocketIo};
 use crate::websocket::{self, Assembler, Incoming, Opcode, Payload, Role, Violation};
 use crate::{Kind, Output};
-
-/// Longest answer to an upgrade that a client reads.
-const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// What a client asks for.
 #[derive(Debug, Clone)]
@@ -52,6 +53,7 @@ pub struct Client {
     output: Output,
     masks: Masks,
     socketio: Option<SocketIo>,
+    pongs: Pongs,
     /// A close frame has been queued; there is never a second one.
     has_closed: bool,
 }
@@ -78,6 +80,8 @@ pub enum ClientEvent<'b> {
     Rejected(Rejection),
     /// A message.
     Message(Kind, Payload<'b>),
+    /// An event of Socket.IO that is no message: of another name, or with other arguments.
+    Other,
     /// The server closed, with its code where it gave one; the answer is in the output.
     Closed(Option<u16>),
 }
@@ -100,6 +104,9 @@ pub enum ClientError {
     /// The answer says 101 without the accept key that belongs to our request.
     #[error("the answer to the upgrade has the wrong Sec-WebSocket-Accept")]
     WrongAccept,
+    /// The answer says 101, but does not agree to what was asked for, or to more than that (RFC 6455, 4.1).
+    #[error("the answer to the upgrade is 101 {0}")]
+    NotAgreed(&'static str),
     /// The server broke the WebSocket protocol.
     #[error("the server broke the protocol: {0}")]
     Violation(#[from] Violation),
@@ -132,6 +139,7 @@ impl Client {
             output,
             masks,
             socketio,
+            pongs: Pongs::default(),
             has_closed: false,
         }
     }
@@ -177,6 +185,7 @@ impl Client {
                     let not_socketio = || ClientError::NotSocketIo(socketio::shown(&payload));
                     match socketio.receive(kind, &payload).ok_or_else(not_socketio)? {
                         Heard::Answer(text) => self.packet(&text),
+                        Heard::Ping => self.pong(Opcode::Text, socketio::PONG.as_bytes()),
                         Heard::Probed => socketio::UPGRADE.into_iter().for_each(|packet| self.packet(packet)),
                         Heard::Connected => return Ok(Some(ClientEvent::Upgraded)),
                         Heard::Attachment => return Ok(Some(ClientEvent::Message(kind, payload))),
@@ -186,6 +195,7 @@ impl Client {
                         Heard::Escaped(text) => {
                             return Ok(Some(ClientEvent::Message(kind, Payload::owned(text.as_bytes()))));
                         }
+                        Heard::Other => return Ok(Some(ClientEvent::Other)),
                         Heard::Nothing => {}
                         Heard::Refused => {
                             let reason = format!("Switching Protocols, then {}", socketio::shown(&payload));
@@ -201,8 +211,7 @@ impl Client {
                     }
                 }
                 Some(Incoming::Ping(payload)) => {
-                    let payload = payload.into_bytes();
-                    self.frame(Opcode::Pong, payload.len(), |space| space.copy_from_slice(&payload));
+                    self.pong(Opcode::Pong, &payload);
                 }
                 Some(Incoming::Pong) => {}
                 Some(Incoming::Close(code)) => {
@@ -234,7 +243,22 @@ impl Client {
 
     /// The bytes to write.
     pub fn output(&mut self) -> &mut Output {
+        if let Some((opcode, payload)) = self.pongs.due(&self.output) {
+            self.queue_pong(opcode, &payload);
+        }
         &mut self.output
+    }
+
+    /// Answers a ping, now or when the pong before it is written.
+    fn pong(&mut self, opcode: Opcode, payload: &[u8]) {
+        if let Some((opcode, payload)) = self.pongs.answer(&self.output, opcode, payload) {
+            self.queue_pong(opcode, &payload);
+        }
+    }
+
+    fn queue_pong(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.frame(opcode, payload.len(), |space| space.copy_from_slice(payload));
+        self.pongs.queued(&self.output);
     }
 
     /// Queues a packet of Engine.IO that is text.
@@ -258,38 +282,79 @@ impl Client {
         };
         let before = received.len();
         received.extend_from_slice(input);
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut response = httparse::Response::new(&mut headers);
-        let head_bytes =
-            match response.parse(received).map_err(|error| ClientError::NotHttp(error.to_string()))? {
-                httparse::Status::Complete(head_bytes) => head_bytes,
-                httparse::Status::Partial if received.len() > MAX_HEAD_BYTES => {
-                    return Err(ClientError::NotHttp(format!("over {MAX_HEAD_BYTES} bytes")));
-                }
-                httparse::Status::Partial => {
+        let mut start = 0;
+        let (answer, head_bytes) = loop {
+            let answer = head::parse(&received[start..], |response, head_bytes| {
+                (Answer::of(response, accept.as_bytes()), head_bytes)
+            });
+            match answer.map_err(ClientError::NotHttp)? {
+                None => {
+                    received.drain(..start);
                     *input = &mut [];
                     return Ok(None);
                 }
-            };
-        let field = |name: &str| {
-            let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-            found.map(|header| header.value.trim_ascii())
+                Some((Answer::Interim, head_bytes)) => start += head_bytes,
+                Some((answer, head_bytes)) => break (answer, start + head_bytes),
+            }
         };
-        let status = response.code.unwrap_or_default();
-        if status != 101 {
-            let phrase = response.reason.unwrap_or_default();
-            let reason = field(REFUSED_HEADER).and_then(|value| std::str::from_utf8(value).ok());
-            let reason = reason.unwrap_or(phrase).to_owned();
-            self.stage = Stage::Closed;
-            return Ok(Some(ClientEvent::Rejected(Rejection { status, reason })));
-        }
-        if field("Sec-WebSocket-Accept") != Some(accept.as_bytes()) {
-            return Err(ClientError::WrongAccept);
+        match answer {
+            Answer::Interim | Answer::Agreed => {}
+            Answer::Rejected(rejection) => {
+                self.stage = Stage::Closed;
+                return Ok(Some(ClientEvent::Rejected(rejection)));
+            }
+            Answer::Failed(error) => return Err(error),
         }
         // Frames may stand right behind the head: leave them in the input.
         *input = &mut std::mem::take(input)[head_bytes - before..];
         self.stage = Stage::Open(Assembler::new(Role::Client, *max_message_bytes));
         Ok(Some(ClientEvent::Upgraded))
+    }
+}
+
+/// What the head of an answer to an upgrade says.
+enum Answer {
+    /// The answer itself is still to come.
+    Interim,
+    Agreed,
+    Rejected(Rejection),
+    Failed(ClientError),
+}
+
+impl Answer {
+    /// `accept`: what belongs to the key that was sent.
+    fn of(response: &httparse::Response<'_, '_>, accept: &[u8]) -> Answer {
+        let values = |name: &'static str| {
+            let named = response.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+            named.map(|header| header.value.trim_ascii())
+        };
+        let status = response.code.unwrap_or_default();
+        if status != 101 {
+            if (100..200).contains(&status) {
+                return Answer::Interim;
+            }
+            let phrase = response.reason.unwrap_or_default();
+            let reason = values(REFUSED_HEADER).next().and_then(|value| std::str::from_utf8(value).ok());
+            let reason = reason.unwrap_or(phrase).to_owned();
+            return Answer::Rejected(Rejection { status, reason });
+        }
+        let has = |name, token: &[u8]| values(name).any(|value| has_token(value, token));
+        // Nothing was offered, so nothing can have been chosen.
+        let is_empty = |name| values(name).all(<[u8]>::is_empty);
+        if !values("Sec-WebSocket-Accept").eq([accept]) {
+            return Answer::Failed(ClientError::WrongAccept);
+        }
+        for (is_so, wrong) in [
+            (has("Upgrade", b"websocket"), "without Upgrade: websocket"),
+            (has("Connection", b"upgrade"), "without Connection: Upgrade"),
+            (is_empty("Sec-WebSocket-Extensions"), "with an extension that was not offered"),
+            (is_empty("Sec-WebSocket-Protocol"), "with a subprotocol that was not offered"),
+        ] {
+            if !is_so {
+                return Answer::Failed(ClientError::NotAgreed(wrong));
+            }
+        }
+        Answer::Agreed
     }
 }
 

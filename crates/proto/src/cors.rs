@@ -8,7 +8,7 @@ use crate::http::{Answer, Request, field};
 /// browser of today keeps to.
 const PREFLIGHT_MAX_AGE_SECS: &str = "7200";
 
-/// Which pages may read what this server answers, and open its WebSockets.
+/// Which pages may read what this server answers, open its WebSockets and change something.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum CorsOrigins {
     /// Only those that this server, or whoever stands before it under the same name, has delivered.
@@ -52,9 +52,22 @@ impl CorsOrigins {
         is_listed || host.is_some_and(|host| is_same(origin, host))
     }
 
-    /// Whether anything was set: then pages of other origins are not let in, else they are told nothing.
-    pub fn is_set(&self) -> bool {
-        *self != CorsOrigins::SameOrigin
+    /// Why somebody may not change something here, or open a WebSocket; `None`: nothing is against it. A browser lets any page ask for that, and says which page it
+    /// was (`origin`): to refuse is for the server. Who says nothing is no page. Both ways out are named, since a proxy that hides the port makes the server's own
+    /// pages look like others.
+    pub fn refusal(&self, origin: Option<&str>, host: Option<&str>) -> Option<String> {
+        let origin = origin.filter(|origin| !self.allows(origin, host))?;
+        let host = host.unwrap_or_default();
+        Some(format!(
+            "Pages of {origin:?} may not use this server, which was asked for as {host:?}. If it is this server's own page, the proxy between them must pass on \
+             host and port (nginx: proxy_set_header Host $http_host); else name its origin by --cors-origin.\n"
+        ))
+    }
+
+    /// The same of a request, with the refusal as its answer.
+    pub(crate) fn admit(&self, request: &Request) -> Result<(), Answer> {
+        let refusal = self.refusal(request.origin.as_deref(), request.host.as_deref());
+        refusal.map_or(Ok(()), |text| Err(Answer::new(403, text)))
     }
 
     /// What the answer to a request from a page of `origin` says.
@@ -72,11 +85,8 @@ impl CorsOrigins {
     /// The answer to a request with a [`preflight`](Request::preflight), to a path that knows the methods
     /// `allow`.
     pub fn preflight(&self, request: &Request, allow: &'static str) -> Answer {
-        let origin = request.origin.as_deref().unwrap_or_default();
-        if !self.allows(origin, request.host.as_deref()) {
-            let text =
-                format!("Pages of {origin} may not use this server; --cors-origin names those that may.\n");
-            return Answer::new(403, text);
+        if let Err(refusal) = self.admit(request) {
+            return refusal;
         }
         let answer = Answer::empty(204)
             .with("Access-Control-Allow-Methods", allow)
@@ -148,15 +158,18 @@ fn parse_origin(text: &str) -> Result<String, NotAnOrigin> {
     if is_scheme && is_host && is_port { Ok(format!("{scheme}://{authority}")) } else { Err(error()) }
 }
 
-/// Whether a page of `origin` came from the server that it calls `host`. The scheme is not compared: who
-/// stands before the server may have taken TLS off.
+/// Whether a page of `origin` came from the server that it calls `host`: the same name and the same port. The scheme counts only by the port that it stands for,
+/// since a proxy may have taken TLS off.
 fn is_same(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    without_default_port(scheme, authority).eq_ignore_ascii_case(without_default_port(scheme, host))
+    // Some libraries end an origin as they would a URL.
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let [origin, host] = [authority, host].map(|authority| without_default_port(scheme, authority));
+    !host.is_empty() && origin.eq_ignore_ascii_case(host)
 }
 
 fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
-    let port = match scheme {
+    let port = match &scheme.to_ascii_lowercase()[..] {
         "http" | "ws" => ":80",
         "https" | "wss" => ":443",
         _ => return authority,

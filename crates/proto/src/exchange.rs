@@ -15,7 +15,7 @@ use crate::engine::{self, EngineSettings, Engines, Published};
 use crate::login::{self, Logins};
 use crate::socketio_server::CHAT_TOPIC;
 use crate::topics::{PublishError, Since, Topics};
-use crate::{App, Budget, Cursor, Format, Kind, Outgoing, Port, poll};
+use crate::{App, Budget, Cursor, EventName, Format, Kind, Outgoing, Port, TopicName, poll};
 
 /// The topic that the ticker publishes on.
 const TICK_TOPIC: &str = "tick";
@@ -29,7 +29,7 @@ pub enum Request {
     /// What there is on a topic after an event. Answered by [`Reply::Since`] at once.
     Since {
         /// The topic's name.
-        topic: String,
+        topic: TopicName,
         /// The last event that the client has had.
         since: Option<Cursor>,
         /// A portion of it is enough, since the rest is asked for when that is written. Otherwise it is as much as one answer may be long.
@@ -38,7 +38,7 @@ pub enum Request {
     /// The same for somebody who gets what follows from now on.
     Subscribe {
         /// The topic's name.
-        topic: String,
+        topic: TopicName,
         /// The last event that the client has had.
         since: Option<Cursor>,
         /// As above.
@@ -47,9 +47,9 @@ pub enum Request {
     /// An event for everyone on a topic. Answered by [`Reply::Published`] at once.
     Publish {
         /// The topic's name.
-        topic: String,
+        topic: TopicName,
         /// The event's name, if it has one.
-        event: Option<String>,
+        event: Option<EventName>,
         /// Whether the data are text.
         kind: Kind,
         /// What is published.
@@ -145,7 +145,10 @@ impl Effect {
             Effect::Reply(_, Reply::Since(since)) => {
                 since.events.iter_mut().for_each(|event| charge(event, budget));
             }
-            Effect::Reply(_, Reply::Engine(engine::Reply::Answer { body: data, .. } | engine::Reply::Send { data, .. })) => {
+            Effect::Reply(
+                _,
+                Reply::Engine(engine::Reply::Answer { body: data, .. } | engine::Reply::Send { data, .. }),
+            ) => {
                 *data = budget.keep(std::mem::take(data));
             }
             Effect::Reply(..) => {}
@@ -217,7 +220,7 @@ impl Exchange {
             }
             Request::Publish { topic, event, kind, data, is_answered } => {
                 let published =
-                    check_topic(&topic).and_then(|()| self.publish(&topic, event.as_deref(), kind, data));
+                    self.admit(&topic, &data).and_then(|()| self.publish(&topic, event.as_ref(), kind, data));
                 if is_answered || published.is_err() {
                     self.effects.push_back(Effect::Reply(port, Reply::Published(published)));
                 }
@@ -251,7 +254,8 @@ impl Exchange {
                 engine::Effect::Reply(port, reply) => return Some(Effect::Reply(port, Reply::Engine(reply))),
                 engine::Effect::Publish(publish) => {
                     let engine::Publish { topic, event, kind, data, receipt } = *publish;
-                    let result = check_topic(&topic)
+                    let result = self
+                        .admit(&topic, &data)
                         .and_then(|()| self.number(&topic, event.as_deref(), kind, data));
                     match result {
                         Ok(message) => {
@@ -288,7 +292,7 @@ impl Exchange {
             self.tick = next;
             let data = format!("{}", self.app.unix_time_ms(now));
             // One topic too many is the publishers' business; the ticker goes without.
-            let _ = self.publish(TICK_TOPIC, None, Kind::Text, data.into());
+            let _ = self.publish(&TopicName::own(TICK_TOPIC), None, Kind::Text, data.into());
         }
         self.logins.handle_timeout(now);
         self.change_topics();
@@ -308,21 +312,34 @@ impl Exchange {
                 login::Change::Opened { topic } => self.topics.reserve(&topic),
                 login::Change::Ended { topic, event, data } => {
                     // There is no limit for a topic that is there.
-                    let _ = self.publish(&topic, Some(event), Kind::Text, data.into());
+                    let (topic, event) = (TopicName::own(&topic), EventName::own(event));
+                    let _ = self.publish(&topic, Some(&event), Kind::Text, data.into());
                 }
                 login::Change::Forgotten { topic } => self.topics.forget(&topic),
             }
         }
     }
 
+    /// Whether somebody else than the server itself may publish this, by whichever mechanism. What the names may be is in their types.
+    fn admit(&self, topic: &TopicName, data: &Bytes) -> Result<(), PublishError> {
+        let limit = self.app.max_message_bytes;
+        if topic.starts_with(login::TOPIC_PREFIX) {
+            Err(PublishError::Reserved)
+        } else if data.len() > limit {
+            Err(PublishError::TooLong(limit))
+        } else {
+            Ok(())
+        }
+    }
+
     fn publish(
         &mut self,
-        topic: &str,
-        event: Option<&str>,
+        topic: &TopicName,
+        event: Option<&EventName>,
         kind: Kind,
         data: Bytes,
     ) -> Result<u64, PublishError> {
-        let message = self.number(topic, event, kind, data)?;
+        let message = self.number(topic, event.map(|event| &**event), kind, data)?;
         self.engines.published(published(&message), None, self.now);
         let id = message.id();
         self.effects.push_back(Effect::Publish(message));
@@ -340,11 +357,6 @@ impl Exchange {
         let has_sessions = self.engines.sessions() > 0;
         self.topics.publish(topic, event, kind, data, |name| has_sessions && name == CHAT_TOPIC)
     }
-}
-
-/// Whether others than the sign-in may publish on a topic.
-fn check_topic(topic: &str) -> Result<(), PublishError> {
-    if topic.starts_with(login::TOPIC_PREFIX) { Err(PublishError::Reserved) } else { Ok(()) }
 }
 
 fn published(message: &Outgoing) -> Published<'_> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{later, random};
+use crate::names::is_one_line;
 use crate::{Address, Guest, Guests, TooManyGuests};
 
 /// What the topic of every code begins with, and of nothing else.
@@ -131,8 +132,7 @@ enum Code {
 /// A name without the blanks around it. `None`: it is empty, too long, or more than one line.
 pub fn name(text: &str) -> Option<&str> {
     let name = text.trim();
-    let is_one_line = !name.contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
-    (is_one_line && (1..=MAX_NAME_CHARS).contains(&name.chars().count())).then_some(name)
+    (is_one_line(name) && (1..=MAX_NAME_CHARS).contains(&name.chars().count())).then_some(name)
 }
 
 /// The topic of a code.
@@ -249,7 +249,9 @@ mod tests {
     const TICK: Duration = Duration::from_nanos(1);
 
     fn opened(logins: &mut Logins, now: Instant) -> String {
-        let Reply::Opened { code, expires_in } = logins.handle(Request::Open { from: None }, now) else { panic!("full") };
+        let Reply::Opened { code, expires_in } = logins.handle(Request::Open { from: None }, now) else {
+            panic!("full")
+        };
         assert_eq!(expires_in, EXPIRY);
         assert_eq!(logins.poll_change(), Some(Change::Opened { topic: topic(&code) }));
         code
@@ -324,7 +326,10 @@ mod tests {
         let (mut logins, now) = (Logins::new(EXPIRY, None), Instant::now());
         let codes: Vec<String> = (0..MAX_OPEN_CODES).map(|_| opened(&mut logins, now)).collect();
         let later = now + EXPIRY / 3;
-        assert_eq!(logins.handle(Request::Open { from: None }, later), Reply::TooMany { expires_in: EXPIRY * 2 / 3 });
+        assert_eq!(
+            logins.handle(Request::Open { from: None }, later),
+            Reply::TooMany { expires_in: EXPIRY * 2 / 3 }
+        );
         assert_eq!(confirm(&mut logins, &codes[7], later), Reply::Confirmed);
         logins.changes.clear();
         opened(&mut logins, later);

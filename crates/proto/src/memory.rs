@@ -169,8 +169,7 @@ impl Charge {
             self.0 = None;
             return Ok(());
         }
-        let charged =
-            self.0.get_or_insert_with(|| Box::new(Charged { budget: budget.clone(), bytes: 0 }));
+        let charged = self.0.get_or_insert_with(|| Box::new(Charged { budget: budget.clone(), bytes: 0 }));
         charged.set(in_blocks(held_bytes))
     }
 }
@@ -207,7 +206,8 @@ mod tests {
     fn what_is_charged_follows_what_is_held_in_blocks() {
         let budget = Budget::new(100 * BLOCK_BYTES);
         let mut charge = Charge::default();
-        for (held, charged) in [(0, 0), (1, 0), (4096, 0), (4097, 8192), (8192, 8192), (8193, 12288), (9, 0)] {
+        for (held, charged) in [(0, 0), (1, 0), (4096, 0), (4097, 8192), (8192, 8192), (8193, 12288), (9, 0)]
+        {
             assert_eq!((charge.set(&budget, held), budget.used_bytes()), (Ok(()), charged), "{held}");
         }
         charge.set(&budget, 50_000).unwrap();

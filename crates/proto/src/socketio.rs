@@ -22,6 +22,9 @@ pub(crate) const PROBE: &str = "2probe";
 /// What makes it do so, and the packet that asks for the namespace `/` behind it.
 pub(crate) const UPGRADE: [&str; 2] = ["5", CONNECT];
 
+/// What answers a ping.
+pub(crate) const PONG: &str = "3";
+
 const CONNECT: &str = "40";
 
 /// What an event is called that carries a message.
@@ -57,6 +60,8 @@ enum Stage {
 pub(crate) enum Heard {
     /// This is to be sent.
     Answer(Cow<'static, str>),
+    /// The server wants to know whether somebody is there: [`PONG`] is to be sent.
+    Ping,
     /// The WebSocket may take the place of polling: [`UPGRADE`] is to be sent.
     Probed,
     /// Events may be sent now, or come.
@@ -67,6 +72,8 @@ pub(crate) enum Heard {
     Text(Range<usize>),
     /// The same, where the text is written in another way than it reads.
     Escaped(String),
+    /// It is an event that is no message: of another name, or with other arguments.
+    Other,
     /// Nothing that a client has to know of.
     Nothing,
     /// The server does not let us in.
@@ -109,7 +116,12 @@ impl SocketIo {
     /// Takes a frame. `None`: this is not Socket.IO.
     pub(crate) fn receive(&mut self, kind: Kind, frame: &[u8]) -> Option<Heard> {
         if kind == Kind::Binary {
-            return self.is_connected().then_some(Heard::Attachment);
+            return match self.stage {
+                Stage::Connected => Some(Heard::Attachment),
+                // Of an event that came before the answer.
+                Stage::Joining => Some(Heard::Nothing),
+                _ => None,
+            };
         }
         match (self.stage, frame) {
             (Stage::Probing, b"3probe") => {
@@ -136,11 +148,12 @@ impl SocketIo {
             }
             // Refused (44), disconnected (41) or closed (1).
             (_, [b'4', b'4' | b'1', ..] | [b'1']) => Some(Heard::End),
-            (_, [b'2', ..]) => Some(Heard::Answer("3".into())),
+            (_, [b'2', ..]) => Some(Heard::Ping),
             (Stage::Connected, [b'4', b'2', event @ ..]) if self.join.is_some() => {
                 let behind_id = event.iter().position(|byte| !byte.is_ascii_digit())?;
                 text(&event[behind_id..], 2 + behind_id)
             }
+            (Stage::Connected, [b'4', b'2', ..]) => Some(Heard::Other),
             (_, [b'6']) => Some(Heard::Nothing),
             (Stage::Joining | Stage::Connected, [b'4', ..]) => Some(Heard::Nothing),
             _ => None,
@@ -156,11 +169,11 @@ pub(crate) fn shown(packet: &[u8]) -> String {
 /// The text of an event, which begins `start` bytes behind the start of its frame. `None`: it is no event.
 fn text(event: &[u8], start: usize) -> Option<Heard> {
     // One of another namespace.
-    if !event.starts_with(b"[") {
-        return Some(Heard::Nothing);
+    if event.starts_with(b"/") {
+        return Some(Heard::Other);
     }
     let json = std::str::from_utf8(event).ok()?;
-    let Event(Some(text)) = serde_json::from_str(json).ok()? else { return Some(Heard::Nothing) };
+    let Event(Some(text)) = serde_json::from_str(json).ok()? else { return Some(Heard::Other) };
     let text = text.get();
     if text.contains('\\') {
         return serde_json::from_str(text).ok().map(Heard::Escaped);
@@ -218,10 +231,10 @@ mod tests {
         let mut socket = SocketIo::new(&Dialect::SocketIo).unwrap();
         assert_eq!(socket.receive(Kind::Binary, b"early"), None);
         assert_eq!(hear(&mut socket, r#"0{"sid":"a","pingInterval":25000}"#), answer("40"));
-        assert_eq!(hear(&mut socket, "2"), answer("3"), "a ping is answered at any time");
+        assert_eq!(hear(&mut socket, "2"), Some(Heard::Ping), "a ping is answered at any time");
         assert_eq!(hear(&mut socket, r#"40{"sid":"b"}"#), Some(Heard::Connected));
         assert_eq!(hear(&mut socket, ANNOUNCEMENT), Some(Heard::Nothing));
-        assert_eq!(hear(&mut socket, r#"42["message","hello"]"#), Some(Heard::Nothing));
+        assert_eq!(hear(&mut socket, r#"42["message","hello"]"#), Some(Heard::Other));
         assert_eq!(socket.receive(Kind::Binary, b"payload"), Some(Heard::Attachment));
         assert_eq!(hear(&mut socket, "41"), Some(Heard::End));
         assert_eq!(hear(&mut socket, "hello"), None);
@@ -243,6 +256,7 @@ mod tests {
         assert_eq!(hear(&mut socket, r#"0{"sid":"a"}"#), answer("40"));
         assert_eq!(hear(&mut socket, r#"40{"sid":"b"}"#), answer(r#"420["join","a \"room\""]"#));
         assert_eq!(hear(&mut socket, r#"42["auth",{}]"#), Some(Heard::Nothing));
+        assert_eq!(socket.receive(Kind::Binary, b"early"), Some(Heard::Nothing));
         assert_eq!(hear(&mut socket, "430[]"), Some(Heard::Connected));
         for (frame, text) in [
             (r#"42["message","hello",{"topic":"a","id":7}]"#, "hello"),
@@ -257,7 +271,7 @@ mod tests {
         for frame in
             [r#"42["auth",{}]"#, r#"42["message",{}]"#, r#"42["message"]"#, r#"42/x,["message","a"]"#]
         {
-            assert_eq!(hear(&mut socket, frame), Some(Heard::Nothing), "{frame}");
+            assert_eq!(hear(&mut socket, frame), Some(Heard::Other), "{frame}");
         }
         for frame in ["42", "427", r#"42["message","a""#, r#"42["message","a"] "#] {
             let is_json = frame.ends_with(' ');

@@ -10,9 +10,6 @@ use thiserror::Error;
 use crate::subscriptions::Subscriptions;
 use crate::{App, Budget, Charge, Cursor, Epoch, Kind, Outgoing, Port};
 
-/// Longest name of a topic or of an event, in bytes.
-pub const MAX_NAME_BYTES: usize = 255;
-
 /// What the names of reserved topics begin with.
 pub(crate) const RESERVED_PREFIX: &str = crate::login::TOPIC_PREFIX;
 
@@ -110,6 +107,9 @@ pub enum PublishError {
     /// One more topic would be too many, and none can be forgotten for it.
     #[error("there are {0} topics, and each has subscribers: use one of them, or raise --max-topics")]
     TooManyTopics(usize),
+    /// The data are longer than any message may be.
+    #[error("messages are limited to {0} bytes: publish less at once, or raise --max-message-bytes")]
+    TooLong(usize),
     /// Only the sign-in publishes on the topics of its codes.
     #[error("topics that begin with login: are the sign-in's own: use another name")]
     Reserved,
@@ -192,7 +192,9 @@ impl Topics {
             }
         }
         self.idle.extend(kept);
-        let Some((name, topic)) = found.and_then(|name| self.topics.remove_entry(&name)) else { return false };
+        let Some((name, topic)) = found.and_then(|name| self.topics.remove_entry(&name)) else {
+            return false;
+        };
         self.forgotten = self.forgotten.max(topic.newest);
         self.release(&name, &topic);
         true

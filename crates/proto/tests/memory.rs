@@ -392,7 +392,8 @@ impl House {
                 }
                 Effect::Reply(Port(client), reply) => {
                     if let Reply::Engine(engine::Reply::Answer { body, .. }) = &reply
-                        && let Some(rest) = std::str::from_utf8(body).ok().and_then(|body| body.strip_prefix("0{\"sid\":\""))
+                        && let Some(rest) =
+                            std::str::from_utf8(body).ok().and_then(|body| body.strip_prefix("0{\"sid\":\""))
                     {
                         self.sids[client as usize] = rest.split('"').next().unwrap_or_default().to_owned();
                     }
@@ -450,14 +451,20 @@ impl House {
                 self.send(client, &[head.as_bytes(), &payload].concat());
             }
             Entrance::EventStream => {
-                self.send(client, format!("GET /events?topic=t{topic}&since=0 HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+                self.send(
+                    client,
+                    format!("GET /events?topic=t{topic}&since=0 HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes(),
+                );
             }
             Entrance::Echo => self.send(client, &[begin("/echo"), frame(0x82, &payload)].concat()),
             Entrance::Fragments => {
                 self.send(client, &[begin("/echo"), frame(if is_first { 2 } else { 0 }, &payload)].concat());
             }
             Entrance::Broadcast => {
-                self.send(client, &[begin(&format!("/broadcast?topic=t{topic}&since=0")), frame(0x82, &payload)].concat());
+                self.send(
+                    client,
+                    &[begin(&format!("/broadcast?topic=t{topic}&since=0")), frame(0x82, &payload)].concat(),
+                );
             }
             Entrance::JsonBroadcast => {
                 let path = format!("/broadcast?topic=t{topic}&format=json&since=0");
@@ -469,7 +476,13 @@ impl House {
                     self.poll_post(client, b"40");
                 }
                 let events: Vec<String> = (0..1 + size / 300)
-                    .map(|i| format!("42[\"{}\",\"{}\"]", ["to-all", "to-me", "message"][i % 3], "x".repeat(i % 300)))
+                    .map(|i| {
+                        format!(
+                            "42[\"{}\",\"{}\"]",
+                            ["to-all", "to-me", "message"][i % 3],
+                            "x".repeat(i % 300)
+                        )
+                    })
                     .collect();
                 self.poll_post(client, events.join("\x1e").as_bytes());
                 self.poll_post(client, format!("42[\"to-me\",\"{}\"]", "x".repeat(size)).as_bytes());
@@ -488,8 +501,12 @@ impl House {
                 if is_first {
                     self.send(client, &websocket("/socket.io/?EIO=4&transport=websocket"));
                     self.send(client, &frame(0x81, b"40"));
-                    let places: Vec<String> = (0..500).map(|i| format!("{{\"_placeholder\":true,\"num\":{i}}}")).collect();
-                    self.send(client, &frame(0x81, format!("45500-[\"to-me\",{}]", places.join(",")).as_bytes()));
+                    let places: Vec<String> =
+                        (0..500).map(|i| format!("{{\"_placeholder\":true,\"num\":{i}}}")).collect();
+                    self.send(
+                        client,
+                        &frame(0x81, format!("45500-[\"to-me\",{}]", places.join(",")).as_bytes()),
+                    );
                 }
                 (0..5).for_each(|_| self.send(client, &frame(0x82, &payload[..size.min(20_000)])));
             }

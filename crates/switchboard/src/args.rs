@@ -1,8 +1,11 @@
 //! What several subcommands parse: sizes, durations, model names.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::error::ErrorKind;
 use switchboard_models::{MODELS, Model};
 
 use crate::Failure;
@@ -59,6 +62,42 @@ pub(crate) fn timer(text: &str) -> Result<Duration, String> {
 /// Numbers of cores, in the order in which workers are bound to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cpus(pub(crate) Vec<usize>);
+
+/// Reads an element of a list with commas in between: blanks around it mean nothing, and it is not empty. Belongs to `value_delimiter = ','`.
+pub(crate) fn element<P: TypedValueParser>(parser: P) -> Element<P> {
+    Element(parser)
+}
+
+/// Made by [`element`].
+#[derive(Debug, Clone)]
+pub(crate) struct Element<P>(P);
+
+impl<P: TypedValueParser> TypedValueParser for Element<P> {
+    type Value = P::Value;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<P::Value, clap::Error> {
+        match value.to_str().map(str::trim) {
+            Some("") => {
+                let name = argument.map(ToString::to_string).unwrap_or_default();
+                let text = format!(
+                    "{name}: an empty element; a list has commas in between, and quotes around it if it has blanks: \"epoll, poll\"\n"
+                );
+                Err(clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command))
+            }
+            Some(trimmed) => self.0.parse_ref(command, argument, OsStr::new(trimmed)),
+            None => self.0.parse_ref(command, argument, value),
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        self.0.possible_values()
+    }
+}
 
 /// Cores: `0`, `0,2`, `0-3,8`.
 pub(crate) fn cpus(text: &str) -> Result<Cpus, String> {

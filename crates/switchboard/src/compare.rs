@@ -1,9 +1,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
+use std::str::FromStr;
 use switchboard_lab::{CompareOptions, Gate, compare, report};
 
-use crate::Failure;
+use crate::{Failure, args};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -12,10 +14,10 @@ pub(crate) struct Args {
     /// What is compared with it; :MODEL is another model of the same folder
     b: String,
     /// Only these models: epoll,poll
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = args::element(NonEmptyStringValueParser::new()))]
     models: Option<Vec<String>>,
     /// Only these numbers of connections: 64,1024
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = args::element(usize::from_str))]
     connections: Option<Vec<usize>>,
     /// End with status 3 if a difference is real and larger than this: 'throughput<0.95', 'cpu>1.05', 'p99>1.2'.
     /// May be given several times
@@ -54,9 +56,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     if args.json {
         let text = serde_json::to_string_pretty(&comparison).map_err(|error| Failure::new(1, error))?;
-        crate::print(format_args!("{text}\n"));
+        crate::print(format_args!("{text}\n"))?;
     } else {
-        crate::print(&comparison);
+        crate::print(&comparison)?;
     }
     Ok(ExitCode::from(comparison.exit_status()))
 }

@@ -39,7 +39,7 @@ pub(crate) fn show(args: &Args) -> Result<ExitCode, Failure> {
     let pairs = side_by_side(left.source, right.source, (!args.whole).then_some(CONTEXT));
     if args.json {
         let text = serde_json::to_string_pretty(&pairs).map_err(|error| Failure::new(1, error))?;
-        crate::print(format_args!("{text}\n"));
+        crate::print(format_args!("{text}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let term = Term::stdout();
@@ -79,7 +79,7 @@ pub(crate) fn show(args: &Args) -> Result<ExitCode, Failure> {
             }
         }
     }
-    crate::print(text);
+    crate::print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -96,9 +96,9 @@ pub(crate) struct Args {
     /// Event loops, each on its own thread
     #[arg(long, default_value_t = 1, value_name = "N")]
     threads: usize,
-    /// CPUs to pin the threads to, in turn: 0,2
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    cpus: Option<Vec<usize>>,
+    /// CPUs to pin the threads to, in turn: 0,2-3
+    #[arg(long, value_name = "LIST", value_parser = args::cpus)]
+    cpus: Option<args::Cpus>,
     /// Open at most so many connections per second
     #[arg(long, value_name = "PER_SECOND")]
     connect_rate: Option<f64>,
@@ -142,7 +142,7 @@ pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
             Arrivals::Random => switchboard_load::Arrivals::Random { seed: args.seed },
         },
         threads: args.threads,
-        cpus: args.cpus.clone(),
+        cpus: args.cpus.clone().map(|cpus| cpus.0),
         connect_rate_per_s: args.connect_rate,
         phases: args.phases,
         hold: args.hold,
@@ -152,9 +152,9 @@ pub(crate) fn load(args: &Args) -> Result<ExitCode, Failure> {
     let report = switchboard_load::run(&plan).map_err(|error| Failure::new(error.exit_status(), error))?;
     if args.json {
         let line = serde_json::to_string(&report).map_err(|error| Failure::new(1, error))?;
-        crate::print(format_args!("{line}\n"));
+        crate::print(format_args!("{line}\n"))?;
     } else {
-        crate::print(&report);
+        crate::print(&report)?;
     }
     if report.connections_open == 0 && !args.json {
         return Err(Failure::new(1, format!("nothing could connect to {}", args.url)));

@@ -4,6 +4,7 @@ mod args;
 mod compare;
 mod diff;
 mod experiments;
+mod listen;
 mod load;
 mod models;
 mod run;
@@ -11,7 +12,7 @@ mod serve;
 mod verify;
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -50,7 +51,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = Cli::try_parse().map_or_else(|error| explain(&error), carry_out);
+    result.unwrap_or_else(|failure| {
+        switchboard_console::log!("switchboard: {}", failure.message);
+        ExitCode::from(failure.status)
+    })
+}
+
+fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.command {
         Command::Serve(args) => serve::serve(&args),
         Command::Models(args) => models::list(&args),
         Command::Diff(args) => diff::show(&args),
@@ -60,17 +69,30 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(args),
         Command::Verify(args) => verify::run(&args),
         Command::Report(args) => run::report(&args),
-    };
-    result.unwrap_or_else(|failure| {
-        eprintln!("switchboard: {}", failure.message);
-        ExitCode::from(failure.status)
-    })
+    }
 }
 
-/// Writes to stdout. A reader that has seen enough and gone, such as `head`, is no failure.
-pub(crate) fn print(text: impl Display) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = write!(stdout, "{text}").and_then(|()| stdout.flush());
+/// What clap has to say: help and version are results, on stdout; a mistake in the command line is named on stderr.
+fn explain(error: &clap::Error) -> Result<ExitCode, Failure> {
+    let status = u8::try_from(error.exit_code()).unwrap_or(2);
+    match error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout())) {
+        Err(failure) if !error.use_stderr() && failure.kind() != ErrorKind::BrokenPipe => {
+            Err(unwritten(&failure))
+        }
+        _ => Ok(ExitCode::from(status)),
+    }
+}
+
+/// Writes a result to stdout. A reader that has seen enough and gone, such as `head`, is no failure.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn print(text: impl Display) -> Result<(), Failure> {
+    switchboard_console::result(text).map_err(|error| unwritten(&error))
+}
+
+fn unwritten(error: &std::io::Error) -> Failure {
+    Failure::new(1, format!("cannot write the result to stdout: {error}"))
 }
 
 /// Why the command failed, in one line, and its exit status: 1 where the machine or a server failed, 2 where

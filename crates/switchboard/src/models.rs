@@ -1,14 +1,18 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
 use switchboard_lab::{CensusLine, Interrupt, LabError, calls_of_a_message};
 use switchboard_models::{MODELS, Model, Workers};
 
-use crate::Failure;
+use crate::{Failure, args};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Only these, hidden ones too [default: all]
+    #[arg(value_name = "MODEL", value_delimiter = ',', value_parser = args::element(NonEmptyStringValueParser::new()))]
+    models: Vec<String>,
     /// Print an array of objects
     #[arg(long)]
     json: bool,
@@ -28,12 +32,17 @@ const LABEL: usize = 13;
 const RARE: f64 = 0.005;
 
 pub(crate) fn list(args: &Args) -> Result<ExitCode, Failure> {
-    let models: Vec<&Model> = MODELS.iter().filter(|model| args.all || !model.hidden).collect();
+    let named = args.models.iter().map(|name| args::model(name)).collect::<Result<Vec<&Model>, Failure>>()?;
+    let is_listed = |model: &&Model| match named.is_empty() {
+        true => args.all || !model.hidden,
+        false => named.iter().any(|one| one.name == model.name),
+    };
+    let models: Vec<&Model> = MODELS.iter().filter(is_listed).collect();
     let counted = if args.measure { count(&models)? } else { Vec::new() };
     if args.json {
         let objects: Vec<Value> = models.iter().map(|model| object(model, &counted)).collect();
         let text = serde_json::to_string_pretty(&objects).map_err(|error| Failure::new(1, error))?;
-        crate::print(format_args!("{text}\n"));
+        crate::print(format_args!("{text}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::new();
@@ -48,7 +57,7 @@ pub(crate) fn list(args: &Args) -> Result<ExitCode, Failure> {
     if !args.measure {
         text += "\nThe calls of a message are those of one busy client, in order; --measure counts them here and now.\n";
     }
-    crate::print(text);
+    crate::print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -127,12 +136,10 @@ fn object(model: &Model, counted: &[CensusLine]) -> Value {
 fn count(models: &[&Model]) -> Result<Vec<CensusLine>, Failure> {
     let failed = |error: LabError| Failure::new(error.exit_status(), error);
     let interrupt = Interrupt::on_signals().map_err(failed)?;
-    let mut number = 0;
+    let (mut status, mut number) = (switchboard_console::Status::new(), 0);
     let begin = |model: &Model| {
         number += 1;
-        eprint!("\r\x1b[K{number} of {}: {}", models.len(), model.name);
+        status.show(format_args!("{number} of {}: {}", models.len(), model.name));
     };
-    let counted = calls_of_a_message(models, &interrupt, begin).map_err(failed);
-    eprint!("\r\x1b[K");
-    counted
+    calls_of_a_message(models, &interrupt, begin).map_err(failed)
 }

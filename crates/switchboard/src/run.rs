@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use switchboard_lab::{Effort, Interrupt, LabError, Progress, RunOptions, report};
+use clap::builder::{EnumValueParser, NonEmptyStringValueParser};
+use std::str::FromStr;
+use switchboard_lab::{Effort, Interrupt, LabError, Progress, RunOptions, RunSummary, report};
 
 use crate::{Failure, args};
 
@@ -17,7 +19,7 @@ pub(crate) struct Args {
     #[arg(long)]
     full: bool,
     /// Only these models, hidden ones too: epoll,poll,raw
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = args::element(NonEmptyStringValueParser::new()))]
     models: Option<Vec<String>>,
     /// Servers beside the models: those of an experiment (`peers`), or of a .toml file with `[[server]]` tables (name, command with
     /// {port})
@@ -27,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long)]
     install: bool,
     /// These numbers of connections: 1,64,1024
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = args::element(usize::from_str))]
     connections: Option<Vec<usize>>,
     /// Size of a message: a number of bytes, or like 16KiB
     #[arg(long, value_name = "SIZE", value_parser = args::bytes)]
@@ -63,7 +65,7 @@ pub(crate) struct ReportArgs {
     /// A folder that `switchboard run` made
     dir: PathBuf,
     /// What to write
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "html,svg,png")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "html,svg,png", value_parser = args::element(EnumValueParser::<OutputFormat>::new()))]
     format: Vec<OutputFormat>,
 }
 
@@ -96,7 +98,7 @@ impl From<OutputFormat> for report::Format {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let options = RunOptions {
-        experiments: args.experiments,
+        experiments: names(&args.experiments),
         effort: match (args.quick, args.full) {
             (true, _) => Effort::Quick,
             (_, true) => Effort::Full,
@@ -122,11 +124,30 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let summary = switchboard_lab::run(&options, &interrupt).map_err(failed)?;
     if args.json {
         let text = serde_json::to_string_pretty(&summary).map_err(|error| Failure::new(1, error))?;
-        crate::print(format_args!("{text}\n"));
+        crate::print(format_args!("{text}\n")).map_err(|failure| whereabouts(failure, &summary))?;
     } else {
-        crate::print(&summary);
+        crate::print(&summary).map_err(|failure| whereabouts(failure, &summary))?;
     }
     Ok(ExitCode::from(summary.exit_status()))
+}
+
+/// The experiments of a command line: each argument is one, or several with commas in between. Paths may contain commas.
+fn names(arguments: &[String]) -> Vec<String> {
+    let is_path = |argument: &str| argument.contains('/') || argument.ends_with(".toml");
+    let several = |argument: &String| -> Vec<String> {
+        match is_path(argument) {
+            true => vec![argument.clone()],
+            false => argument.split(',').map(|name| name.trim().to_owned()).collect(),
+        }
+    };
+    arguments.iter().flat_map(several).collect()
+}
+
+/// A summary that cannot be written can be made again.
+fn whereabouts(failure: Failure, summary: &RunSummary) -> Failure {
+    let dirs = summary.experiments.iter().map(|experiment| experiment.dir.display().to_string());
+    let dirs: Vec<String> = dirs.collect();
+    Failure { message: format!("{}; the results are in {}", failure.message, dirs.join(", ")), ..failure }
 }
 
 pub(crate) fn report(args: &ReportArgs) -> Result<ExitCode, Failure> {
@@ -134,7 +155,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let written = report::write(&args.dir, &formats)
         .map_err(|error| Failure::new(1, format!("{}: {error}", args.dir.display())))?;
     for file in written {
-        crate::print(format_args!("{}\n", file.display()));
+        crate::print(format_args!("{}\n", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

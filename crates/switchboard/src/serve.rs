@@ -1,24 +1,24 @@
-use std::io::Write;
+use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
 use switchboard_models::{
-    App, Budget, CorsOrigins, EngineSettings, Guests, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
-    available_memory, keep_freed_memory, raise_descriptor_limit,
+    App, Budget, CorsOrigins, EngineSettings, Guests, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown,
+    Work, Workers, available_memory, keep_freed_memory, raise_descriptor_limit,
 };
 
-use crate::{Failure, args};
+use crate::{Failure, args, listen};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How to wait: see `switchboard models`
     model: String,
-    /// Address and port, an IPv6 address in brackets (the unspecified one takes IPv4 too); port 0: any that
-    /// is free
+    /// Address and port, an IPv6 address in brackets (the unspecified one takes IPv4 too); a port alone, as 9001 or :9001, is one of 127.0.0.1;
+    /// port 0: any that is free
     #[arg(long, default_value = "127.0.0.1:9001", value_name = "ADDRESS:PORT")]
     listen: String,
     /// Refuse more connections than these with 503 [default: what the machine allows]
@@ -133,7 +133,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         return Err(Failure::new(2, text));
     }
     check_waiting(args, model)?;
-    let address = address(&args.listen)?;
+    let addresses = listen::addresses(&args.listen)?;
     let cpus = args.cpus.clone().unwrap_or_default().0;
     if !cpus.is_empty() {
         switchboard_models::confine(&cpus).map_err(|error| Failure::new(2, format!("--cpus: {error}")))?;
@@ -182,15 +182,20 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
             .ok()
             .map(|time| (Instant::now(), time)),
     };
-    let failed = |error| Failure::new(1, format!("cannot serve on {address}: {error}"));
+    let failed = |error| Failure::new(1, format!("cannot serve on {}: {error}", addresses[0]));
     keep_freed_memory();
     let limits = raise_descriptor_limit().map_err(failed)?;
     let workers = model.check(&app).map_err(|error| Failure::new(1, error))?;
     let shutdown = Shutdown::on_signals().map_err(failed)?;
-    let listener = Listener::bind(model, address).map_err(failed)?;
-    // A reader of this line may be gone already; the server serves all the same.
-    let _ = writeln!(std::io::stdout(), "listening on {}", listener.local_addr());
-    let _ = std::io::stdout().flush();
+    let listener = bind(model, &addresses).map_err(failed)?;
+    // The server serves, whoever can be told where.
+    if let Err(error) = switchboard_console::result(format_args!("listening on {}\n", listener.local_addr()))
+    {
+        switchboard_console::log!(
+            "cannot write to stdout that it listens on {}: {error}",
+            listener.local_addr()
+        );
+    }
     let descriptors = match limits {
         (soft, hard) if soft < hard => format!("{hard} descriptors (raised from {soft})"),
         (_, hard) => format!("{hard} descriptors"),
@@ -199,9 +204,13 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         Workers::None => String::new(),
         _ => format!("{workers} workers, "),
     };
-    eprintln!("{}: waits with {}; {workers}{listener}, {descriptors}", model.name, model.waits_with);
+    switchboard_console::log!(
+        "{}: waits with {}; {workers}{listener}, {descriptors}",
+        model.name,
+        model.waits_with
+    );
     let tally = (model.serve)(listener, Arc::new(app), shutdown).map_err(failed)?;
-    eprintln!("{}: {tally}", model.name);
+    switchboard_console::log!("{}: {tally}", model.name);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -244,8 +253,14 @@ fn check_waiting(args: &Args, model: &Model) -> Result<(), Failure> {
     Ok(())
 }
 
-fn address(text: &str) -> Result<SocketAddr, Failure> {
-    let mut addresses =
-        text.to_socket_addrs().map_err(|error| Failure::new(2, format!("--listen {text}: {error}")))?;
-    addresses.next().ok_or_else(|| Failure::new(2, format!("--listen {text}: no such address")))
+/// Binds the first of these addresses that can be bound: a name may have one that this machine does not.
+fn bind(model: &Model, addresses: &[SocketAddr]) -> io::Result<Listener> {
+    let mut failed = None;
+    for address in addresses {
+        match Listener::bind(model, *address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed.get_or_insert(error),
+        };
+    }
+    Err(failed.unwrap_or_else(|| io::Error::other("no address")))
 }

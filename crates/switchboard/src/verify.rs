@@ -20,9 +20,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let all: Vec<Verification> = args.dirs.iter().flat_map(|dir| verify_all(dir)).collect();
     if args.json {
         let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(1, error))?;
-        crate::print(format_args!("{text}\n"));
+        crate::print(format_args!("{text}\n"))?;
     } else {
-        all.iter().for_each(crate::print);
+        all.iter().try_for_each(crate::print)?;
     }
     Ok(ExitCode::from(u8::from(!all.iter().all(Verification::agrees))))
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use switchboard_models::{MODELS, Mechanism, Model};
 
+mod needs;
+
 /// Messages of the two servers that are compared: what a server does once is in both.
 const FEW: usize = 20;
 const MANY: usize = 120;
@@ -20,25 +22,57 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What one thread called, in the order in which the calls returned.
 type Trace = Vec<(u32, String)>;
 
-#[test]
-fn the_documentation_names_the_calls_of_the_registry_in_their_order() {
+/// How often a server is counted while the machine is busy.
+const COUNTS: usize = 3;
+
+fn main() {
+    let missing = (!strace_works())
+        .then(|| "strace(1) is missing, or may not trace: Debian: `apt-get install strace`".to_owned());
+    let documented = "the_documentation_names_the_calls_of_the_registry_in_their_order";
+    let mut trials = vec![needs::trial(documented, None, check_documentation)];
+    for model in MODELS {
+        let name = format!("{}::the_kernel_sees_the_calls_of_one_message_that_are_documented", model.name);
+        let missing = (model.obstacle)().or_else(|| missing.clone());
+        trials.push(needs::trial(name, missing, || check(model)));
+    }
+    let exact = "an_echo_is_one_read_and_one_write_however_busy_the_machine_is";
+    trials.push(needs::trial(exact, missing, check_counts_under_load));
+    needs::run(trials);
+}
+
+fn check_documentation() {
     for model in MODELS {
         assert_eq!(documented(model).0, model.calls, "{}", model.name);
     }
 }
 
-#[test]
-fn the_kernel_sees_the_calls_of_one_message_that_are_documented() {
-    if !strace_works() {
-        eprintln!("skipped: this needs strace(1), installed and allowed to trace");
-        return;
-    }
-    for model in MODELS {
-        if let Some(obstacle) = (model.obstacle)() {
-            eprintln!("skipped {}: {obstacle}", model.name);
-            continue;
+/// What `models --measure` says, with two more busy processes than there are cores.
+fn check_counts_under_load() {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let busy = |_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    let neighbours: Vec<Killed> = (0..cores + 2).map(busy).map(Killed).collect();
+    for _ in 0..COUNTS {
+        let counted = Command::new(env!("CARGO_BIN_EXE_switchboard"))
+            .args(["models", "threads,iterative", "--measure", "--json"])
+            .output()
+            .unwrap();
+        let models: Vec<serde_json::Value> = serde_json::from_slice(&counted.stdout).unwrap();
+        for model in &models {
+            let said = |name: &str| format!("{:.2}", model["counted"]["calls"][name].as_f64().unwrap_or(0.0));
+            assert_eq!([said("recvfrom"), said("sendto")], ["1.00", "1.00"], "{model}");
         }
-        check(model);
+        assert_eq!(models.len(), 2);
+    }
+    drop(neighbours);
+}
+
+/// A process that is killed when this is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -6,18 +6,21 @@ use std::thread;
 
 use switchboard_models::{MODELS, Mechanism, Model};
 
+mod needs;
 mod node;
 
 /// Models that are tried at the same time: what takes long in a case is waiting.
 const AT_ONCE: usize = 2;
 
-#[test]
-fn real_clients_cannot_tell_a_model_from_the_server_that_they_know() {
+fn main() {
+    let missing = node::missing(&node::folder("clients"))
+        .map(|missing| format!("{missing}: install Node 20 or newer, then `npm ci --prefix tests/clients`"));
+    let name = "real_clients_cannot_tell_a_model_from_the_server_that_they_know";
+    needs::run(vec![needs::trial(name, missing, check)]);
+}
+
+fn check() {
     let clients = node::folder("clients");
-    if let Some(missing) = node::missing(&clients) {
-        let how = "install Node 20 or newer, then `npm ci --prefix tests/clients`";
-        return node::skip("real clients", missing, how);
-    }
     let speaks =
         |model: &&Model| [Mechanism::Http, Mechanism::Echo].iter().any(|one| model.serves.contains(one));
     let is_possible = |model: &&Model| (model.obstacle)().is_none();

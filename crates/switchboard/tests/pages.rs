@@ -5,18 +5,24 @@ use std::process::Command;
 
 use switchboard_models::MODELS;
 
+mod needs;
 mod node;
 
 /// One of each way to hold what all connections share: in a parent process, behind a lock, in a loop, among tasks; and one without anything to share.
 const TRIED: [&str; 7] = ["fork", "threads", "poll", "epoll", "tokio", "uring", "iterative"];
 
-#[test]
-fn people_can_use_the_pages_in_a_browser() {
+fn main() {
+    let missing = node::missing(&node::folder("browser")).or_else(missing_chromium).map(|missing| {
+        format!(
+            "{missing}: install Node 20 or newer and Chromium (Debian: `apt-get install chromium`, or $CHROMIUM names it), then `npm ci \
+             --prefix tests/browser`"
+        )
+    });
+    needs::run(vec![needs::trial("people_can_use_the_pages_in_a_browser", missing, check)]);
+}
+
+fn check() {
     let browser = node::folder("browser");
-    if let Some(missing) = node::missing(&browser).or_else(missing_chromium) {
-        let how = "install Node 20 or newer and Chromium (Debian: `apt-get install chromium`, or $CHROMIUM names it), then `npm ci --prefix tests/browser`";
-        return node::skip("the pages", missing, how);
-    }
     let model = |name: &&str| MODELS.iter().find(|model| model.name == *name);
     let is_possible = |name: &&str| model(name).is_some_and(|model| (model.obstacle)().is_none());
     let models: Vec<&str> = TRIED.into_iter().filter(is_possible).collect();

@@ -91,7 +91,7 @@ pub fn write(dir: &Path, formats: &[Format]) -> Result<Vec<PathBuf>, ReportError
         return collection.reports(dir, formats);
     }
     let findings = Findings::read(dir)?;
-    findings.summary.damaged.iter().for_each(|line| eprintln!("{line}"));
+    findings.summary.damaged.iter().for_each(|line| switchboard_console::log!("{line}"));
     let names: Vec<String> = findings.draw_into(dir, dir, formats)?;
     renew(dir, &names)?;
     Ok(names.into_iter().map(|name| dir.join(name)).collect())

@@ -1,4 +1,8 @@
 //! System calls by name, counted in short runs of their own: counting them costs what is being measured.
+//!
+//! A count is exact only where no message is under way, and the one such place that every server and every mechanism has is its whole life. So two
+//! lives are counted, one with more messages than the other, and what the longer one has more of, calls and messages, is divided: the start, the
+//! connections and the end are in both. How long either takes, and how busy the machine is meanwhile, does not matter.
 
 mod strace;
 mod tracepoints;
@@ -7,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -22,11 +26,20 @@ use crate::record::{Damaged, Point, SCHEMA, Status, append_line, open_lines, rea
 use crate::run::{Interrupt, RunOptions};
 use crate::setting::Setting;
 use crate::trial::{Spectator, Trial};
+use crate::verdict::LoadResult;
 use tracepoints::Tracepoints;
 
-/// Load before and while the calls are counted.
-const WARMUP: Duration = Duration::from_millis(50);
-const WINDOW: Duration = Duration::from_millis(150);
+/// Load before the window; in a short life, and in a long one at first.
+const WARMUP: Duration = Duration::from_millis(20);
+const SHORT: Duration = Duration::from_millis(50);
+const LONG: Duration = Duration::from_millis(250);
+/// The short life of an open loop, in which a message must be due.
+const SHORT_OPEN: Duration = Duration::from_millis(150);
+/// Messages that a long life must have more than a short one, so that a call more or less at its end is not seen in the second digit; where it has
+/// fewer, as on a busy machine, it is made longer, so many times.
+const LEAST_MORE: u64 = 400;
+const LONGER: u32 = 4;
+const TRIES: u32 = 4;
 /// strace stops a server at each call; with more processes or threads than these nothing moves any more.
 const MOST_UNDER_STRACE: usize = 64;
 /// A quick run counts at one setting, with at most so many connections.
@@ -108,15 +121,17 @@ pub(crate) fn jobs(plan: &Plan) -> Vec<Job> {
 
 /// What counting takes, about.
 pub(crate) fn cost(plan: &Plan) -> Duration {
-    let short = short(plan);
-    short.cost_of(&jobs(plan))
+    let jobs = jobs(plan);
+    let cost = |window| lasting(plan, window).cost_of(&jobs);
+    cost(SHORT) + cost(LONG)
 }
 
-fn short(plan: &Plan) -> Plan {
+/// The same plan with one window as long as this.
+fn lasting(plan: &Plan, window: Duration) -> Plan {
     let milliseconds = |time: Duration| time.as_millis() as u64;
     Plan {
         warmup_ms: milliseconds(WARMUP),
-        window_ms: milliseconds(WINDOW),
+        window_ms: milliseconds(window),
         jobs: Vec::new(),
         ..plan.clone()
     }
@@ -166,7 +181,7 @@ pub fn calls_of_a_message(
     let _pinned = cores.map(|cores| Pinned::to(cores.lab));
     let trial = Trial {
         program: &program,
-        plan: &short(&plan),
+        plan: &plan,
         cores,
         all_cpus: &all_cpus,
         patience: Duration::from_secs(20),
@@ -204,14 +219,13 @@ pub(crate) fn count(trial: &Trial, dir: &Path, points: &[Point], meter: &Meter) 
         return Ok(());
     }
     let means = Means::here();
-    let plan = short(trial.plan);
     let mut file = open_lines(&path).map_err(LabError::file(&path))?;
     for (number, job) in missing.iter().enumerate() {
         if trial.is_stopped() {
             break;
         }
         meter.counting(number + 1, missing.len(), job);
-        let Some(line) = line(&Trial { plan: &plan, ..*trial }, job, &means)? else { break };
+        let Some(line) = line(trial, job, &means)? else { break };
         append_line(&mut file, &line).map_err(LabError::file(&path))?;
     }
     Ok(())
@@ -228,7 +242,7 @@ fn line(trial: &Trial, job: &Job, means: &Means) -> Result<Option<CensusLine>, L
         messages: 0,
         calls: BTreeMap::new(),
     };
-    let counts = match means {
+    match means {
         Means::None(reason) => {
             line.how = "not permitted".to_owned();
             line.note = Some(reason.clone());
@@ -241,63 +255,78 @@ fn line(trial: &Trial, job: &Job, means: &Means) -> Result<Option<CensusLine>, L
             ));
             return Ok(Some(line));
         }
-        Means::Tracepoints => {
-            line.how = "tracepoints".to_owned();
-            let mut counting = Counting::default();
-            let Some((point, _)) = trial.run_before(job, &mut counting, &[])? else { return Ok(None) };
-            // The counters were on for somewhat more or less than the window.
-            let on =
-                counting.on_for.zip(point.window_s).map_or(0.0, |(on, window)| on.as_secs_f64() / window);
-            line.messages = (point.messages.unwrap_or(0) as f64 * on) as u64;
-            line.note = counting.error.or_else(|| point.reason.filter(|_| point.messages.is_none()));
-            counting.counts
-        }
-        Means::Strace => {
-            line.how = "strace".to_owned();
-            let table =
-                tempfile::NamedTempFile::new().map_err(LabError::file(Path::new("a temporary file")))?;
-            let Some((point, _)) =
-                trial.run_before(job, &mut Counting::unused(), &strace::prefix(table.path()))?
-            else {
-                return Ok(None);
-            };
-            let whole_life =
-                "Counted by strace over the server's whole life, the opening of its connections included.";
-            line.note = Some(point.reason.unwrap_or_else(|| whole_life.to_owned()));
-            // The warm-up is as much a part of its life as the window.
-            let warm = point.warmup_s.zip(point.window_s).map_or(0.0, |(warmup, window)| warmup / window);
-            line.messages = (point.messages.unwrap_or(0) as f64 * (1.0 + warm)) as u64;
-            strace::parse(&fs::read_to_string(table.path()).unwrap_or_default())
-        }
+        Means::Tracepoints => line.how = "tracepoints".to_owned(),
+        Means::Strace => line.how = "strace".to_owned(),
+    }
+    let is_open_loop = job.setting.rate_per_s.is_some();
+    let Some(short) = life(trial, job, means, if is_open_loop { SHORT_OPEN } else { SHORT })? else {
+        return Ok(None);
     };
-    if line.messages > 0 {
-        let per_message = |(name, count): (String, u64)| (name, count as f64 / line.messages as f64);
-        line.calls = counts.into_iter().map(per_message).collect();
+    let mut window = if is_open_loop { SHORT_OPEN + LONG } else { LONG };
+    for attempt in 1..=TRIES {
+        let Some(long) = life(trial, job, means, window)? else { return Ok(None) };
+        line.messages = long.messages.saturating_sub(short.messages);
+        line.note = short.error.clone().or(long.error.clone());
+        line.calls = per_message(&short, &long);
+        // An open loop has as many messages as its rate says, and a silent one has none.
+        let is_enough = line.messages >= LEAST_MORE || is_open_loop || long.messages == 0;
+        if is_enough || line.note.is_some() || attempt == TRIES {
+            break;
+        }
+        window *= LONGER;
     }
     Ok(Some(line))
 }
 
-/// Switches the counters at the edges of the window.
+/// What a server did from its start to its end.
+struct Life {
+    messages: u64,
+    calls: BTreeMap<String, u64>,
+    /// Why that is not known.
+    error: Option<String>,
+}
+
+/// What the longer life has more of, for each message that it has more; nothing if it has none.
+fn per_message(short: &Life, long: &Life) -> BTreeMap<String, f64> {
+    let messages = long.messages.saturating_sub(short.messages);
+    if messages == 0 || short.error.is_some() || long.error.is_some() {
+        return BTreeMap::new();
+    }
+    let more = |(name, count): (&String, &u64)| {
+        let more = count.checked_sub(short.calls.get(name).copied().unwrap_or(0)).filter(|more| *more > 0)?;
+        Some((name.clone(), more as f64 / messages as f64))
+    };
+    long.calls.iter().filter_map(more).collect()
+}
+
+/// Counts a life whose window is so long. `None`: the user wants no more.
+fn life(trial: &Trial, job: &Job, means: &Means, window: Duration) -> Result<Option<Life>, LabError> {
+    let plan = lasting(trial.plan, window);
+    let trial = Trial { plan: &plan, ..*trial };
+    let table = tempfile::NamedTempFile::new().map_err(LabError::file(Path::new("a temporary file")))?;
+    let (mut counting, prefix) = match means {
+        Means::Tracepoints => (Counting::default(), Vec::new()),
+        _ => (Counting { is_unused: true, ..Counting::default() }, strace::prefix(table.path())),
+    };
+    let Some((point, _)) = trial.run_before(job, &mut counting, &prefix)? else { return Ok(None) };
+    let calls = match counting.is_unused {
+        true => strace::parse(&fs::read_to_string(table.path()).unwrap_or_default()),
+        false => counting.calls,
+    };
+    // Without the load generator's account there is nothing to divide by.
+    let error =
+        counting.error.or_else(|| counting.messages.is_none().then(|| point.reason.unwrap_or_default()));
+    Ok(Some(Life { messages: counting.messages.unwrap_or(0), calls, error }))
+}
+
+/// Takes note of a life, and counts its calls by tracepoints if nobody else does.
 #[derive(Default)]
 struct Counting {
     is_unused: bool,
     tracepoints: Option<Tracepoints>,
-    counts: BTreeMap<String, u64>,
-    on_since: Option<Instant>,
-    on_for: Option<Duration>,
+    calls: BTreeMap<String, u64>,
+    messages: Option<u64>,
     error: Option<String>,
-}
-
-impl Counting {
-    fn unused() -> Counting {
-        Counting { is_unused: true, ..Counting::default() }
-    }
-
-    fn keep(&mut self, outcome: io::Result<()>) {
-        if let Err(error) = outcome {
-            self.error.get_or_insert(error.to_string());
-        }
-    }
 }
 
 impl Spectator for Counting {
@@ -305,29 +334,41 @@ impl Spectator for Counting {
         if self.is_unused {
             return;
         }
-        match Tracepoints::attach(server) {
+        let attached = Tracepoints::attach(server).and_then(|mut tracepoints| {
+            tracepoints.enable()?;
+            Ok(tracepoints)
+        });
+        match attached {
             Ok(tracepoints) => self.tracepoints = Some(tracepoints),
             Err(error) => self.error = Some(error.to_string()),
         }
     }
 
-    fn phase(&mut self, phase: &str) {
-        let Some(mut tracepoints) = self.tracepoints.take() else { return };
-        match phase {
-            "measuring" => {
-                self.keep(tracepoints.enable());
-                self.on_since = Some(Instant::now());
-            }
-            "measured" => {
-                self.on_for = self.on_since.map(|since| since.elapsed());
-                self.keep(tracepoints.disable());
-                match tracepoints.counts() {
-                    Ok(counts) => self.counts = counts,
-                    Err(error) => self.keep(Err(error)),
-                }
-            }
-            _ => {}
+    fn ended(&mut self, load: &LoadResult) {
+        self.messages = load.messages_in_all;
+        match self.tracepoints.take().map(|mut tracepoints| tracepoints.counts()) {
+            Some(Ok(calls)) => self.calls = calls,
+            Some(Err(error)) => self.error = Some(error.to_string()),
+            None => {}
         }
-        self.tracepoints = Some(tracepoints);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(messages: u64, calls: &[(&str, u64)]) -> Life {
+        let calls = calls.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        Life { messages, calls, error: None }
+    }
+
+    #[test]
+    fn what_both_lives_have_is_no_call_of_a_message() {
+        let short = life(10, &[("accept4", 1), ("recvfrom", 13), ("sendto", 12), ("futex", 4)]);
+        let long = life(510, &[("accept4", 1), ("recvfrom", 513), ("sendto", 512), ("futex", 3), ("brk", 5)]);
+        let expected = [("brk", 0.01), ("recvfrom", 1.0), ("sendto", 1.0)];
+        assert_eq!(per_message(&short, &long), expected.map(|(name, calls)| (name.to_owned(), calls)).into());
+        assert_eq!(per_message(&long, &short), BTreeMap::new(), "a life that is no longer says nothing");
     }
 }

@@ -1,4 +1,4 @@
-//! Counts by strace(1): the server's whole life, since its children cannot be attached to when the window opens.
+//! Counts by strace(1): the server's whole life.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! Counts by the kernel's tracepoints, through perf_event_open(2): exactly the window, over the whole process tree.
+//! Counts by the kernel's tracepoints, through perf_event_open(2): over the whole process tree, until its last process has ended.
 //!
-//! An event is attached to the server before it has any children and is inherited by all it makes. It is switched on when the window
-//! opens and off when it closes.
+//! An event is attached to the server before it has any clients and is inherited by all it makes. What its children have called is in it when they
+//! have ended.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -109,7 +109,8 @@ impl Tracepoints {
         self.each(Counter::enable)
     }
 
-    pub(super) fn disable(&mut self) -> io::Result<()> {
+    #[cfg(test)]
+    fn disable(&mut self) -> io::Result<()> {
         self.each(Counter::disable)
     }
 
@@ -179,7 +180,7 @@ mod tests {
                 // The shell itself reads its order byte by byte, and says that it is done.
                 assert!((100..130).contains(&counts["write"]) && counts["read"] >= 100, "{counts:?}");
             }
-            Err(error) => println!("not examined: {error}"),
+            Err(error) => switchboard_console::log!("not examined: {error}"),
         }
         drop(orders);
         shell.wait().unwrap();

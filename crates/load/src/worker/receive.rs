@@ -255,6 +255,7 @@ fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut R
                         }
                         None => receipt.hear(Heard::Message(&payload)),
                     },
+                    Ok(Some(ClientEvent::Other)) => {}
                     Ok(Some(ClientEvent::Upgraded)) => receipt.hear(Heard::Open),
                     Ok(Some(ClientEvent::Rejected(rejection))) => {
                         receipt.hear(Heard::Refused(format!("{} {}", rejection.status, rejection.reason)));
@@ -280,6 +281,7 @@ fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut R
         Transport::Polling { client, .. } => {
             let done = client.receive(side, bytes, |heard| {
                 receipt.hear(match heard {
+                    PollingHeard::Other => return,
                     PollingHeard::Open => Heard::Open,
                     PollingHeard::Message(payload) => Heard::Message(payload),
                     PollingHeard::Rejected(answer) => Heard::Refused(answer),

@@ -47,6 +47,24 @@ pub(crate) fn echo_server(answer: impl FnMut(u64, Vec<u8>) -> Vec<Answer> + Send
     })
 }
 
+/// A WebSocket server that says `greetings` to everybody, and what `answer` makes of each message and of its number on its connection.
+pub(crate) fn greeting_server(
+    greetings: Vec<Message>,
+    answer: impl Fn(u64, Vec<u8>) -> Vec<Message> + Send + Sync + 'static,
+) -> SocketAddr {
+    serve(move |stream| {
+        let Ok(mut socket) = tungstenite::accept(stream) else { return };
+        let mut answers = greetings.clone();
+        for number in 0.. {
+            if answers.drain(..).any(|answer| socket.send(answer).is_err()) {
+                return;
+            }
+            let Some(message) = next(&mut socket) else { return };
+            answers = answer(number, message);
+        }
+    })
+}
+
 /// An honest server, but for one pause before it reads message `number`.
 pub(crate) fn stalling_server(number: u64, pause: Duration) -> SocketAddr {
     echo_server(move |count, message| {
@@ -141,7 +159,7 @@ pub(crate) fn silent_server() -> SocketAddr {
     serve(|mut stream| drop(stream.read_to_end(&mut Vec::new())))
 }
 
-fn serve(talk: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn serve(talk: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let talk = Arc::new(talk);

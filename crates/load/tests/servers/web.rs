@@ -29,7 +29,7 @@ pub(crate) struct Request {
 
 impl Request {
     /// The next request on a connection; `None` when that has ended.
-    pub(super) fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+    pub(crate) fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
         let line = |reader: &mut BufReader<TcpStream>| {
             let mut line = String::new();
             (reader.read_line(&mut line).ok()? > 0).then(|| line.trim_end().to_owned())

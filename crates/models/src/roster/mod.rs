@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use slab::Slab;
-use switchboard_proto::{Address, App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session};
+use switchboard_proto::{
+    Address, App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session,
+};
 
 pub(crate) use self::published::Piece;
 use self::subscribers::Subscribers;

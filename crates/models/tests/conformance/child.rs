@@ -9,7 +9,8 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setresuid};
 use switchboard_models::{
-    App, Budget, CorsOrigins, EngineSettings, Guests, Listener, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
+    App, Budget, CorsOrigins, EngineSettings, Guests, Listener, Mechanism, Model, PlainApp, Shutdown, Work,
+    Workers,
 };
 
 /// The environment variable that makes this program a server, and says how.

@@ -108,6 +108,12 @@ fn a_stream_goes_on_behind_the_last_event_that_its_client_had(server: &mut Serve
         query("/events?topic=t&since=4"),
         // The header is of now, the query of when the stream was begun.
         ("both", "/events?topic=t&lastEventId=1&since=2", "Last-Event-ID: 4\r\n"),
+        // What is none, or of somebody else, hides none of the others.
+        ("an empty header", "/events?topic=t&since=4", "Last-Event-ID:\r\n"),
+        ("a foreign header", "/events?topic=t&since=4", "Last-Event-ID: somebody else's\r\n"),
+        ("all empty", "/events?topic=t&lastEventId=&Last-Event-ID=&since=4", "Last-Event-ID: \r\n"),
+        ("one of three", "/events?topic=t&lastEventId=x&Last-Event-ID=4&since=2", "Last-Event-ID: y\r\n"),
+        ("the middle one", "/events?topic=t&lastEventId=4&Last-Event-ID=1", "Last-Event-ID: 7-\r\n"),
     ];
     let mut streams = Vec::new();
     for (name, target, lines) in ways {

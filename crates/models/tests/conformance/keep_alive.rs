@@ -118,12 +118,16 @@ fn bodies_end_where_they_say(server: &mut Server) {
     let long = format!("Content-Length: {}", inner.len());
     let chunks =
         format!("{:x};extension=\"x\"\r\n{inner}\r\n3\r\n\r\n!\r\n0\r\nTrailer: x\r\n\r\n", inner.len());
+    let padded = format!("{0}2\r\nhi\r\n{0}\r\n\r\n", "0".repeat(32));
+    let zeros = format!("{}2\r\nhi\r\n0\r\n\r\n", "0".repeat(20_000));
     let requests = [
         ("no body", (202, "", "X: y", "")),
         ("a length of nothing", (202, "", "Content-Length: 0", "")),
         ("a length", (202, &inner[..], &long, &inner)),
         ("chunks", (202, &format!("{inner}\r\n!"), "Transfer-Encoding: chunked", &chunks)),
         ("no chunk", (202, "", "Transfer-Encoding: chunked", "0\r\n\r\n")),
+        ("zeros before a size", (202, "hi", "Transfer-Encoding: chunked", &padded)),
+        ("zeros without end", (431, "", "Transfer-Encoding: chunked", &zeros)),
         ("two lengths", (400, "", "Content-Length: 1\r\nContent-Length: 1", "x")),
         ("a length and chunks", (400, "", "Content-Length: 5\r\nTransfer-Encoding: chunked", "0\r\n\r\n")),
         ("a chunk without end", (400, "", "Transfer-Encoding: chunked", "2\r\nabc\r\n0\r\n\r\n")),

@@ -19,8 +19,7 @@ pub(crate) const CASES: &[Case] = &[
         .with(|settings| settings.app.max_topics = 3),
     case!(EventStream, a_topic_with_subscribers_is_not_forgotten_however_they_leave)
         .with(|settings| settings.app.max_topics = 3),
-    case!(LongPoll, a_topic_that_is_waited_for_is_not_forgotten)
-        .with(|settings| settings.app.max_topics = 1),
+    case!(LongPoll, a_topic_that_is_waited_for_is_not_forgotten).with(|settings| settings.app.max_topics = 1),
     case!(SocketIo, a_topic_whose_room_somebody_is_in_is_not_forgotten)
         .with(|settings| settings.app.max_topics = 1),
     case!(EventStream, the_subscribers_of_a_process_that_is_killed_are_gone)
@@ -118,7 +117,10 @@ fn the_least_recently_used_topic_is_forgotten_and_goes_on_above_it(server: &mut 
     assert_eq!(client.publish("c", "x"), 3);
     // So `c` and then `b` went. Whoever had something of it is told, and is not taken for a client of another server.
     let answer = client.ask("/poll?topic=b&since=1");
-    assert_eq!((&answer["missed"], &answer["newest"], &answer["restarted"]), (&1.into(), &2.into(), &().into()));
+    assert_eq!(
+        (&answer["missed"], &answer["newest"], &answer["restarted"]),
+        (&1.into(), &2.into(), &().into())
+    );
     assert_eq!(client.publish("b", "again"), 3);
     let answer = client.ask("/poll?topic=b&since=2");
     assert_eq!((events(&answer).len(), &answer["missed"]), (1, &().into()));
@@ -145,7 +147,9 @@ fn a_topic_with_subscribers_is_not_forgotten_however_they_leave(server: &mut Ser
         socket.reset();
         eventually("the topic of one that has gone is forgotten", || publishes(&mut client, "new"));
         drop(stream);
-        eventually("and that of the next", || publishes(&mut client, "newer") && publishes(&mut client, "new"));
+        eventually("and that of the next", || {
+            publishes(&mut client, "newer") && publishes(&mut client, "new")
+        });
         other.next();
         drop(other);
         eventually("and all of them", || {
@@ -235,7 +239,9 @@ fn push(client: &mut Client, bytes: &[u8]) {
     while sent < bytes.len() && Instant::now() < patience {
         match client.stream.write(&bytes[sent..]) {
             Ok(written) => sent += written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(1))
+            }
             Err(_) => break,
         }
     }
@@ -296,8 +302,7 @@ fn messages_that_do_not_end_are_held_as_far_as_the_memory_goes(server: &mut Serv
 fn echoes_that_nobody_reads_are_held_as_far_as_the_memory_goes(server: &mut Server) {
     let before = server.resident_bytes();
     let message = frame(BINARY, pattern(1 << 20));
-    let mut clients: Vec<Client> =
-        (0..24).map(|_| Client::connect_narrow(server).upgrade("/echo")).collect();
+    let mut clients: Vec<Client> = (0..24).map(|_| Client::connect_narrow(server).upgrade("/echo")).collect();
     // What the kernel takes of the answers is not the server's.
     for _ in 0..6 {
         clients.iter_mut().for_each(|client| push(client, &message));

@@ -7,8 +7,14 @@
 //! to itself: this program again, in a process of its own (`child`), since `fork` must fork a single-threaded
 //! process and signals and limits belong to a whole process.
 //!
+//! What cannot be tried on this machine, such as a model whose system call the kernel lacks, is `ignored`, with the reason before its name.
+//!
 //! Every read has a deadline ([`client::PATIENCE`]), and no case waits for less than the event that it is about.
 
+// The harness is not the program under test, and who runs it reads what it says.
+#![allow(clippy::disallowed_macros)]
+
+mod answers;
 mod backpressure;
 mod broadcast;
 mod child;
@@ -32,6 +38,7 @@ mod limits;
 mod login;
 mod long_polling;
 mod mechanisms;
+mod names;
 mod polling;
 mod raw;
 mod refusals;
@@ -60,6 +67,7 @@ use crate::server::Server;
 /// Every case, by the part of the server that it is about.
 const CASES: &[&[Case]] = &[
     http::CASES,
+    answers::CASES,
     keep_alive::CASES,
     upgrade::CASES,
     echo::CASES,
@@ -76,6 +84,7 @@ const CASES: &[&[Case]] = &[
     long_polling::CASES,
     event_stream::CASES,
     mechanisms::CASES,
+    names::CASES,
     resuming::CASES,
     limits::CASES,
     login::CASES,
@@ -104,6 +113,8 @@ struct Case {
     together: bool,
     /// Which of these models it is about.
     only: fn(&Model) -> bool,
+    /// What this machine lacks for it. The trial is `ignored` then, and never `ok`.
+    lacks: fn(&Model) -> Option<String>,
     settings: fn(&mut Settings),
     run: fn(&mut Server),
 }
@@ -122,6 +133,11 @@ impl Case {
     /// The same case, for some of the models only.
     const fn only(self, only: fn(&Model) -> bool) -> Case {
         Case { only, ..self }
+    }
+
+    /// The same case, which needs something that a machine may lack.
+    const fn unless(self, lacks: fn(&Model) -> Option<String>) -> Case {
+        Case { lacks, ..self }
     }
 
     fn concerns(&self, model: &Model) -> bool {
@@ -147,6 +163,7 @@ macro_rules! case {
             needs: None,
             together: false,
             only: |_| true,
+            lacks: |_| None,
             settings: |_| {},
             run: $run,
         }
@@ -157,12 +174,17 @@ macro_rules! case {
             needs: Some(switchboard_models::Mechanism::$needs),
             together: false,
             only: |_| true,
+            lacks: |_| None,
             settings: |_| {},
             run: $run,
         }
     };
 }
 pub(crate) use case;
+
+fn lacks_ipv6(_: &Model) -> Option<String> {
+    std::net::TcpListener::bind("[::1]:0").err().map(|error| format!("no IPv6: {error}"))
+}
 
 fn main() {
     // Before anything else, and before there is a second thread: this process may be a server.
@@ -178,12 +200,13 @@ fn main() {
     arguments.test_threads.get_or_insert(2 * cores);
     let mut trials = Vec::new();
     for model in MODELS {
-        if let Some(obstacle) = (model.obstacle)() {
-            eprintln!("{} cannot be tested here: {obstacle}", model.name);
-            continue;
-        }
+        let obstacle = (model.obstacle)();
         for case in CASES.iter().copied().flatten().filter(|case| case.concerns(model)) {
-            trials.push(Trial::test(format!("{}::{}", model.name, case.name), || case.run(model)));
+            let trial = Trial::test(format!("{}::{}", model.name, case.name), || case.run(model));
+            trials.push(match obstacle.clone().or_else(|| (case.lacks)(model)) {
+                None => trial,
+                Some(lacking) => trial.with_kind(lacking).with_ignored_flag(true),
+            });
         }
     }
     libtest_mimic::run(&arguments, trials).exit();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::geteuid;
-use switchboard_models::{Family, Workers};
+use switchboard_models::{Family, Model, Workers};
 
 use crate::client::{Client, Response, eventually, upgrade_request};
 use crate::events::{Event, EventStream};
@@ -24,13 +24,18 @@ pub(crate) const CASES: &[Case] = &[
     case!(Echo, at_the_descriptor_limit_clients_are_refused_and_the_cpu_rests)
         .together()
         .with(|settings| settings.descriptors = Some(64)),
-    case!(Echo, over_a_thousand_connections_are_served_or_refused_with_the_reason).together(),
+    case!(Echo, over_a_thousand_connections_are_served_or_refused_with_the_reason)
+        .together()
+        .unless(lacks_descriptors),
     case!(Echo, at_the_process_limit_clients_are_refused)
+        .unless(lacks_root)
         .together()
         .with(|settings| settings.processes = Some(16)),
     case!(Broadcast, at_the_process_limit_subscribers_are_refused)
+        .unless(lacks_root)
         .with(|settings| settings.processes = Some(16)),
     case!(EventStream, at_the_process_limit_streams_and_long_polls_are_refused)
+        .unless(lacks_root)
         .with(|settings| settings.processes = Some(16)),
 ];
 
@@ -141,14 +146,17 @@ fn rests(server: &Server) -> bool {
     server.model.name != "spin"
 }
 
-fn over_a_thousand_connections_are_served_or_refused_with_the_reason(server: &mut Server) {
-    const CLIENTS: usize = 1060;
+/// Connections of the case with the most.
+const CLIENTS: usize = 1060;
+
+fn lacks_descriptors(_: &Model) -> Option<String> {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     // Cases of several models run at the same time, in one process.
-    if limit < 8 * CLIENTS as u64 {
-        eprintln!("skipped: this needs {} descriptors, and ulimit -n is {limit}", 8 * CLIENTS);
-        return;
-    }
+    let needed = 8 * CLIENTS as u64;
+    (limit < needed).then(|| format!("this needs {needed} descriptors, and ulimit -n is {limit}"))
+}
+
+fn over_a_thousand_connections_are_served_or_refused_with_the_reason(server: &mut Server) {
     let mut served = Vec::new();
     let mut refused = 0;
     for _ in 0..CLIENTS {
@@ -192,9 +200,6 @@ fn at_the_process_limit_subscribers_are_refused(server: &mut Server) {
 
 /// The same for those who wait without a WebSocket; what they had asked before is answered all the same.
 fn at_the_process_limit_streams_and_long_polls_are_refused(server: &mut Server) {
-    if !has_processes_of_its_own() {
-        return;
-    }
     let mut publisher = Client::connect(server);
     publisher.publish("t", "x");
     let targets = ["/events?topic=t&since=0", "/longpoll?topic=t&since=0"];
@@ -231,19 +236,13 @@ fn at_the_process_limit_streams_and_long_polls_are_refused(server: &mut Server) 
     assert_eq!(server.stop().refused, refused + refused_meanwhile);
 }
 
-/// Whether the limit can be set for the server alone.
-fn has_processes_of_its_own() -> bool {
-    let is_root = geteuid().is_root();
-    if !is_root {
-        eprintln!("skipped: only root can start a server as a user whose processes are all its own");
-    }
-    is_root
+/// The limit must be set for the server alone.
+fn lacks_root(_: &Model) -> Option<String> {
+    (!geteuid().is_root())
+        .then(|| "only root can start a server as a user whose processes are all its own".to_owned())
 }
 
 fn at_the_process_limit(server: &mut Server, path: &str) {
-    if !has_processes_of_its_own() {
-        return;
-    }
     let mut served = Vec::new();
     let mut refused = 0;
     for _ in 0..40 {

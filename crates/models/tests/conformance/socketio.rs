@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, eventually, upgrade_request};
+use crate::client::{Client, Named, eventually, upgrade_request};
 use crate::engine_client::{BARE, BLOBS, Engine, Polling, SESSION_UNKNOWN, SOCKETIO, opening, target};
 use crate::events::{Event, EventStream, events};
 use crate::frames::{BINARY, frame, text};
@@ -13,6 +13,9 @@ use crate::{Case, case};
 pub(crate) const CASES: &[Case] = &[
     case!(SocketIo, a_client_connects_to_each_namespace_with_its_auth),
     case!(SocketIo, arguments_come_back_as_they_were_sent),
+    case!(SocketIo, an_attachment_may_be_written_as_other_clients_do),
+    case!(SocketIo, an_event_with_an_attachment_may_hold_what_one_without_may),
+    case!(SocketIo, what_would_break_those_who_hear_it_is_not_passed_on),
     case!(SocketIo, the_server_asks_and_is_answered),
     case!(SocketIo, an_event_goes_to_me_to_others_or_to_all_whatever_their_transport),
     case!(SocketIo, everybody_hears_several_who_talk_at_once_in_the_same_order)
@@ -82,6 +85,98 @@ fn arguments_come_back_as_they_were_sent(server: &mut Server) {
             &format!(r#"42{prefix}["message","the end"]"#),
         ]);
         client.expect(&[&format!(r#"42{prefix}["message-back","the end"]"#)]);
+    }
+}
+
+fn an_attachment_may_be_written_as_other_clients_do(server: &mut Server) {
+    let mut session = Polling::open(server, SOCKETIO);
+    session.post("40").expect_ok();
+    assert!(session.next().starts_with("40{") && session.next().starts_with(r#"42["auth""#));
+    let event = r#"451-["message",{"_placeholder":true,"num":0}]"#;
+    // Java's encoder ends each line after 76 characters, and the last one too.
+    let plain = "QUJD".repeat(50);
+    let lines = |end: &str| {
+        let lines = plain.as_bytes().chunks(76).map(|line| format!("{}{end}", str::from_utf8(line).unwrap()));
+        format!("b{}", lines.collect::<String>())
+    };
+    let expected = format!("b{plain}");
+    for written in [expected.clone(), lines("\n"), lines("\r\n"), lines(" "), lines("\t\n")] {
+        session.post(format!("{event}\u{1e}{written}")).expect_ok();
+        assert_eq!(
+            [session.next(), session.next()],
+            [event.replace("message", "message-back"), expected.clone()]
+        );
+    }
+    // The alphabet of URLs, no padding, and bits left over, as Node's decoder takes them.
+    for (written, expected) in [
+        ("b-_8=", "b+/8="),
+        ("b-_8", "b+/8="),
+        ("bAP_-Hg", "bAP/+Hg=="),
+        ("bAQIDBB==", "bAQIDBA=="),
+        ("b\n", "b"),
+    ] {
+        session.post(format!("{event}\u{1e}{written}")).expect_ok();
+        assert_eq!(session.next(), event.replace("message", "message-back"));
+        assert_eq!(session.next(), expected, "{written:?}");
+    }
+}
+
+fn an_event_with_an_attachment_may_hold_what_one_without_may(server: &mut Server) {
+    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    let objects = format!("{}1{}", r#"{"a":"#.repeat(3000), "}".repeat(3000));
+    let long = "9".repeat(400);
+    let arguments = [
+        r#""\ud800 and \udc00""#,
+        r#"{"\udfff":"\ud83e"}"#,
+        "1e999",
+        "-1E+400",
+        "123456789012345678901234567890.5e-7",
+        &long,
+        &deep,
+        &objects,
+        r#"{"_placeholder":false,"num":99}"#,
+        r#"{"_placeholder":true,"_placeholder":1,"num":99}"#,
+        r#"{"\u005fplaceholder":true,"num":0e0}"#,
+        r#"{"_placeholder":true,"num":99,"num":0.0}"#,
+        r#"{"_placeholder" : true , "num" : -0}"#,
+        r#"["_placeholder",true,{"num":99,"x":{"_placeholder":"true"}}]"#,
+    ];
+    let blob = r#"{"_placeholder":true,"num":0}"#;
+    for mut client in Engine::both(server, SOCKETIO).map(Engine::connected) {
+        for argument in arguments {
+            let _on_failure = Named(argument.chars().take(60).collect());
+            client.send(&[&format!(r#"42["message",{argument}]"#)]);
+            client.expect(&[&format!(r#"42["message-back",{argument}]"#)]);
+            client.send(&[&format!(r#"451-["message",{argument},{blob}]"#), BLOBS[0].1]);
+            client.expect(&[&format!(r#"451-["message-back",{argument},{blob}]"#), BLOBS[0].1]);
+            client.send(&[&format!(r#"451-["message",{blob},[{argument}]]"#), BLOBS[0].1]);
+            client.expect(&[&format!(r#"451-["message-back",{blob},[{argument}]]"#), BLOBS[0].1]);
+        }
+    }
+}
+
+fn what_would_break_those_who_hear_it_is_not_passed_on(server: &mut Server) {
+    // Clients put attachments into their places by recursion, and some parse by it: one event of these would disconnect all who hear it.
+    let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let blob = r#"{"_placeholder":true,"num":0}"#;
+    let mut member = Engine::websocket(server, SOCKETIO).connected();
+    for mut sender in Engine::both(server, SOCKETIO).map(Engine::connected) {
+        for event in ["to-others", "to-all", "chat message - client"] {
+            sender.send(&[&format!(r#"427["{event}",{}]"#, deep(5000))]);
+            let answer = sender.next();
+            assert!(answer.starts_with(r#"437[{"error":""#) && answer.contains("levels"), "{answer}");
+            sender.send(&[&format!(r#"451-["{event}",{},{blob}]"#, deep(5000)), BLOBS[0].1]);
+        }
+        sender.send(&[&format!(r#"451-["to-others",{},{blob}]"#, deep(500)), BLOBS[0].1]);
+        member.expect(&[&format!(r#"451-["to-others",{},{blob}]"#, deep(500)), BLOBS[0].1]);
+        // A client of today takes ten attachments, and so does the server that its makers wrote.
+        let many = |count: usize| format!(r#"45{count}-["message",{blob}]"#);
+        let ten: Vec<&str> = std::iter::repeat_n(BLOBS[0].1, 10).collect();
+        sender.send(&[&many(10)]);
+        ten.iter().for_each(|blob| sender.send(&[blob]));
+        sender.expect(&[&many(10).replace("message", "message-back")]);
+        sender.expect(&ten);
+        sender.send_the_last(server, &[&many(11)]);
     }
 }
 

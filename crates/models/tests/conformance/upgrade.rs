@@ -1,6 +1,6 @@
 //! The opening handshake (RFC 6455, section 4.2).
 
-use switchboard_models::Workers;
+use switchboard_models::{Mechanism, Workers};
 
 use crate::client::{ACCEPT, Client, KEY, Pace, at_each_pace, tungstenite_client, upgrade_request};
 use crate::frames::{self, FINAL, TEXT};
@@ -11,7 +11,8 @@ use crate::{Case, case};
 pub(crate) const CASES: &[Case] = &[
     case!(Http, the_answer_to_the_key_is_the_rfcs),
     case!(Http, an_upgrade_may_be_worded_in_other_ways),
-    case!(Echo, extensions_and_subprotocols_are_not_agreed_to),
+    case!(Echo, extensions_are_not_agreed_to),
+    case!(Http, of_the_subprotocols_that_are_offered_the_first_is_agreed_to),
     case!(Http, both_paths_can_be_upgraded_and_have_queries),
     case!(Http, frames_may_follow_the_head_at_once),
     case!(Http, without_an_upgrade_there_is_no_websocket),
@@ -24,6 +25,8 @@ fn the_answer_to_the_key_is_the_rfcs(server: &mut Server) {
     let keys = [
         ("the RFC's example", (KEY, ACCEPT)),
         ("another known pair", ("x3JJHMbDL1EzLkh9GBhXDw==", "HSmrc0sMlYUkAGmm5OPpG2HaGWk=")),
+        // Section 4.1 has it: its last character holds four bits that no byte needs.
+        ("one with bits left over", ("AQIDBAUGBwgJCgsMDQ4PEC==", "OfS0wDaT5NoxF2gqm7Zj2YtetzM=")),
     ];
     at_each_pace(&keys, |pace, (key, accept)| {
         let mut client = Client::connect(server);
@@ -57,9 +60,8 @@ fn an_upgrade_may_be_worded_in_other_ways(server: &mut Server) {
     });
 }
 
-fn extensions_and_subprotocols_are_not_agreed_to(server: &mut Server) {
-    let wishes = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
-                  Sec-WebSocket-Protocol: chat, superchat\r\nHost:";
+fn extensions_are_not_agreed_to(server: &mut Server) {
+    let wishes = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\nHost:";
     let mut client = Client::connect(server);
     client.send(upgrade_request("/echo").replace("Host:", wishes));
     let response = client.response();
@@ -67,6 +69,38 @@ fn extensions_and_subprotocols_are_not_agreed_to(server: &mut Server) {
     assert_eq!(response.header("Sec-WebSocket-Extensions"), None);
     assert_eq!(response.header("Sec-WebSocket-Protocol"), None);
     client.echo("hello");
+}
+
+fn of_the_subprotocols_that_are_offered_the_first_is_agreed_to(server: &mut Server) {
+    let offer = |path: &str, lines: &str| {
+        upgrade_request(path)
+            .replace("Host:", &format!("{}Host:", lines.replace('|', "Sec-WebSocket-Protocol:")))
+    };
+    let mut paths = vec!["/echo"];
+    if server.model.serves.contains(&Mechanism::Broadcast) {
+        paths.push("/broadcast");
+    }
+    if server.model.serves.contains(&Mechanism::SocketIo) {
+        paths.push("/socket.io/?EIO=4&transport=websocket");
+    }
+    // A browser, and npm's `ws`, give up a WebSocket to which they have offered some and that agrees to none.
+    for path in paths {
+        for (lines, first) in [
+            ("| chat, superchat\r\n", "chat"),
+            ("|superchat\r\n| chat\r\n", "superchat"),
+            ("| \tv1.json.example ,x\r\n", "v1.json.example"),
+        ] {
+            let mut client = Client::connect(server);
+            client.send(offer(path, lines));
+            let response = client.response();
+            assert_eq!((response.status, response.header("Sec-WebSocket-Protocol")), (101, Some(first)));
+        }
+    }
+    for lines in ["|\r\n", "| a,,b\r\n", "| a, a\r\n", "| a b\r\n", "| a,\r\n", "| \"a\"\r\n", "| é\r\n"] {
+        let mut client = Client::connect(server);
+        client.send(offer("/echo", lines));
+        assert_eq!(client.response().status, 400, "{lines:?}");
+    }
 }
 
 fn both_paths_can_be_upgraded_and_have_queries(server: &mut Server) {

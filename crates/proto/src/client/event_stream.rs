@@ -2,6 +2,9 @@
 
 use memchr::memchr2;
 
+/// What may stand in front of a stream and is no part of it.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// Takes a stream apart into events. An event that arrives whole is read where it is.
 #[derive(Debug)]
 pub struct EventStream {
@@ -13,6 +16,8 @@ pub struct EventStream {
     data: Vec<u8>,
     /// The last byte was CR: an LF that follows it ends the same line.
     is_after_return: bool,
+    /// Bytes of a byte order mark that have come, at the start of the stream; `None` behind that.
+    mark: Option<usize>,
     /// What the last `retry` said.
     retry_ms: Option<u64>,
     max_event_bytes: usize,
@@ -52,6 +57,7 @@ impl EventStream {
             used: 0,
             data: Vec::new(),
             is_after_return: false,
+            mark: Some(0),
             retry_ms: None,
             max_event_bytes,
         }
@@ -70,6 +76,9 @@ impl EventStream {
         &'a mut self,
         input: &mut &'b [u8],
     ) -> Result<Option<ServerEvent<'a>>, EventTooLong> {
+        if let Some(seen) = self.mark {
+            self.skip_mark(input, seen);
+        }
         if !input.is_empty() && std::mem::take(&mut self.is_after_return) {
             *input = input.strip_prefix(b"\n").unwrap_or(input);
         }
@@ -92,6 +101,22 @@ impl EventStream {
             Some(fields) => Ok(Some(fields.event(&self.data))),
             None => self.check_length(),
         }
+    }
+
+    /// Leaves out a byte order mark at the start, of which `seen` bytes have come.
+    fn skip_mark(&mut self, input: &mut &[u8], seen: usize) {
+        let expected = &BYTE_ORDER_MARK[seen..];
+        let same = input.iter().zip(expected).take_while(|(byte, mark)| byte == mark).count();
+        *input = &input[same..];
+        self.mark = match seen + same {
+            // What is left says whether it is one.
+            more if input.is_empty() && more < BYTE_ORDER_MARK.len() => Some(more),
+            whole if whole == BYTE_ORDER_MARK.len() => None,
+            part => {
+                self.partial.extend_from_slice(&BYTE_ORDER_MARK[..part]);
+                None
+            }
+        };
     }
 
     fn check_length(&self) -> Result<Option<ServerEvent<'_>>, EventTooLong> {
@@ -203,6 +228,19 @@ mod tests {
             for step in [1, 2, 3, 5, 17, 1000] {
                 assert_eq!(events(&text, step), expected, "{end:?}, {step} bytes at a time");
             }
+        }
+    }
+
+    #[test]
+    fn one_byte_order_mark_at_the_start_is_no_part_of_the_stream() {
+        for step in [1, 2, 3, 4, 1000] {
+            let event = (None, "message".to_owned(), "one".to_owned());
+            assert_eq!(events("\u{feff}data: one\n\n", step), [event.clone()], "{step} bytes at a time");
+            assert_eq!(events("\u{feff}\n\ndata: one\n\n", step), [event], "{step} bytes at a time");
+            // A second one is part of a name that nobody knows, as one elsewhere is.
+            assert_eq!(events("\u{feff}\u{feff}data: one\n\n", step), []);
+            assert_eq!(events("\n\u{feff}data: one\n\n", step), []);
+            assert_eq!(events("data: one\n\n\u{feff}data: one\n\n", step).len(), 1);
         }
     }
 

@@ -7,7 +7,7 @@ use memchr::memmem;
 use thiserror::Error;
 
 use crate::socketio::{self, ANNOUNCEMENT, SocketIo};
-use crate::{ClientPlan, Kind, Output, ResponseError, Responses};
+use crate::{ClientPlan, Kind, Output, Response, ResponseError, Responses};
 
 /// What stands between two packets of a payload.
 const SEPARATOR: u8 = 0x1e;
@@ -31,6 +31,8 @@ pub struct PollingClient {
     /// Packets that wait for the POST before them to be answered.
     waiting: Vec<u8>,
     is_posting: bool,
+    /// The answer to a ping is among them: one is enough.
+    has_pong: bool,
     /// Where a packet of bytes is put together or taken apart.
     scratch: Vec<u8>,
     has_closed: bool,
@@ -60,6 +62,8 @@ pub enum Heard<'a> {
     Rejected(String),
     /// The attachment of an event, or the text of one in a room.
     Message(&'a [u8]),
+    /// An event that is no message: of another name, or with other arguments.
+    Other,
     /// The server has ended it.
     Closed,
 }
@@ -104,6 +108,7 @@ impl PollingClient {
             post_head: Vec::new(),
             waiting: Vec::new(),
             is_posting: false,
+            has_pong: false,
             scratch: Vec::new(),
             has_closed: false,
         };
@@ -121,36 +126,76 @@ impl PollingClient {
         mut input: &[u8],
         mut heard: impl FnMut(Heard<'_>),
     ) -> Result<(), PollingError> {
-        let channel = if side == Side::Get { &mut self.get } else { &mut self.post };
         // Taken out, so that an answer can be looked at while the rest changes.
-        let mut responses = std::mem::replace(&mut channel.responses, Responses::new(0));
-        let mut rejected = None;
+        let mut responses = std::mem::replace(&mut self.channel(side).responses, Responses::new(0));
         while let Some(response) = responses.next(&mut input)? {
-            let (status, body) = (response.head.status, response.body);
-            let is_opening = self.socketio.is_opening();
-            if status != 200 || (is_opening && body.first() != Some(&b'0')) {
-                rejected = Some(socketio::shown(body));
+            let Response { head, body } = response;
+            if let Some(body) = self.answer(side, head.status, body, &mut heard)? {
+                self.rejected(side, &responses.described(), &body, &mut heard)?;
                 break;
             }
-            match side {
-                Side::Post if !std::mem::take(&mut self.is_posting) => return Err(PollingError::Unasked),
-                Side::Post => {}
-                Side::Get => {
-                    self.payload(body, &mut heard)?;
-                    self.get.output.copy(&self.get_request);
-                }
-            }
         }
+        self.channel(side).responses = responses;
+        Ok(())
+    }
+
+    /// One of the connections has ended. An answer without a length ends with it, and what that says is heard.
+    ///
+    /// # Errors
+    /// What the server did wrong.
+    pub fn end(&mut self, side: Side, mut heard: impl FnMut(Heard<'_>)) -> Result<(), PollingError> {
+        let mut responses = std::mem::replace(&mut self.channel(side).responses, Responses::new(0));
+        let rejected = match responses.end()? {
+            Some(Response { head, body }) => self.answer(side, head.status, body, &mut heard)?,
+            None => None,
+        };
         if let Some(body) = rejected {
-            let method = if side == Side::Get { "GET" } else { "POST" };
-            let answer = format!("{}: {}", responses.described(), body.escape_debug());
-            if self.socketio.is_connected() {
-                return Err(PollingError::Answer { method, answer });
-            }
-            heard(Heard::Rejected(answer));
+            self.rejected(side, &responses.described(), &body, &mut heard)?;
         }
-        let channel = if side == Side::Get { &mut self.get } else { &mut self.post };
-        channel.responses = responses;
+        self.channel(side).responses = responses;
+        Ok(())
+    }
+
+    fn channel(&mut self, side: Side) -> &mut Channel {
+        if side == Side::Get { &mut self.get } else { &mut self.post }
+    }
+
+    /// Takes an answer. Returns what of its body can be shown if it is none of those that a server of Socket.IO gives here.
+    fn answer(
+        &mut self,
+        side: Side,
+        status: u16,
+        body: &[u8],
+        heard: &mut impl FnMut(Heard<'_>),
+    ) -> Result<Option<String>, PollingError> {
+        if status != 200 || (self.socketio.is_opening() && body.first() != Some(&b'0')) {
+            return Ok(Some(socketio::shown(body)));
+        }
+        match side {
+            Side::Post if !std::mem::take(&mut self.is_posting) => return Err(PollingError::Unasked),
+            Side::Post => {}
+            Side::Get => {
+                self.payload(body, heard)?;
+                self.get.output.copy(&self.get_request);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells of an answer that was not expected.
+    fn rejected(
+        &self,
+        side: Side,
+        described: &str,
+        body: &str,
+        heard: &mut impl FnMut(Heard<'_>),
+    ) -> Result<(), PollingError> {
+        let method = if side == Side::Get { "GET" } else { "POST" };
+        let answer = format!("{described}: {}", body.escape_debug());
+        if self.socketio.is_connected() {
+            return Err(PollingError::Answer { method, answer });
+        }
+        heard(Heard::Rejected(answer));
         Ok(())
     }
 
@@ -196,6 +241,7 @@ impl PollingClient {
             return;
         }
         self.is_posting = true;
+        self.has_pong = false;
         let tail = self.post.output.tail();
         tail.extend_from_slice(&self.post_head);
         push_number(tail, self.waiting.len());
@@ -218,8 +264,11 @@ impl PollingClient {
                 self.scratch.resize(encoded.len() / 4 * 3 + 3, 0);
                 let decoded =
                     STANDARD.decode_slice(encoded, &mut self.scratch).map_err(|_| not_socketio())?;
-                self.socketio.receive(Kind::Binary, &[]).ok_or_else(not_socketio)?;
-                heard(Heard::Message(&self.scratch[..decoded]));
+                if self.socketio.receive(Kind::Binary, &[]).ok_or_else(not_socketio)?
+                    == socketio::Heard::Attachment
+                {
+                    heard(Heard::Message(&self.scratch[..decoded]));
+                }
                 continue;
             }
             let is_opening = self.socketio.is_opening();
@@ -230,9 +279,15 @@ impl PollingClient {
                     }
                     self.packet(text.as_bytes());
                 }
+                socketio::Heard::Ping => {
+                    if !std::mem::replace(&mut self.has_pong, true) {
+                        self.packet(socketio::PONG.as_bytes());
+                    }
+                }
                 socketio::Heard::Connected => heard(Heard::Open),
                 socketio::Heard::Text(range) => heard(Heard::Message(&packet[range])),
                 socketio::Heard::Escaped(text) => heard(Heard::Message(text.as_bytes())),
+                socketio::Heard::Other => heard(Heard::Other),
                 socketio::Heard::Refused => heard(Heard::Rejected(socketio::shown(packet))),
                 socketio::Heard::End if self.socketio.is_connected() => heard(Heard::Closed),
                 socketio::Heard::End => heard(Heard::Rejected(socketio::shown(packet))),
@@ -318,7 +373,7 @@ mod tests {
         assert!(written(&mut client, Side::Post).ends_with("Content-Length: 2\r\n\r\n40"));
         assert!(receive(&mut client, Side::Post, &answer("ok")).unwrap().is_empty());
         let connected = answer("40{\"sid\":\"b\"}\u{1e}42[\"auth\",{}]\u{1e}2");
-        assert_eq!(receive(&mut client, Side::Get, &connected).unwrap(), ["Open"]);
+        assert_eq!(receive(&mut client, Side::Get, &connected).unwrap(), ["Open", "Other"]);
         assert_eq!(written(&mut client, Side::Get), get);
         client.send_with(3, |space| space.copy_from_slice(b"abc"));
         let post = written(&mut client, Side::Post);

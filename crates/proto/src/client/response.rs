@@ -1,19 +1,15 @@
 //! Answers of an HTTP/1.1 server as its client reads them (RFC 9112): one behind the other on a connection that stays.
 
-use std::mem::MaybeUninit;
-
 use thiserror::Error;
 
+use super::head::{self, has_token};
 use crate::http::REFUSED_HEADER;
 
-/// Longest head of an answer that a client reads.
-const MAX_HEAD_BYTES: usize = 64 << 10;
+/// A chunk of more bytes than this is more than anybody's memory.
+const MAX_CHUNK_BYTES: u64 = 1 << 60;
 
-/// Header fields in one head.
-const MAX_FIELDS: usize = 64;
-
-/// Digits of a chunk's size: more than anybody's memory.
-const MAX_SIZE_DIGITS: u8 = 15;
+/// Digits of a chunk's size, with as many zeros in front as anybody writes.
+const MAX_SIZE_DIGITS: u8 = 64;
 
 /// Longest trailer section behind a chunked body.
 const MAX_TRAILER_BYTES: u32 = 64 << 10;
@@ -235,6 +231,11 @@ impl Responses {
         (self.stage != Stage::Head).then_some(self.current)
     }
 
+    /// Whether the server closes the connection behind the answer that was read last, and that answer is complete.
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Head && self.current.is_last
+    }
+
     /// Answers that have begun so far.
     pub fn answers(&self) -> u64 {
         self.answers
@@ -285,21 +286,16 @@ impl Responses {
 
     /// The bytes of a head, of which everything that is needed is taken note.
     fn parse_head(&mut self, bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
-        let mut fields = [MaybeUninit::uninit(); MAX_FIELDS];
-        let mut response = httparse::Response::new(&mut []);
-        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-            &mut response,
-            bytes,
-            &mut fields,
-        );
-        let head_bytes = match parsed.map_err(|error| ResponseError::NotHttp(error.to_string()))? {
-            httparse::Status::Complete(head_bytes) => head_bytes,
-            httparse::Status::Partial if bytes.len() > MAX_HEAD_BYTES => {
-                return Err(ResponseError::NotHttp(format!("over {MAX_HEAD_BYTES} bytes")));
-            }
-            httparse::Status::Partial => return Ok(None),
-        };
+        let parsed = head::parse(bytes, |response, head_bytes| self.take_head(response).map(|()| head_bytes));
+        parsed.map_err(ResponseError::NotHttp)?.transpose()
+    }
+
+    fn take_head(&mut self, response: &httparse::Response<'_, '_>) -> Result<(), ResponseError> {
         let status = response.code.unwrap_or_default();
+        if status == 101 {
+            let unasked = "101 Switching Protocols to what nobody asked for";
+            return Err(ResponseError::NotHttp(unasked.into()));
+        }
         let mut head = Head { status, content: Content::Other, is_last: response.version == Some(0) };
         let mut length = None;
         let mut is_chunked = false;
@@ -342,7 +338,7 @@ impl Responses {
         set(&mut self.etag, etag.unwrap_or_default());
         self.answers += u64::from(status >= 200);
         self.current = head;
-        Ok(Some(head_bytes))
+        Ok(())
     }
 }
 
@@ -351,7 +347,7 @@ impl Chunk {
     fn next(self, byte: u8) -> Option<Stage> {
         Some(Stage::Chunked(match (self, byte) {
             (Chunk::Size { value, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                if digits == MAX_SIZE_DIGITS {
+                if digits == MAX_SIZE_DIGITS || value >= MAX_CHUNK_BYTES >> 4 {
                     return None;
                 }
                 let digit = (byte as char).to_digit(16)?;
@@ -402,10 +398,6 @@ fn set(field: &mut Vec<u8>, value: &[u8]) {
     field.extend_from_slice(value);
 }
 
-fn has_token(value: &[u8], token: &[u8]) -> bool {
-    value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -430,7 +422,7 @@ mod tests {
         let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello\
             HTTP/1.1 304 Not Modified\r\nETag: \"7\"\r\nContent-Length: 5\r\n\r\n\
             HTTP/1.1 100 Continue\r\n\r\n\
-            HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n00A\r\n0123456789\r\n0\r\nT: r\r\n\r\n\
+            HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0000000000000000000A\r\n0123456789\r\n0\r\nT: r\r\n\r\n\
             HTTP/1.1 204 No Content\r\n\r\n\
             HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n\
             HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\nto the end";
@@ -469,6 +461,11 @@ mod tests {
             (chunked("1\r\nab\r\n"), "the answer's chunks are not well formed"),
             (chunked("1234567890123456\r\n"), "the answer's chunks are not well formed"),
             (chunked("0\r\n"), "closed in the middle of an answer"),
+            (chunked(&"0".repeat(1000)), "the answer's chunks are not well formed"),
+            (
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n".to_owned(),
+                "the answer is not HTTP: 101 Switching Protocols to what nobody asked for",
+            ),
         ] {
             for step in [1, 1000] {
                 assert_eq!(answers(bytes.as_bytes(), step).unwrap_err().to_string(), error);

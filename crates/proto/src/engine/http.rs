@@ -331,7 +331,11 @@ impl Engines {
             status: if is_refused { 503 } else { 400 },
             content_type: ContentType::Json,
             // Clients know no code for the others.
-            body: format!(r#"{{"code":{},"message":"{message}"}}"#, if is_refused { 4 } else { refusal as u8 }).into(),
+            body: format!(
+                r#"{{"code":{},"message":"{message}"}}"#,
+                if is_refused { 4 } else { refusal as u8 }
+            )
+            .into(),
         }
     }
 }

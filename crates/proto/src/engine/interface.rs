@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Budget, Cursor, Kind, Port};
+use crate::{Address, Budget, Cursor, EventName, Kind, Port, TopicName};
 
 /// What one server grants its sessions.
 #[derive(Debug, Clone)]
@@ -163,7 +163,7 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Since {
     /// The topic.
-    pub topic: String,
+    pub topic: TopicName,
     /// The last event that it has had.
     pub since: Option<Cursor>,
     /// To be handed back.
@@ -174,9 +174,9 @@ pub struct Since {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publish {
     /// The topic.
-    pub topic: String,
+    pub topic: TopicName,
     /// The event's name, if it has one.
-    pub event: Option<String>,
+    pub event: Option<EventName>,
     /// Whether `data` is text.
     pub kind: Kind,
     /// The data.

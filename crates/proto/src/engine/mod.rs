@@ -35,7 +35,7 @@ pub(crate) use sid::random;
 pub(crate) use table::Table;
 
 use crate::socketio_server::{Malformed, Server};
-use crate::{Kind, Port};
+use crate::{Kind, Port, TopicName};
 use packet::Incoming;
 use session::Session;
 use table::By;
@@ -118,7 +118,7 @@ impl Engines {
     }
 
     /// A room that somebody has entered first (true) or left last, in order: it subscribes to the topic of its name.
-    pub fn poll_room(&mut self) -> Option<(Box<str>, bool)> {
+    pub fn poll_room(&mut self) -> Option<(TopicName, bool)> {
         self.socketio.poll_room()
     }
 

@@ -1,7 +1,8 @@
 //! Packets and payloads (protocol section "Packet encoding").
 
-use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
+use base64::{Engine as _, alphabet};
 use bytes::Bytes;
 
 use crate::{BLOCK_BYTES, Kind};
@@ -42,12 +43,37 @@ pub(super) fn decode(kind: Kind, packet: Bytes) -> Option<Incoming> {
     match packet.first()? {
         b'4' => Some(Incoming::Text(packet)),
         // On a WebSocket as well: this is what a client sends that was told to do without binary frames.
-        b'b' => BASE64_STANDARD.decode(&packet[1..]).ok().map(|bytes| Incoming::Binary(bytes.into())),
+        b'b' => decode_base64(&packet[1..]).map(|bytes| Incoming::Binary(bytes.into())),
         b'3' => Some(Incoming::Pong),
         b'1' => Some(Incoming::Close),
         b'0' | b'5' | b'6' => Some(Incoming::Ignored),
         _ => None,
     }
+}
+
+/// Without padding, which is cut off before, and whatever the last character holds beside the last byte.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
+
+/// The bytes that a client has written as base64, in any form that one writes and the reference server's `Buffer.from` takes: in lines (Java), with the
+/// alphabet of URLs, without padding, with bits left over. What is no base64 in any form is not guessed at.
+fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    if let Ok(bytes) = BASE64_STANDARD.decode(text) {
+        return Some(bytes);
+    }
+    let standard = |byte: &u8| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        other => *other,
+    };
+    let mut digits: Vec<u8> = text.iter().filter(|byte| !byte.is_ascii_whitespace()).map(standard).collect();
+    let padding = digits.iter().rev().take_while(|byte| **byte == b'=').count();
+    digits.truncate(digits.len() - padding);
+    LENIENT.decode(digits).ok()
 }
 
 /// A packet on its way to a client, as a WebSocket message would hold it.
@@ -96,4 +122,38 @@ pub(super) fn encode_payload(packets: &[Outgoing]) -> Bytes {
         }
     }
     payload.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_in_every_form_that_clients_write() {
+        // Held against Node's `Buffer.from(text, 'base64')`.
+        let forms: [(&str, &[u8]); 15] = [
+            ("", b""),
+            ("AQID", &[1, 2, 3]),
+            ("AQI=", &[1, 2]),
+            ("AQI", &[1, 2]),
+            ("AQ", &[1]),
+            ("AQ=", &[1]),
+            ("AQIDBA===", &[1, 2, 3, 4]),
+            ("AQIDBB==", &[1, 2, 3, 4]),
+            ("AQIDBB", &[1, 2, 3, 4]),
+            ("-_8=", &[0xfb, 0xff]),
+            ("-_8", &[0xfb, 0xff]),
+            ("+/8", &[0xfb, 0xff]),
+            ("AQID\nAQID\n", &[1, 2, 3, 1, 2, 3]),
+            ("AQ\r\nI D\t", &[1, 2, 3]),
+            ("\n", b""),
+        ];
+        for (text, bytes) in forms {
+            assert_eq!(decode_base64(text.as_bytes()).as_deref(), Some(bytes), "{text:?}");
+        }
+        // Node drops what it cannot read. Nobody writes this, and other bytes than were meant help nobody.
+        for text in ["A", "AQIDB", "!", "AQ!ID", "AQ==AQ==", "A=QID", "é", "=A"] {
+            assert_eq!(decode_base64(text.as_bytes()), None, "{text:?}");
+        }
+    }
 }

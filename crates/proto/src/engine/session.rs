@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::interface::Endpoint;
 use super::packet::{self, Outgoing};
 use super::sid::Secret;
-use crate::{Guest, Port};
 use crate::socketio_server::Sockets;
+use crate::{Guest, Port};
 
 /// One session. What only some have is in a box, since there may be a hundred thousand that are idle.
 #[derive(Debug)]

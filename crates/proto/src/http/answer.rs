@@ -9,6 +9,9 @@ use crate::cors::AllowOrigin;
 /// As long as most heads are at the most.
 const HEAD_BYTES: usize = 256;
 
+/// Whether an answer may be kept: `no-store` unless it says something else.
+const CACHE_CONTROL: &str = "Cache-Control";
+
 /// What the server says to a request.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -148,6 +151,12 @@ impl Answer {
             (true, false) => field(out, "Connection", "keep-alive"),
         }
         reply.cors.encode(out);
+        // Text from others must not become a page.
+        field(out, "X-Content-Type-Options", "nosniff");
+        if !self.fields.iter().any(|(name, _)| *name == CACHE_CONTROL) {
+            // Nearly everything here is true only now.
+            field(out, CACHE_CONTROL, "no-store");
+        }
         for (name, value) in &self.fields {
             field(out, name, value);
         }
@@ -200,11 +209,4 @@ fn status_line(status: u16) -> Cow<'static, str> {
         // The reason may be empty, the blank before it not (RFC 9112, section 4).
         other => return Cow::Owned(format!("HTTP/1.1 {other} \r\n")),
     })
-}
-
-/// The answer to an upgrade: from here on the connection carries frames.
-pub fn switching_protocols(accept: &str) -> String {
-    format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-    )
 }

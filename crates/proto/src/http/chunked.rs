@@ -17,7 +17,7 @@ pub(super) struct Chunked {
     state: State,
     received: Vec<u8>,
     limit: usize,
-    /// Bytes of extensions and trailers so far: they are skipped, but not for ever.
+    /// Bytes of extensions, trailers and needless zeros so far: they are skipped, but not for ever.
     skipped: usize,
 }
 
@@ -77,9 +77,16 @@ impl Chunked {
 
     fn step(&mut self, byte: u8) -> Result<State, Answer> {
         Ok(match (self.state, byte) {
+            // A zero before a size changes nothing. Some clients fill a place of fixed width with them.
+            (State::Size { value: 0, digits: 1.. }, b'0') => {
+                self.skip()?;
+                self.state
+            }
             (State::Size { value, digits }, _) if digits < MAX_SIZE_DIGITS && byte.is_ascii_hexdigit() => {
                 let digit = (byte as char).to_digit(16).unwrap_or_default();
-                State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
+                // The digits that count begin with the first that is no zero.
+                let digits = if value == 0 { 1 } else { digits + 1 };
+                State::Size { value: value << 4 | u64::from(digit), digits }
             }
             (State::Size { value, digits: 1.. }, b'\r') => self.size(value)?,
             (State::Size { value, digits: 1.. }, b' ' | b'\t') => State::Blank(value),
@@ -124,7 +131,9 @@ impl Chunked {
     fn skip(&mut self) -> Result<(), Answer> {
         self.skipped += 1;
         if self.skipped > MAX_HEAD_BYTES {
-            let text = format!("Chunk extensions and trailers are longer than {MAX_HEAD_BYTES} bytes.\n");
+            let text = format!(
+                "Chunk extensions, trailers and zeros before sizes are longer than {MAX_HEAD_BYTES} bytes.\n"
+            );
             return Err(Answer::new(431, text));
         }
         Ok(())

@@ -33,6 +33,7 @@ pub(super) enum Name {
     TransferEncoding,
     Upgrade,
     WebSocketKey,
+    WebSocketProtocol,
     WebSocketVersion,
 }
 
@@ -54,6 +55,7 @@ impl Name {
             Name::TransferEncoding => "Transfer-Encoding",
             Name::Upgrade => "Upgrade",
             Name::WebSocketKey => "Sec-WebSocket-Key",
+            Name::WebSocketProtocol => "Sec-WebSocket-Protocol",
             Name::WebSocketVersion => "Sec-WebSocket-Version",
         }
     }
@@ -70,6 +72,7 @@ impl Name {
             14 => &[Name::ContentLength],
             17 => &[Name::TransferEncoding, Name::WebSocketKey],
             21 => &[Name::WebSocketVersion],
+            22 => &[Name::WebSocketProtocol],
             29 => &[Name::RequestedMethod],
             30 => &[Name::RequestedHeaders],
             _ => &[],

@@ -6,6 +6,7 @@
 //! - [`Reader`]: the requests of one connection, however the network cuts them.
 //! - [`Request`]: what one of them asks for; `fields` and `target` are where that stands in a head.
 //! - `body` and `chunked`: the two ways in which a body says where it ends.
+//! - [`Handshake`]: how a request becomes a WebSocket.
 //! - [`Answer`] and [`ReplyTo`]: what is said, and how this client wants it said.
 //! - [`etag`]: whether the client has it already.
 
@@ -14,13 +15,15 @@ mod body;
 mod chunked;
 pub mod etag;
 mod fields;
+mod handshake;
 mod query;
 mod reader;
 mod request;
 mod target;
 
 pub(crate) use answer::field;
-pub use answer::{Answer, ReplyTo, switching_protocols};
+pub use answer::{Answer, ReplyTo};
+pub use handshake::Handshake;
 pub use query::Query;
 pub use reader::{Next, Reader, Rules};
 pub use request::{Method, Preflight, Request, Upgrade};

@@ -168,7 +168,9 @@ impl Reader {
     }
 
     fn continue_body(&mut self, input: &mut &mut [u8], rules: &Rules<'_>) -> Next {
-        let Some(Partial::Body(_, body, taken)) = self.partial.as_deref_mut() else { return Next::Incomplete };
+        let Some(Partial::Body(_, body, taken)) = self.partial.as_deref_mut() else {
+            return Next::Incomplete;
+        };
         let before = input.len();
         let received = body.receive(input);
         taken.bytes += (before - input.len()) as u64;

@@ -1,16 +1,14 @@
 use std::mem::MaybeUninit;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::answer::{Answer, ReplyTo};
 use super::body::Framing;
 use super::fields::{self, Fields, Name};
+use super::handshake::Handshake;
 use super::query::Query;
 use super::target::{Target, check_host};
 use super::{MAX_HEAD_BYTES, MAX_HEADERS, etag};
-use crate::websocket::accept_key;
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -72,11 +70,8 @@ pub struct Preflight {
 pub enum Upgrade {
     /// Nothing.
     None,
-    /// It asks for one; `accept` proves that this was understood.
-    WebSocket {
-        /// The value of Sec-WebSocket-Accept.
-        accept: String,
-    },
+    /// It asks for one, and may have it.
+    WebSocket(Handshake),
     /// It asks for one in a way that gets this answer.
     Refused(Box<Answer>),
 }
@@ -243,20 +238,8 @@ fn upgrade(fields: Fields<'_>) -> Upgrade {
     if !fields.has_token(Name::Upgrade, "websocket") || !fields.has_token(Name::Connection, "upgrade") {
         return Upgrade::None;
     }
-    match handshake(fields) {
-        Ok(accept) => Upgrade::WebSocket { accept },
+    match Handshake::read(fields) {
+        Ok(handshake) => Upgrade::WebSocket(handshake),
         Err(answer) => Upgrade::Refused(Box::new(answer)),
     }
-}
-
-fn handshake(fields: Fields<'_>) -> Result<String, Answer> {
-    if fields.only(Name::WebSocketVersion)? != Some(b"13") {
-        let answer = Answer::upgrade_required("This WebSocket speaks version 13 (RFC 6455).\n");
-        return Err(answer.with("Sec-WebSocket-Version", "13"));
-    }
-    let key = fields.only(Name::WebSocketKey)?.unwrap_or_default();
-    if STANDARD.decode(key).map(|nonce| nonce.len()) != Ok(16) {
-        return Err(Answer::bad_request("Sec-WebSocket-Key must be 16 bytes in base64"));
-    }
-    Ok(accept_key(key))
 }

@@ -74,7 +74,7 @@ pub(super) fn route(place: Place<'_>, request: &Request) -> Result<Wanted, Answe
             let name = str::from_utf8(&request.body).ok().and_then(login::name).map(str::to_owned);
             let Some(name) = name else {
                 let what = format!("the body is a name, one line of 1 to {MAX_NAME_CHARS} characters");
-                return Err(fresh(Answer::bad_request(&what)));
+                return Err(Answer::bad_request(&what));
             };
             wants(Question::Confirm, login::Request::Confirm { code: code.to_owned(), name })
         }
@@ -84,7 +84,7 @@ pub(super) fn route(place: Place<'_>, request: &Request) -> Result<Wanted, Answe
         (Place::Picture(code), Method::Get | Method::Head) => {
             let Some(host) = request.host.as_deref().filter(|host| !host.is_empty()) else {
                 let what = "the picture leads to the host that the field Host names, and there is none";
-                return Err(fresh(Answer::bad_request(what)));
+                return Err(Answer::bad_request(what));
             };
             let url = format!("http://{host}{PHONE_PATH}?code={code}").into();
             wants(Question::Picture { url }, login::Request::State { code: code.to_owned() })
@@ -95,7 +95,7 @@ pub(super) fn route(place: Place<'_>, request: &Request) -> Result<Wanted, Answe
 
 /// The answer to a question.
 pub(super) fn answer(question: &Question, reply: Reply) -> Answer {
-    fresh(match (question, reply) {
+    match (question, reply) {
         (_, Reply::Opened { code, expires_in }) => {
             let body = json!({"code": code, "topic": login::topic(&code), "expires_in": seconds(expires_in)});
             Answer::json(201, body.to_string()).with("Location", format!("{CODES_PATH}/{code}"))
@@ -120,7 +120,7 @@ pub(super) fn answer(question: &Question, reply: Reply) -> Answer {
             Reply::State(State::Expired | State::Confirmed { .. }),
         ) => Answer::new(410, "This code is of no use any more: let the page show a new one.\n"),
         (_, Reply::State(state)) => Answer::json(200, describe(&state)),
-    })
+    }
 }
 
 fn describe(state: &State) -> String {
@@ -135,11 +135,6 @@ fn describe(state: &State) -> String {
 /// Whole seconds, so that nobody comes too early.
 fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
-/// An answer that is true only now.
-fn fresh(answer: Answer) -> Answer {
-    answer.with("Cache-Control", "no-store")
 }
 
 /// A URL as a picture for a phone's camera.

@@ -21,7 +21,9 @@ use self::websocket::WebSocket;
 use crate::engine;
 use crate::http::{self, Answer, Reader, ReplyTo};
 use crate::topics::Since;
-use crate::{Address, App, Charge, Cursor, Format, Guest, Outgoing, OverBudget, Output, Reply, Request, sse};
+use crate::{
+    Address, App, Charge, Cursor, Format, Guest, Outgoing, Output, OverBudget, Reply, Request, TopicName, sse,
+};
 
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
 const HIGH_WATER_BYTES: usize = 64 << 10;
@@ -105,7 +107,7 @@ struct Behind {
 /// What a connection gets of what is published.
 #[derive(Debug)]
 struct Subscription {
-    topic: Arc<str>,
+    topic: TopicName,
     format: Format,
     /// Where that ends in what is [written](Output::written) which was published before it came: however much that is, it does not count as being behind.
     replayed: u64,
@@ -221,7 +223,9 @@ impl Session {
             (Stage::Waiting(_), reply) => self.answer_waiting(reply, now),
             (Stage::WebSocket(_), Reply::Engine(reply)) => self.engine_says(reply, now),
             (Stage::Http { .. }, Reply::Engine(reply)) => self.refuse_body(reply, now),
-            (Stage::WebSocket(_) | Stage::Stream { .. }, Reply::Since(found)) => self.go_on_replaying(&found, now),
+            (Stage::WebSocket(_) | Stage::Stream { .. }, Reply::Since(found)) => {
+                self.go_on_replaying(&found, now)
+            }
             (Stage::WebSocket(_), Reply::Published(Err(error))) => self.not_published(error, now),
             // It came too late.
             _ => return,
@@ -252,7 +256,9 @@ impl Session {
         self.is_refused = true;
         match &self.stage {
             // What waits to be written was let in before.
-            Stage::Http { reader, behind, .. } if reader.is_idle() && behind.is_none() => self.is_refused = false,
+            Stage::Http { reader, behind, .. } if reader.is_idle() && behind.is_none() => {
+                self.is_refused = false
+            }
             Stage::Http { .. } => self.last_answer(&no_memory(), &ReplyTo::default(), now),
             Stage::Waiting(_) => self.answer_instead(no_memory(), now),
             Stage::WebSocket(_) => self.close(CloseReason::NoMemory, now),
@@ -351,7 +357,7 @@ impl Session {
 
     /// The topic that it has subscribed to, and how it takes what is published there.
     pub fn subscription(&self) -> Option<(&Arc<str>, Format)> {
-        self.subscription.as_ref().map(|subscription| (&subscription.topic, subscription.format))
+        self.subscription.as_ref().map(|subscription| (subscription.topic.shared(), subscription.format))
     }
 
     /// Whether it takes what is published and has nothing to write before it: then the server may write what is
@@ -362,7 +368,8 @@ impl Session {
             Stage::Stream { .. } => true,
             _ => false,
         };
-        let is_replaying = || self.subscription.as_ref().is_some_and(|subscription| subscription.replay.is_some());
+        let is_replaying =
+            || self.subscription.as_ref().is_some_and(|subscription| subscription.replay.is_some());
         takes_publications && self.output.is_empty() && !is_replaying()
     }
 
@@ -445,7 +452,7 @@ impl Session {
             && let Some(replay) = &mut subscription.replay
         {
             replay.is_asked = true;
-            let (topic, since) = (subscription.topic.to_string(), Some(subscription.last.into()));
+            let (topic, since) = (subscription.topic.clone(), Some(subscription.last.into()));
             self.ask(Request::Since { topic, since, is_portion: true });
         }
     }
@@ -512,13 +519,12 @@ impl Session {
         self.questions.push(request);
     }
 
-    fn subscribe(&mut self, topic: &str, format: Format, since: Option<Cursor>) {
-        let topic_name = Arc::from(topic);
-        let subscription = Subscription { topic: topic_name, format, replayed: 0, last: 0, replay: None };
+    fn subscribe(&mut self, topic: TopicName, format: Format, since: Option<Cursor>) {
+        let subscription = Subscription { topic: topic.clone(), format, replayed: 0, last: 0, replay: None };
         self.subscription = Some(Box::new(subscription));
         // The client of a long poll asks for the rest itself.
         let is_portion = format != Format::Poll;
-        self.ask(Request::Subscribe { topic: topic.to_owned(), since, is_portion });
+        self.ask(Request::Subscribe { topic, since, is_portion });
     }
 
     /// Queues what was published before it came, or a portion of that.
@@ -546,7 +552,7 @@ impl Session {
     fn unsubscribe(&mut self) {
         if let Some(subscription) = self.subscription.take() {
             let Subscription { topic, format, .. } = *subscription;
-            self.ask(Request::Unsubscribe { topic, format });
+            self.ask(Request::Unsubscribe { topic: topic.shared().clone(), format });
         }
     }
 

@@ -8,9 +8,9 @@ use super::login;
 use super::route::{self, Wanted};
 use super::websocket::Room;
 use super::{Behind, HIGH_WATER_BYTES, Session, Stage, no_memory};
-use crate::http::{Answer, Next, ReplyTo, Rules};
+use crate::http::{Answer, Handshake, Next, ReplyTo, Rules};
 use crate::topics::{PublishError, Since};
-use crate::{Cursor, Format, Outgoing, Reply, Request, engine, poll, sse};
+use crate::{Cursor, Format, Outgoing, Reply, Request, TopicName, engine, poll, sse};
 
 /// Bytes per second of a body on average over each handshake timeout; one that comes more slowly is answered with 408. Nothing that a client pays for less may
 /// be held for long.
@@ -37,7 +37,7 @@ pub(super) enum Pending {
     /// The events of a topic, before an event stream begins.
     Stream,
     /// The same before a WebSocket on the topic begins.
-    Topic { accept: Box<str> },
+    Topic(Box<Handshake>),
     /// The number of what was published.
     Publish,
     /// The sign-in's answer.
@@ -45,13 +45,13 @@ pub(super) enum Pending {
     /// Engine.IO's answer. It may take its time.
     Engine { is_held: bool },
     /// Engine.IO's word on a WebSocket.
-    EngineUpgrade { accept: Box<str> },
+    EngineUpgrade(Box<Handshake>),
 }
 
 /// A short poll.
 #[derive(Debug)]
 pub(super) struct Poll {
-    topic: String,
+    topic: TopicName,
     since: Option<Cursor>,
     /// The client has the answer with these tags already.
     if_none_match: Option<String>,
@@ -61,9 +61,9 @@ impl Pending {
     /// Whether it waits for something that may never come, so that its peer's end is the end of it.
     pub(super) fn is_held(&self) -> bool {
         match self {
-            Pending::LongPoll { .. } | Pending::Stream | Pending::Topic { .. } => true,
+            Pending::LongPoll { .. } | Pending::Stream | Pending::Topic(_) => true,
             Pending::Engine { is_held } => *is_held,
-            Pending::EngineUpgrade { .. } => true,
+            Pending::EngineUpgrade(_) => true,
             Pending::Poll(_) | Pending::Publish | Pending::Login(_) => false,
         }
     }
@@ -73,7 +73,7 @@ impl Pending {
         match self {
             Pending::Engine { is_held: true } => {
                 let content_type = engine::ContentType::Text.as_str();
-                Some(Answer::of(content_type, 200, engine::CLOSE_PACKET).with("Cache-Control", "no-store"))
+                Some(Answer::of(content_type, 200, engine::CLOSE_PACKET))
             }
             _ => None,
         }
@@ -191,22 +191,22 @@ impl Session {
                 let keep_alive = reply_to.keep_alive && app.serves_together;
                 return self.answer(&answer, &ReplyTo { keep_alive, ..reply_to }, now);
             }
-            Wanted::Echo { accept } => return self.upgrade(&accept, Room::Echo, now),
+            Wanted::Echo { handshake } => return self.upgrade(&handshake, Room::Echo, now),
             Wanted::Poll { topic, since } => {
                 self.ask(Request::Since { topic: topic.clone(), since, is_portion: false });
                 Pending::Poll(Box::new(Poll { topic, since, if_none_match }))
             }
             Wanted::LongPoll { topic, since, timeout } => {
-                self.subscribe(&topic, Format::Poll, since);
+                self.subscribe(topic, Format::Poll, since);
                 Pending::LongPoll { timeout, is_held: false }
             }
             Wanted::Stream { topic, since } => {
-                self.subscribe(&topic, Format::EventStream, since);
+                self.subscribe(topic, Format::EventStream, since);
                 Pending::Stream
             }
-            Wanted::Topic { accept, topic, format, since } => {
-                self.subscribe(&topic, format, since);
-                Pending::Topic { accept: accept.into() }
+            Wanted::Topic { handshake, topic, format, since } => {
+                self.subscribe(topic, format, since);
+                Pending::Topic(Box::new(handshake))
             }
             Wanted::Publish { topic, event, kind, data } => {
                 self.count(data.len());
@@ -236,11 +236,11 @@ impl Session {
                 self.ask(Request::Engine(request));
                 Pending::Engine { is_held }
             }
-            Wanted::EngineUpgrade { accept, mut request } => {
+            Wanted::EngineUpgrade { handshake, mut request } => {
                 self.say_where_from(&mut request);
                 self.has_engine = true;
                 self.ask(Request::Engine(request));
-                Pending::EngineUpgrade { accept: accept.into() }
+                Pending::EngineUpgrade(Box::new(handshake))
             }
         };
         self.stage =
@@ -282,46 +282,39 @@ impl Session {
                 }
                 let topic = self.subscription.as_ref().map(|subscription| &*subscription.topic);
                 let json = poll::encode(topic.unwrap_or_default(), &found);
-                self.answer_it(&Answer::json(200, json).with("Cache-Control", "no-store"), now);
+                self.answer_it(&Answer::json(200, json), now);
             }
             (Pending::Stream, Reply::Since(found)) => self.begin_stream(&found, now),
-            (Pending::Topic { accept }, Reply::Since(found)) => {
-                let accept = std::mem::take(accept);
+            (Pending::Topic(handshake), Reply::Since(found)) => {
+                let handshake = std::mem::take(handshake);
                 let input = std::mem::take(&mut waiting.input);
-                self.upgrade(&accept, Room::Topic, now);
+                self.upgrade(&handshake, Room::Topic, now);
                 self.begin_topic(&found, now);
                 self.go_on(input, now);
             }
             (Pending::Publish, Reply::Published(Ok(id))) => {
                 self.answer_it(&Answer::json(202, format!("{{\"id\":{id}}}")), now);
             }
-            (Pending::Publish, Reply::Published(Err(error @ PublishError::Reserved))) => {
-                self.answer_it(&Answer::new(403, format!("Not published: {error}.\n")), now);
-            }
-            (Pending::Publish, Reply::Published(Err(error))) => {
-                let answer = Answer::new(503, format!("Not published: {error}.\n"));
-                self.answer_it(&answer.with(crate::http::REFUSED_HEADER, "topics"), now);
-            }
+            (Pending::Publish, Reply::Published(Err(error))) => self.answer_it(&not_published(error), now),
             (Pending::Login(question), Reply::Login(reply)) => {
                 let answer = login::answer(question, reply);
                 self.answer_it(&answer, now);
             }
             (Pending::Engine { .. }, Reply::Engine(engine::Reply::Answer { status, content_type, body })) => {
                 self.has_engine = false;
-                let answer = Answer::of(content_type.as_str(), status, body);
-                self.answer_it(&answer.with("Cache-Control", "no-store"), now);
+                self.answer_it(&Answer::of(content_type.as_str(), status, body), now);
             }
             (
-                Pending::EngineUpgrade { .. },
+                Pending::EngineUpgrade(_),
                 Reply::Engine(engine::Reply::Answer { status, content_type, body }),
             ) => {
                 self.has_engine = false;
                 self.answer_it(&Answer::of(content_type.as_str(), status, body), now);
             }
-            (Pending::EngineUpgrade { accept }, Reply::Engine(engine::Reply::Accept)) => {
-                let accept = std::mem::take(accept);
+            (Pending::EngineUpgrade(handshake), Reply::Engine(engine::Reply::Accept)) => {
+                let handshake = std::mem::take(handshake);
                 let input = std::mem::take(&mut waiting.input);
-                self.upgrade(&accept, Room::Engine, now);
+                self.upgrade(&handshake, Room::Engine, now);
                 self.go_on(input, now);
             }
             // An answer to what was asked before, which nobody waits for any more.
@@ -348,7 +341,7 @@ impl Session {
     /// Something was published while a long poll waited for it.
     pub(super) fn answer_publication(&mut self, message: &Outgoing, now: Instant) {
         let json = message.encoded(Format::Poll).clone();
-        self.answer_it(&Answer::json(200, json).with("Cache-Control", "no-store"), now);
+        self.answer_it(&Answer::json(200, json), now);
     }
 
     /// Nothing was published for as long as it was to wait.
@@ -410,5 +403,15 @@ impl Session {
         answer.encode_head(reply_to, self.output.tail());
         self.output.share(answer.body(reply_to));
         self.listen(now);
+    }
+}
+
+/// The answer to a publisher that cannot be helped.
+fn not_published(error: PublishError) -> Answer {
+    let answer = |status| Answer::new(status, format!("Not published: {error}.\n"));
+    match error {
+        PublishError::TooManyTopics(_) => answer(503).with(crate::http::REFUSED_HEADER, "topics"),
+        PublishError::TooLong(_) => answer(413),
+        PublishError::Reserved => answer(403),
     }
 }

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use super::login::{self, Question};
 use super::site;
 use crate::engine::{self, Endpoint};
-use crate::http::{Answer, Method, Query, Request, Upgrade};
-use crate::topics::MAX_NAME_BYTES;
-use crate::{App, Cursor, Format, Kind, NotACursor};
+use crate::http::{Answer, Handshake, Method, Query, Request, Upgrade};
+use crate::{App, Cursor, EventName, Format, Kind, NameError, NotACursor, TopicName};
 
 /// The topic of those who name none.
 const DEFAULT_TOPIC: &str = "broadcast";
@@ -37,23 +36,23 @@ pub(super) enum Wanted {
     /// Something that a page loads.
     Asset(Answer),
     /// The events of a topic after one, at once.
-    Poll { topic: String, since: Option<Cursor> },
+    Poll { topic: TopicName, since: Option<Cursor> },
     /// The same as soon as there is one.
-    LongPoll { topic: String, since: Option<Cursor>, timeout: Duration },
+    LongPoll { topic: TopicName, since: Option<Cursor>, timeout: Duration },
     /// The events of a topic, as they come.
-    Stream { topic: String, since: Option<Cursor> },
+    Stream { topic: TopicName, since: Option<Cursor> },
     /// An event for everyone.
-    Publish { topic: String, event: Option<String>, kind: Kind, data: Bytes },
+    Publish { topic: TopicName, event: Option<EventName>, kind: Kind, data: Bytes },
     /// A WebSocket that returns every message.
-    Echo { accept: String },
+    Echo { handshake: Handshake },
     /// A WebSocket on a topic.
-    Topic { accept: String, topic: String, format: Format, since: Option<Cursor> },
+    Topic { handshake: Handshake, topic: TopicName, format: Format, since: Option<Cursor> },
     /// Something of the sign-in's.
     Login { question: Question, request: crate::login::Request },
     /// Something of Engine.IO's.
     Engine(engine::Request),
     /// A WebSocket that carries Engine.IO.
-    EngineUpgrade { accept: String, request: engine::Request },
+    EngineUpgrade { handshake: Handshake, request: engine::Request },
 }
 
 /// How long the body of a request may be.
@@ -75,13 +74,16 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
     if request.preflight.is_some() {
         return Err(app.cors.preflight(&request, allow));
     }
+    if changes_something(app, &request) {
+        app.cors.admit(&request)?;
+    }
     if request.method == Method::Options {
         return Err(Answer::empty(204).with("Allow", allow));
     }
     if page.is_none()
         && let Some(endpoint) = endpoint(app, &request.path)
     {
-        return engine(app, endpoint, request);
+        return engine(endpoint, request);
     }
     if let Some(place) = login::place(&request.path) {
         return login::route(place, &request);
@@ -102,10 +104,10 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
     let query = &request.query;
     Ok(match &request.path[..] {
         site::ABOUT_PATH => Wanted::Asset(site::about(app)),
-        "/echo" => Wanted::Echo { accept: handshake(app, &request)? },
+        "/echo" => Wanted::Echo { handshake: handshake(&request)? },
         "/broadcast" => {
-            let accept = handshake(app, &request)?;
-            Wanted::Topic { accept, topic: topic(query)?, format: format(query)?, since: cursor(query)? }
+            let handshake = handshake(&request)?;
+            Wanted::Topic { handshake, topic: topic(query)?, format: format(query)?, since: cursor(query)? }
         }
         "/poll" => {
             let (topic, since) = (topic(query)?, cursor(query)?);
@@ -120,13 +122,11 @@ pub(super) fn route(app: &App, request: Request) -> Result<Wanted, Answer> {
         "/events" if is_head => Wanted::Answer(Answer::stream(crate::sse::CONTENT_TYPE)),
         "/events" => {
             // Polyfills cannot set the header.
-            let in_query = match query.only("lastEventId")? {
-                Some(id) => Some(id),
-                None => query.only("Last-Event-ID")?,
-            };
-            let since = match request.last_event_id.as_deref().or(in_query) {
-                // Whose it is not, nobody can tell; it is as good as none.
-                Some(id) => id.parse().ok(),
+            let in_query = [query.only("lastEventId")?, query.only("Last-Event-ID")?];
+            let last_ids = [request.last_event_id.as_deref()].into_iter().chain(in_query).flatten();
+            // An empty id, or one that this server has not given, is as good as none: it must not hide the next.
+            let since = match last_ids.flat_map(str::parse).next() {
+                Some(last) => Some(last),
                 None => cursor(query)?,
             };
             Wanted::Stream { topic: topic(query)?, since }
@@ -170,6 +170,8 @@ fn endpoint(app: &App, path: &str) -> Option<Endpoint> {
 /// What Engine.IO has to know of a request whose body has not come: it wants no other at the same time.
 pub(super) fn post_begun(app: &App, request: &Request) -> Option<engine::Request> {
     let endpoint = endpoint(app, &request.path).filter(|_| request.method == Method::Post)?;
+    // A page of another site must not even keep a session's own POST waiting.
+    app.cors.admit(request).ok()?;
     engine_query(endpoint, &request.query).ok().map(engine::Request::PostBegun)
 }
 
@@ -179,12 +181,12 @@ fn engine_query(endpoint: Endpoint, query: &Query) -> Result<engine::Query, Answ
     Ok(engine::Query { endpoint, sid, transport: text("transport")?, eio: text("EIO")?, from: None })
 }
 
-fn engine(app: &App, endpoint: Endpoint, request: Request) -> Result<Wanted, Answer> {
+fn engine(endpoint: Endpoint, request: Request) -> Result<Wanted, Answer> {
     let query = engine_query(endpoint, &request.query)?;
     Ok(Wanted::Engine(match (&request.method, &request.upgrade) {
-        (_, Upgrade::WebSocket { .. } | Upgrade::Refused(_)) => {
-            let accept = handshake(app, &request)?;
-            return Ok(Wanted::EngineUpgrade { accept, request: engine::Request::Upgrade(query) });
+        (_, Upgrade::WebSocket(_) | Upgrade::Refused(_)) => {
+            let handshake = handshake(&request)?;
+            return Ok(Wanted::EngineUpgrade { handshake, request: engine::Request::Upgrade(query) });
         }
         (Method::Get, _) => engine::Request::Get(query),
         (Method::Post, _) => {
@@ -194,36 +196,31 @@ fn engine(app: &App, endpoint: Endpoint, request: Request) -> Result<Wanted, Ans
     }))
 }
 
-/// The proof that a WebSocket handshake was understood.
-fn handshake(app: &App, request: &Request) -> Result<String, Answer> {
-    let accept = match &request.upgrade {
-        Upgrade::WebSocket { accept } => accept.clone(),
-        Upgrade::Refused(answer) => return Err(Answer::clone(answer)),
+/// Whether a request may change something: then a page of another site must not make it. A WebSocket can be read by the page, and each request to
+/// Engine.IO opens a session or takes something out of one.
+fn changes_something(app: &App, request: &Request) -> bool {
+    let is_upgrade = !matches!(request.upgrade, Upgrade::None);
+    let only_reads = matches!(request.method, Method::Get | Method::Head);
+    !only_reads || is_upgrade || endpoint(app, &request.path).is_some()
+}
+
+/// What a WebSocket is agreed on by.
+fn handshake(request: &Request) -> Result<Handshake, Answer> {
+    match &request.upgrade {
+        Upgrade::WebSocket(handshake) => Ok(handshake.clone()),
+        Upgrade::Refused(answer) => Err(Answer::clone(answer)),
         Upgrade::None => {
             let text = format!("{} is a WebSocket: ask for it with Upgrade: websocket.\n", request.path);
-            return Err(Answer::upgrade_required(text));
+            Err(Answer::upgrade_required(text))
         }
-    };
-    // A browser lets any page open a WebSocket to anywhere, and says which page it was: it is for the server to refuse.
-    match &request.origin {
-        Some(origin) if app.cors.is_set() && !app.cors.allows(origin, request.host.as_deref()) => {
-            let text =
-                format!("Pages of {origin} may not use this server; --cors-origin names those that may.\n");
-            Err(Answer::new(403, text))
-        }
-        _ => Ok(accept),
     }
 }
 
 fn publish(request: Request) -> Result<Wanted, Answer> {
-    let event = request.query.only("event")?;
-    if let Some(event) = event
-        && (event.len() > MAX_NAME_BYTES || event.contains(['\n', '\r', '\0']))
-    {
-        let what = format!("the name of an event is one line of at most {MAX_NAME_BYTES} bytes");
-        return Err(Answer::bad_request(&what));
-    }
-    let (topic, event) = (topic(&request.query)?, event.filter(|event| !event.is_empty()).map(str::to_owned));
+    // A form sends an empty field where nothing was filled in.
+    let event = request.query.only("event")?.filter(|event| !event.is_empty());
+    let event = event.map(EventName::new).transpose().map_err(not_a_name)?;
+    let topic = topic(&request.query)?;
     // What is text by its content can be shown as such, whatever the sender calls it.
     let is_binary = request.content_type.as_deref().is_some_and(|content_type| {
         content_type.trim().to_ascii_lowercase().starts_with("application/octet-stream")
@@ -233,14 +230,12 @@ fn publish(request: Request) -> Result<Wanted, Answer> {
     Ok(Wanted::Publish { topic, event, kind, data: request.body })
 }
 
-fn topic(query: &Query) -> Result<String, Answer> {
-    match query.only("topic")? {
-        None => Ok(DEFAULT_TOPIC.to_owned()),
-        Some(topic) if (1..=MAX_NAME_BYTES).contains(&topic.len()) => Ok(topic.to_owned()),
-        Some(_) => {
-            Err(Answer::bad_request(&format!("the name of a topic has between 1 and {MAX_NAME_BYTES} bytes")))
-        }
-    }
+fn topic(query: &Query) -> Result<TopicName, Answer> {
+    TopicName::new(query.only("topic")?.unwrap_or(DEFAULT_TOPIC)).map_err(not_a_name)
+}
+
+fn not_a_name(error: NameError) -> Answer {
+    Answer::bad_request(&error.to_string())
 }
 
 fn cursor(query: &Query) -> Result<Option<Cursor>, Answer> {

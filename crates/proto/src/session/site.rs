@@ -22,9 +22,7 @@ pub(super) fn find(app: &App, path: &str) -> Option<&'static File> {
 pub(super) fn file(file: &'static File, request: &Request) -> Answer {
     let answer = match request.has(file.etag) {
         true => Answer::not_modified(file.etag),
-        false => Answer::of(file.content_type, 200, file.bytes)
-            .with("ETag", file.etag)
-            .with("X-Content-Type-Options", "nosniff"),
+        false => Answer::of(file.content_type, 200, file.bytes).with("ETag", file.etag),
     };
     // It may be another one as soon as another server is there.
     let answer = answer.with("Cache-Control", "no-cache");
@@ -86,5 +84,5 @@ pub(super) fn about(app: &App) -> Answer {
         max_connections: app.max_connections,
     };
     let json = serde_json::to_vec(&about).expect("numbers and words can always be written to memory");
-    Answer::json(200, json).with("Cache-Control", "no-cache").with("X-Content-Type-Options", "nosniff")
+    Answer::json(200, json).with("Cache-Control", "no-cache")
 }

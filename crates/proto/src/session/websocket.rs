@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use super::{CloseReason, Session, Stage};
 use crate::engine;
-use crate::http::switching_protocols;
+use crate::http::Handshake;
 use crate::message::websocket_frame;
 use crate::topics::PublishError;
 use crate::topics::Since;
 use crate::websocket::{Assembler, Incoming, MAX_HEADER_BYTES, Opcode, Payload, Role, Violation};
 use crate::websocket::{encode_close, encode_header};
-use crate::{BLOCK_BYTES, Format, Kind, OverBudget, Output, Request, poll};
+use crate::{BLOCK_BYTES, Format, Kind, Output, OverBudget, Request, poll};
 
 /// A payload that is echoed by reference from this size on; a shorter one is copied next to its header.
 const SHARE_BYTES: usize = 4096;
@@ -53,8 +53,8 @@ impl WebSocket {
 }
 
 impl Session {
-    pub(super) fn upgrade(&mut self, accept: &str, room: Room, now: Instant) {
-        self.output.copy(switching_protocols(accept).as_bytes());
+    pub(super) fn upgrade(&mut self, handshake: &Handshake, room: Room, now: Instant) {
+        handshake.encode_answer(self.output.tail());
         let max_message_bytes = match room {
             Room::Engine => self.app.engine.max_payload_bytes,
             Room::Echo | Room::Topic => self.app.max_message_bytes,
@@ -113,8 +113,9 @@ impl Session {
                             continue;
                         }
                         Room::Topic => {
-                            let topic = self.subscription.as_ref().map(|subscription| &*subscription.topic);
-                            let topic = topic.unwrap_or_default().to_owned();
+                            let Some(topic) = self.subscription.as_ref().map(|it| it.topic.clone()) else {
+                                return;
+                            };
                             let data = self.app.memory.keep(payload.into_bytes());
                             Request::Publish { topic, event: None, kind, data, is_answered: false }
                         }
@@ -203,6 +204,7 @@ impl Session {
         if let Stage::WebSocket(WebSocket { close_sent: false, .. }) = &self.stage {
             let code = match error {
                 PublishError::TooManyTopics(_) => 1013,
+                PublishError::TooLong(_) => 1009,
                 PublishError::Reserved => 1008,
             };
             self.fail(code, &format!("not published: {error}"), now);

@@ -4,17 +4,23 @@ use bytes::Bytes;
 
 use super::packet::{Type, encode};
 use super::payload::{self, Array};
-use super::{Emission, Namespace, Sender, Server, is_connected};
+use super::{Emission, Namespace, Sender, Server, is_connected, places};
 use crate::engine::{Effect, Publish, Receipt, Since, Table};
-use crate::{Cursor, Kind, OverBudget};
+use crate::{Cursor, EventName, Kind, OverBudget, TopicName};
 
-/// Rooms that a socket may be in, and bytes of a room's name.
+/// Rooms that a socket may be in.
 const MAX_ROOMS: usize = 64;
-const MAX_ROOM_BYTES: usize = 256;
+
+/// How deep arrays and objects may be in each other in what is passed on to other clients. Many take JSON apart by recursion, the reference implementation to put
+/// attachments into their places: where the sender's own depth were the limit, one event would disconnect all who hear it.
+const MAX_DEPTH: usize = 1000;
 
 /// The topic that all of the namespace `/` takes part in, and the event that it is told by.
 pub(crate) const CHAT_TOPIC: &str = "chat";
 pub(super) const CHAT_EVENT: &str = "chat message - server";
+
+/// The event by which a client takes part.
+const CHAT_FROM_CLIENT: &str = "chat message - client";
 
 impl Server {
     /// Does what an event asks for; `array` begins with its name.
@@ -31,6 +37,13 @@ impl Server {
         let again = |attachments| {
             Emission::new(namespace, array.first.unwrap_or_default(), array.tail(), attachments)
         };
+        // One event of these goes to clients that did not ask for it.
+        if matches!(name, "to-others" | "to-all" | CHAT_FROM_CLIENT)
+            && places::depth(array.inner()) > MAX_DEPTH
+        {
+            let error = format!("arrays and objects in each other are passed on up to {MAX_DEPTH} levels");
+            return acknowledge(table, sender, ack, Err(error));
+        }
         match name {
             "message" => {
                 Emission::new(namespace, r#""message-back""#, array.tail(), attachments).send(table, session)
@@ -44,17 +57,20 @@ impl Server {
             "to-me" => again(attachments).send(table, session),
             "to-others" => again(attachments).send_all(table, namespace, Some(session)),
             "to-all" => again(attachments).send_all(table, namespace, None),
-            "chat message - client" => self.chat(table, sender, ack, array, &attachments),
+            CHAT_FROM_CLIENT => self.chat(table, sender, ack, array, &attachments),
             "join" | "leave" => {
                 let room = array.arguments().first().and_then(|room| payload::string(room.get()));
-                let done = match room.as_deref() {
-                    None | Some("") => Err(format!("{name} takes the name of a room")),
-                    Some(room) if name == "join" => self.join(table, sender, room),
-                    Some(room) => {
-                        self.leave(table, sender, room);
+                let room = match room.as_deref().map(TopicName::new) {
+                    Some(room) => room.map_err(|error| error.to_string()),
+                    None => Err(format!("{name} takes the name of a room")),
+                };
+                let done = room.and_then(|room| match name {
+                    "join" => self.join(table, sender, &room),
+                    _ => {
+                        self.leave(table, sender, &room);
                         Ok(())
                     }
-                };
+                });
                 acknowledge(table, sender, ack, done.map(|()| String::new()));
             }
             "publish" => self.publish(table, sender, ack, array, &attachments),
@@ -101,8 +117,8 @@ impl Server {
             _ => None,
         };
         let (kind, data) = plain.unwrap_or_else(|| (Kind::Text, format!("[{}]", array.tail()).into()));
-        let event = Some(CHAT_EVENT.to_owned());
-        emit_publish(table, sender, ack, true, (CHAT_TOPIC.to_owned(), event, kind, data));
+        let event = Some(EventName::own(CHAT_EVENT));
+        emit_publish(table, sender, ack, true, (TopicName::own(CHAT_TOPIC), event, kind, data));
     }
 
     fn publish(
@@ -127,10 +143,16 @@ impl Server {
             let usage = "publish takes a topic, the event's name or null, and the data".to_owned();
             return acknowledge(table, sender, ack, Err(usage));
         };
+        let names = (TopicName::new(&topic), event.as_deref().map(EventName::new).transpose());
+        let (topic, event) = match names {
+            (Ok(topic), Ok(event)) => (topic, event),
+            (Err(error), _) | (_, Err(error)) => {
+                return acknowledge(table, sender, ack, Err(error.to_string()));
+            }
+        };
         let plain = plain(data.get(), attachments);
         let (kind, data) = plain.unwrap_or_else(|| (Kind::Text, data.get().to_owned().into()));
-        let event = event.map(|event| event.into_owned());
-        emit_publish(table, sender, ack, false, (topic.into_owned(), event, kind, data));
+        emit_publish(table, sender, ack, false, (topic, event, kind, data));
     }
 
     /// The ids of a namespace's sockets, as a JSON array.
@@ -149,13 +171,10 @@ impl Server {
         ids
     }
 
-    fn join(&mut self, table: &mut Table, sender: Sender, room: &str) -> Result<(), String> {
+    fn join(&mut self, table: &mut Table, sender: Sender, room: &TopicName) -> Result<(), String> {
         let socket =
             table.get_mut(sender.session).and_then(|session| session.sockets.get_mut(sender.namespace));
         let Some(socket) = socket else { return Ok(()) };
-        if room.len() > MAX_ROOM_BYTES {
-            return Err(format!("the name of a room has {MAX_ROOM_BYTES} bytes at the most"));
-        }
         if socket.rooms().len() >= MAX_ROOMS && !socket.is_in(room) {
             return Err(format!("a socket is in {MAX_ROOMS} rooms at the most: leave one first"));
         }
@@ -205,10 +224,14 @@ fn since(table: &mut Table, sender: Sender, ack: Option<u64>, array: Array<'_>) 
         let usage = "since takes a topic, and the last event that was had: 7, \"7-19ac0f3b2d1\" or null";
         return acknowledge(table, sender, ack, Err(usage.to_owned()));
     };
+    let topic = match TopicName::new(&topic) {
+        Ok(topic) => topic,
+        Err(error) => return acknowledge(table, sender, ack, Err(error.to_string())),
+    };
     if ack.is_some()
         && let Some(receipt) = receipt(table, sender, ack, false)
     {
-        let since = Since { topic: topic.into_owned(), since, receipt };
+        let since = Since { topic, since, receipt };
         table.effects.push_back(Effect::Since(Box::new(since)));
     }
 }
@@ -218,7 +241,7 @@ fn emit_publish(
     sender: Sender,
     ack: Option<u64>,
     is_chat: bool,
-    (topic, event, kind, data): (String, Option<String>, Kind, Bytes),
+    (topic, event, kind, data): (TopicName, Option<EventName>, Kind, Bytes),
 ) {
     // A chat's sender may be gone by now, for not having polled what it got itself.
     let Some(receipt) = receipt(table, sender, ack, is_chat) else { return };

@@ -2,7 +2,7 @@
 //!
 //! A session may be connected to several namespaces at once; in each of them it is a socket, with an id that others may know. In reading order:
 //! this file, what connects and disconnects and how packets become events; `events`, what the application does; `rooms`, who gets what
-//! is published; `packet` and `payload`, how all of it is written; `sockets`, what is remembered of a session.
+//! is published; `packet`, `payload` and `places`, how all of it is written; `sockets`, what is remembered of a session.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
@@ -14,14 +14,16 @@ use bytes::Bytes;
 mod events;
 mod packet;
 mod payload;
+mod places;
 mod rooms;
 mod sockets;
 
 use crate::Kind;
+use crate::TopicName;
 use crate::engine::{Table, random};
+pub(crate) use events::CHAT_TOPIC;
 use packet::{Packet, Type, encode};
 use payload::Array;
-pub(crate) use events::CHAT_TOPIC;
 use rooms::Members;
 pub(crate) use sockets::Sockets;
 use sockets::{Assembling, Socket};
@@ -29,9 +31,9 @@ use sockets::{Assembling, Socket};
 /// What all sessions have in common.
 #[derive(Debug)]
 pub(crate) struct Server {
-    rooms: HashMap<Box<str>, Members>,
+    rooms: HashMap<TopicName, Members>,
     /// Rooms that have come to be, or that nobody is in any more.
-    room_changes: VecDeque<(Box<str>, bool)>,
+    room_changes: VecDeque<(TopicName, bool)>,
     /// What rooms and their members take.
     rooms_bytes: usize,
     /// The number of the last socket.
@@ -82,7 +84,13 @@ struct Sender {
 
 impl Server {
     pub(crate) fn new() -> Server {
-        Server { rooms: HashMap::new(), room_changes: VecDeque::new(), rooms_bytes: 0, sockets: 0, prefix: random() }
+        Server {
+            rooms: HashMap::new(),
+            room_changes: VecDeque::new(),
+            rooms_bytes: 0,
+            sockets: 0,
+            prefix: random(),
+        }
     }
 
     /// Takes a text message, with Engine.IO's `4` before it.
@@ -117,7 +125,9 @@ impl Server {
         let limit_bytes = table.settings.max_unsent_bytes.max(table.settings.max_payload_bytes);
         let budget = table.settings.memory.clone();
         let sockets = &mut table.get_mut(session).ok_or(Malformed)?.sockets;
-        if let Some(Assembling { message, place, attachments, .. }) = sockets.attach(data, limit_bytes, &budget)? {
+        if let Some(Assembling { message, place, attachments, .. }) =
+            sockets.attach(data, limit_bytes, &budget)?
+        {
             let packet = read(&message)?;
             let array = Array::again(packet.payload, &place);
             self.act(table, session, &packet, Some(array), attachments)?;

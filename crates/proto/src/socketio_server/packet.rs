@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::Namespace;
 
-/// Attachments that an event may have. Each of them costs memory before it comes to anything.
-const MAX_ATTACHMENTS: usize = 256;
+/// Attachments that an event may have: as many as the reference implementation takes, on both sides. A client that is passed on more would disconnect.
+const MAX_ATTACHMENTS: usize = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {

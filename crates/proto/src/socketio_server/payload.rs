@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, de};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Names that mean something to clients and servers themselves, and that no packet may use.
+use super::places;
+
+/// Names that mean something to clients and servers themselves, and that no packet may use. What may be published is narrower still: `names.rs`.
 const RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
@@ -26,15 +28,11 @@ pub(super) type Place = Option<Range<usize>>;
 impl<'a> Array<'a> {
     /// `None`: this is no array, or one whose placeholders stand for attachments that do not exist.
     pub(super) fn parse(payload: &'a str, attachments: usize) -> Option<Array<'a>> {
-        let first = match attachments {
-            0 => serde_json::from_str(payload).map(|Elements(first)| first),
-            attachments => {
-                let mut json = serde_json::Deserializer::from_str(payload);
-                let first = (&mut json).deserialize_seq(FirstAndPlaces(Placeholders { attachments }));
-                first.and_then(|first| json.end().map(|()| first))
-            }
-        };
-        Some(Array { text: payload.trim(), first: first.ok()?.map(RawValue::get) })
+        let Elements(first) = serde_json::from_str(payload).ok()?;
+        // With attachments it may hold all that it may without, and places for them.
+        let is_complete =
+            attachments == 0 || places::all(payload).iter().all(|place| place.is_one_of(attachments));
+        is_complete.then(|| Array { text: payload.trim(), first: first.map(RawValue::get) })
     }
 
     /// Where the first element stands in `payload`, of which this is the array: all that is needed to see it [again](Array::again).
@@ -105,13 +103,7 @@ pub(super) fn is_object(json: &str) -> bool {
 
 /// The number of the attachment that this argument is nothing but a place for.
 pub(super) fn placeholder(json: &str) -> Option<usize> {
-    #[derive(Deserialize)]
-    struct Place {
-        #[serde(rename = "_placeholder")]
-        is_placeholder: bool,
-        num: usize,
-    }
-    serde_json::from_str(json).ok().filter(|place: &Place| place.is_placeholder).map(|place| place.num)
+    places::only(json).and_then(places::Place::index)
 }
 
 /// An array's first element; the others are only checked.
@@ -136,110 +128,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
         }
 
         deserializer.deserialize_seq(First).map(Elements)
-    }
-}
-
-/// An array's first element, and a look at all for places of attachments.
-struct FirstAndPlaces(Placeholders);
-
-impl<'de> Visitor<'de> for FirstAndPlaces {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let first: Option<&RawValue> = array.next_element()?;
-        // As a rule it is the name of an event. In an acknowledgement it may be anything.
-        if let Some(first) = first.filter(|first| first.get().starts_with(['{', '['])) {
-            let mut json = serde_json::Deserializer::from_str(first.get());
-            de::DeserializeSeed::deserialize(self.0, &mut json).map_err(A::Error::custom)?;
-        }
-        while array.next_element_seed(self.0)?.is_some() {}
-        Ok(first)
-    }
-}
-
-/// Walks through JSON and fails where a placeholder stands for an attachment that does not exist.
-#[derive(Clone, Copy)]
-struct Placeholders {
-    attachments: usize,
-}
-
-/// What a placeholder's members can be, and all else.
-enum Seen {
-    True,
-    Number(u64),
-    Other,
-}
-
-impl<'de> de::DeserializeSeed<'de> for Placeholders {
-    type Value = Seen;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Placeholders {
-    type Value = Seen;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "JSON with places for {} attachments", self.attachments)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Seen, E> {
-        Ok(if value { Seen::True } else { Seen::Other })
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Seen, E> {
-        Ok(Seen::Number(value))
-    }
-
-    fn visit_i64<E>(self, _value: i64) -> Result<Seen, E> {
-        Ok(Seen::Other)
-    }
-
-    fn visit_f64<E>(self, _value: f64) -> Result<Seen, E> {
-        Ok(Seen::Other)
-    }
-
-    fn visit_str<E>(self, _value: &str) -> Result<Seen, E> {
-        Ok(Seen::Other)
-    }
-
-    fn visit_unit<E>(self) -> Result<Seen, E> {
-        Ok(Seen::Other)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Seen, A::Error> {
-        while array.next_element_seed(self)?.is_some() {}
-        Ok(Seen::Other)
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, mut object: A) -> Result<Seen, A::Error> {
-        #[derive(Deserialize)]
-        enum Key {
-            #[serde(rename = "_placeholder")]
-            Placeholder,
-            #[serde(rename = "num")]
-            Number,
-            #[serde(other)]
-            Other,
-        }
-        let (mut is_placeholder, mut number) = (false, None);
-        while let Some(key) = object.next_key()? {
-            match (key, object.next_value_seed(self)?) {
-                (Key::Placeholder, Seen::True) => is_placeholder = true,
-                (Key::Number, Seen::Number(value)) => number = Some(value),
-                _ => {}
-            }
-        }
-        if is_placeholder && number.is_none_or(|number| number >= self.attachments as u64) {
-            return Err(A::Error::custom("a place for an attachment that does not exist"));
-        }
-        Ok(Seen::Other)
     }
 }
 
@@ -273,8 +161,10 @@ mod tests {
         assert!(Array::parse(r#"["m",{"_placeholder":true,"num":-1}]"#, 1).is_none());
         assert!(Array::parse(r#"["m",{"_placeholder":true}]"#, 1).is_none());
         assert!(Array::parse(&"[".repeat(1 << 20), 1).is_none());
-        assert_eq!(placeholder(r#"{"_placeholder":true,"num":3}"#), Some(3));
-        assert_eq!(placeholder("3"), None);
+        let deep = format!("[{}{}]", "[".repeat(1 << 18), "]".repeat(1 << 18));
+        for fits in [r#"["m",1e999,"\ud800",{"_placeholder":true,"num":-0}]"#, &deep] {
+            assert!(Array::parse(fits, 0).is_some() && Array::parse(fits, 1).is_some());
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::events::{CHAT_EVENT, CHAT_TOPIC, acknowledge};
 use super::sockets::Socket;
 use super::{Emission, Namespace, Sender, Server, Sockets, is_connected, payload};
-use crate::Kind;
 use crate::engine::{Published, Receipt, Table};
+use crate::{Kind, TopicName};
 
 /// The sockets in a room, as sessions and namespaces.
 pub(super) type Members = BTreeSet<(u32, Namespace)>;
@@ -17,14 +17,14 @@ fn member_bytes(room: &str) -> usize {
 }
 
 impl Server {
-    pub(super) fn enter(&mut self, room: &str, sender: Sender) {
+    pub(super) fn enter(&mut self, room: &TopicName, sender: Sender) {
         let member = (sender.session, sender.namespace);
         self.rooms_bytes += member_bytes(room);
         match self.rooms.get_mut(room) {
             Some(members) => members.insert(member),
             None => {
-                self.room_changes.push_back((room.into(), true));
-                self.rooms.entry(room.into()).or_default().insert(member)
+                self.room_changes.push_back((room.clone(), true));
+                self.rooms.entry(room.clone()).or_default().insert(member)
             }
         };
     }
@@ -46,7 +46,7 @@ impl Server {
         self.rooms_bytes
     }
 
-    pub(crate) fn poll_room(&mut self) -> Option<(Box<str>, bool)> {
+    pub(crate) fn poll_room(&mut self) -> Option<(TopicName, bool)> {
         self.room_changes.pop_front()
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::packet::{Packet, Type};
 use super::payload::{Array, Place};
 use super::{Malformed, Namespace};
-use crate::{Budget, Charge};
+use crate::{Budget, Charge, TopicName};
 
 /// Questions that may wait for a socket's acknowledgement.
 const MAX_QUESTIONS: usize = 64;
@@ -35,7 +35,7 @@ pub(super) struct Socket {
 
 #[derive(Debug, Default)]
 struct More {
-    rooms: Vec<Box<str>>,
+    rooms: Vec<TopicName>,
     /// Questions that are not answered.
     questions: Vec<u64>,
     next_question: u64,
@@ -160,15 +160,15 @@ impl Socket {
         Socket { number, more: None }
     }
 
-    pub(super) fn rooms(&self) -> &[Box<str>] {
+    pub(super) fn rooms(&self) -> &[TopicName] {
         self.more.as_ref().map_or(&[], |more| &more.rooms)
     }
 
     /// Whether it was not in the room before.
-    pub(super) fn join(&mut self, room: &str) -> bool {
+    pub(super) fn join(&mut self, room: &TopicName) -> bool {
         let is_new = !self.is_in(room);
         if is_new {
-            self.more.get_or_insert_default().rooms.push(room.into());
+            self.more.get_or_insert_default().rooms.push(room.clone());
         }
         is_new
     }

@@ -69,8 +69,7 @@ fn to_who_had_an_event_of_another_run_all_that_is_held_is_new() {
 
 #[test]
 fn all_topics_together_hold_no_more_bytes_than_they_may() {
-    let one =
-        Outgoing::new("a".into(), 1, None, Kind::Text, Bytes::from_static(b"0123456789")).held_bytes();
+    let one = Outgoing::new("a".into(), 1, None, Kind::Text, Bytes::from_static(b"0123456789")).held_bytes();
     let mut topics = topics(10, 100, 4 * one);
     (0..3).for_each(|_| assert_ne!(publish(&mut topics, "a", "0123456789"), 0));
     (0..3).for_each(|_| assert_ne!(publish(&mut topics, "b", "0123456789"), 0));

@@ -17,7 +17,8 @@ fn get(target: &str) -> String {
 }
 
 fn post(topic: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("POST /publish?topic={topic} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST /publish?topic={topic} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
@@ -94,7 +95,8 @@ fn a_message_that_is_not_whole_ends_its_websocket_when_the_memory_is_used_up() {
                 wire.send(if part == 0 { &first } else { &then });
             }
         }
-        let ended: Vec<_> = wires.iter_mut().map(|wire| wire.take_frames()).filter(|frames| !frames.is_empty()).collect();
+        let ended: Vec<_> =
+            wires.iter_mut().map(|wire| wire.take_frames()).filter(|frames| !frames.is_empty()).collect();
         assert!((1..8).contains(&ended.len()), "{} of 8", ended.len());
         for frames in ended {
             let (code, reason) = closed(&frames);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use switchboard_proto::engine::{EngineSettings, Endpoint, Request};
+use switchboard_proto::engine::{Endpoint, EngineSettings, Request};
 use switchboard_proto::{Budget, Kind, Port};
 
 use super::engine::{Server, settings, sid_of};
@@ -277,8 +277,7 @@ fn a_body_that_is_read_bit_by_bit_is_the_only_one_of_its_session() {
         let session = server.polling(Endpoint::SocketIo);
         assert_eq!(server.post(session.clone(), "40"), ["200 ok"]);
         let port = server.port();
-        let request =
-            Request::Post { query: session.clone(), content_type: None, body: body.clone().into() };
+        let request = Request::Post { query: session.clone(), content_type: None, body: body.clone().into() };
         server.ask(port, request);
         assert_eq!(server.told(port), [""; 0], "it is not read to its end");
         (listeners, session, port)

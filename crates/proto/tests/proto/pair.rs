@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use switchboard_proto::{
-    App, Client, ClientEvent, ClientPlan, Dialect, Effect, Exchange, Kind, Outgoing, Port, Rejection,
-    Reply, Request, Session,
+    App, Client, ClientEvent, ClientPlan, Dialect, Effect, EventName, Exchange, Kind, Outgoing, Port,
+    Rejection, Reply, Request, Session, TopicName,
 };
 
 /// The request that opens a WebSocket, with the key of RFC 6455, section 1.3.
@@ -78,16 +78,20 @@ impl Wire {
 
     /// Publishes as another connection would, and delivers it here if it is subscribed to.
     pub(crate) fn publish(&mut self, topic: &str, event: Option<&str>, kind: Kind, data: &[u8]) {
-        let (topic, event) = (topic.to_owned(), event.map(str::to_owned));
+        let topic = TopicName::new(topic).expect("a topic");
+        let event = event.map(|event| EventName::new(event).expect("an event"));
         let data = data.to_vec().into();
         self.ask_elsewhere(Request::Publish { topic, event, kind, data, is_answered: false });
     }
 
     /// The newest event of a topic.
     pub(crate) fn exchange_event(&mut self, topic: &str) -> Arc<Outgoing> {
-        let request = Request::Since { topic: topic.to_owned(), since: Some(0.into()), is_portion: false };
+        let topic = TopicName::new(topic).expect("a name");
+        let request = Request::Since { topic, since: Some(0.into()), is_portion: false };
         self.exchange.handle(Port(8), request, self.now);
-        let Some(Effect::Reply(_, Reply::Since(found))) = self.exchange.poll_effect() else { panic!("no answer") };
+        let Some(Effect::Reply(_, Reply::Since(found))) = self.exchange.poll_effect() else {
+            panic!("no answer")
+        };
         found.events.last().expect("an event").clone()
     }
 
@@ -299,6 +303,7 @@ impl Pair {
                     Heard::Text(std::str::from_utf8(&payload).expect("checked").to_owned())
                 }
                 ClientEvent::Message(Kind::Binary, payload) => Heard::Binary(payload.to_vec()),
+                ClientEvent::Other => unreachable!("only Socket.IO has events"),
                 ClientEvent::Closed(code) => Heard::Closed(code),
             });
         }

@@ -1,6 +1,5 @@
 //! What tests have in common that are programs of Node: `tests/clients` and `tests/browser` at the root of the repository.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,12 +22,6 @@ pub(crate) fn missing(folder: &Path) -> Option<&'static str> {
     }
 }
 
-/// Says that something was not tried, and what to do about it.
-pub(crate) fn skip(what: &str, missing: &str, how: &str) {
-    // Not by a macro, whose output is kept from whoever runs tests that pass.
-    let _ = writeln!(std::io::stderr(), "{what} are not tried, {missing}: {how}");
-}
-
 /// Runs a program against models, with the binary under test. What it said is the error, if it failed.
 pub(crate) fn run(program: &Path, models: &[&str]) -> Result<(), String> {
     let output = Command::new("node")
@@ -38,7 +31,6 @@ pub(crate) fn run(program: &Path, models: &[&str]) -> Result<(), String> {
         .output()
         .map_err(|error| format!("{}: node: {error}", program.display()))?;
     let said = String::from_utf8_lossy(&output.stdout);
-    print!("{said}");
     match output.status.success() {
         true => Ok(()),
         false => Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr))),
