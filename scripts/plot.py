@@ -7,8 +7,9 @@
 
 Usage: plot.py RESULTS... -o FILE [--y throughput|latency|cpu|memory|lost|blind] [--linear|--log]
 
-  RESULTS   folders that `switchboard run` made; several are told apart by the style of their lines. All must vary the
-            same, such as the number of connections; an experiment with two axes is drawn by its report alone
+  RESULTS   folders that `switchboard run` made; several are told apart by the style of their lines. Those that vary the same,
+            such as the number of connections, share a panel. A folder of several experiments stands for all of them. What cannot
+            be drawn is named and left out: an experiment with two axes has its picture in its report
   -o FILE   the picture; its ending chooses the format: .png, .svg or .pdf
   --y       throughput  messages (or deliveries) per second: median over rounds, with the range (the default)
             latency     p50 (thin) and p99 (thick), medians over rounds
@@ -17,7 +18,8 @@ Usage: plot.py RESULTS... -o FILE [--y throughput|latency|cpu|memory|lost|blind]
             lost        datagrams that never came back, or deliveries that a restart of the server cost
             blind       how long subscribers were blind whose server was restarted: median (thin) and longest (thick)
   --linear, --log
-            the y-axis; by default throughput is linear and the others are logarithmic
+            the y-axis; by default throughput and lost are linear and the others logarithmic. Zeros have a place on both: below the
+            least value above zero a logarithmic axis goes on in a straight line (symlog)
 
 With uv:        uv run scripts/plot.py results/2026-... -o picture.png
 Without uv:     pip install matplotlib, then python3 scripts/plot.py results/2026-... -o picture.png
@@ -28,6 +30,7 @@ broke are hollow. Exit status: 0 drawn, 1 failed, 2 wrong arguments.
 
 import argparse
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -114,6 +117,15 @@ def style(model: str) -> tuple[str, str, bool]:
     return OTHERS[total % len(OTHERS)], MARKERS[total % len(MARKERS)], False
 
 
+def experiments(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folder, or those of the experiments that it holds."""
+    try:
+        names = json.loads((folder / "experiments.json").read_text(encoding="utf-8"))["experiments"]
+    except (OSError, ValueError, KeyError):
+        return [folder]
+    return [folder / name for name in names]
+
+
 def read_axis(folder: pathlib.Path) -> str:
     """What the experiment of a folder varies."""
     try:
@@ -163,7 +175,8 @@ def value(point: dict, path: str) -> float | None:
     found = point
     for key in path.split("."):
         found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, (int, float)) and found > 0 else None
+    # Less than zero comes from subtracting one measurement from another, and is none.
+    return found if isinstance(found, (int, float)) and found >= 0 else None
 
 
 def series(points: list[dict], model: str, path: str) -> list[tuple[float, float, float, float, bool]]:
@@ -181,23 +194,35 @@ def series(points: list[dict], model: str, path: str) -> list[tuple[float, float
     return rows
 
 
-def draw(runs: list[tuple[str, list[dict]]], axis: str, figure: str, scale: str | None, file: pathlib.Path) -> None:
+def draw(panels: dict[str, list[tuple[str, list[dict]]]], figure: str, scale: str | None, file: pathlib.Path) -> None:
+    """One picture, with a panel for each axis."""
     try:
         import matplotlib
     except ImportError as error:
         raise Failure("matplotlib is missing: run this with `uv run scripts/plot.py …`, or `pip install matplotlib`") from error
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+
+    plt.rcParams.update({"font.size": 15, "svg.hashsalt": "switchboard"})
+    picture, all_axes = plt.subplots(len(panels), figsize=(12.8, 7.2 * len(panels)), dpi=100, squeeze=False)
+    for axes, (axis, runs) in zip(all_axes[:, 0], panels.items()):
+        draw_panel(axes, runs, axis, figure, scale)
+    try:
+        metadata = {"Date": None} if file.suffix == ".svg" else None
+        picture.savefig(file, bbox_inches="tight", metadata=metadata)
+    except (OSError, ValueError) as error:
+        raise Failure(f"{file}: {error}") from error
+
+
+def draw_panel(axes, runs: list[tuple[str, list[dict]]], axis: str, figure: str, scale: str | None) -> None:
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
     label, usual_scale, paths = FIGURES[figure]
-    plt.rcParams.update({"font.size": 15, "svg.hashsalt": "switchboard"})
-    picture, axes = plt.subplots(figsize=(12.8, 7.2), dpi=100)
     x_label, spread = AXES[axis]
     steps = sorted({point["x"] for _, points in runs for point in points})
     place = (lambda x: x) if spread else steps.index
-    counts, models, limits = set(), [], {}
+    counts, models, limits, drawn = set(), [], {}, []
     for run, (_, points) in enumerate(runs):
         for model in dict.fromkeys(point["model"] for point in sorted(points, key=lambda point: order(point["model"]))):
             colour, marker, is_dashed = style(model)
@@ -210,6 +235,7 @@ def draw(runs: list[tuple[str, list[dict]]], axis: str, figure: str, scale: str 
                     models.append(model)
                 values, middle, low, high, broke = zip(*rows)
                 counts.update(values)
+                drawn += [*middle, *low, *high]
                 x = [place(value) for value in values]
                 axes.plot(x, middle, line_style, color=colour, linewidth=width, zorder=3)
                 for index in range(len(x)):
@@ -225,16 +251,23 @@ def draw(runs: list[tuple[str, list[dict]]], axis: str, figure: str, scale: str 
                     axes.plot([x[-1], place(limit[0])], [middle[-1]] * 2, ":", color=colour, linewidth=1.5)
                     axes.plot(place(limit[0]), middle[-1], "x", color=colour, markersize=12, markeredgewidth=3, zorder=5)
                     limits[model] = limit[1]
-    if not models:
-        raise Failure(f"nobody has a figure for --y {figure}")
     if spread == "log":
         axes.set_xscale("log", base=4)
     axes.set_xticks([place(count) for count in sorted(counts)], [f"{count:,.12g}" for count in sorted(counts)])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_yscale(scale or usual_scale)
-    if (scale or usual_scale) == "linear":
-        axes.set_ylim(bottom=0)
+    above_zero = [value for value in drawn if value > 0]
+    if (scale or usual_scale) == "linear" or not above_zero:
+        # That everything is zero is something to be seen, too.
+        axes.set_ylim(0, None if above_zero else 1)
+    elif min(drawn) == 0:
+        least, most = min(above_zero), max(above_zero)
+        axes.set_yscale("symlog", linthresh=least, linscale=0.3)
+        axes.set_ylim(-0.15 * least, most * 1.3)
+        powers = [10**power for power in range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)]
+        axes.yaxis.set_major_locator(FixedLocator([0, *(power for power in powers if least <= power <= most * 1.3)]))
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
+        axes.set_yscale("log")
         low, high = axes.get_ylim()
         digits = (1,) if high / low > 300 else (1, 2, 5)
         axes.yaxis.set_major_locator(LogLocator(base=4, subs=(1,)) if figure == "memory" else LogLocator(base=10, subs=digits))
@@ -248,11 +281,6 @@ def draw(runs: list[tuple[str, list[dict]]], axis: str, figure: str, scale: str 
     if len(runs) > 1:
         handles += [Line2D([], [], color="black", linestyle=RUN_STYLES[run % len(RUN_STYLES)], label=name) for run, (name, _) in enumerate(runs)]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    try:
-        metadata = {"Date": None} if file.suffix == ".svg" else None
-        picture.savefig(file, bbox_inches="tight", metadata=metadata)
-    except (OSError, ValueError) as error:
-        raise Failure(f"{file}: {error}") from error
 
 
 def order(model: str) -> int:
@@ -272,6 +300,25 @@ def readable(number: float, figure: str) -> str:
     return f"{number:.3g}{units[place]}"
 
 
+def read(results: list[pathlib.Path], figure: str) -> dict[str, list[tuple[str, list[dict]]]]:
+    """What can be drawn of these folders, by what they vary. The rest is named; it is a failure if nothing is left."""
+    panels, left_out = {}, []
+    for folder in [folder for top in results for folder in experiments(top)]:
+        try:
+            axis = read_axis(folder)
+            points = read_points(folder, axis)
+            if not any(value(point, path) is not None for point in points for path, _ in FIGURES[figure][2]):
+                raise Failure(f"{folder}: no figure for --y {figure}")
+            panels.setdefault(axis, []).append((folder.resolve().name, points))
+        except Failure as failure:
+            left_out.append(failure)
+    if not panels:
+        raise left_out[0]
+    for failure in left_out:
+        print(f"plot.py: {failure}; left out", file=sys.stderr)
+    return panels
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
     parser.add_argument("results", nargs="+", type=pathlib.Path, help=argparse.SUPPRESS)
@@ -284,12 +331,7 @@ def main() -> int:
     if arguments.file.suffix not in (".png", ".svg", ".pdf"):
         parser.error(f"-o {arguments.file}: the ending must be .png, .svg or .pdf")
     try:
-        axes = {read_axis(folder) for folder in arguments.results}
-        if len(axes) > 1:
-            raise Failure(f"these vary different things: {', '.join(sorted(axes))}")
-        axis = axes.pop()
-        runs = [(folder.resolve().name, read_points(folder, axis)) for folder in arguments.results]
-        draw(runs, axis, arguments.y, arguments.scale, arguments.file)
+        draw(read(arguments.results, arguments.y), arguments.y, arguments.scale, arguments.file)
     except Failure as failure:
         print(f"plot.py: {failure}", file=sys.stderr)
         return 1

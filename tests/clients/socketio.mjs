@@ -116,6 +116,26 @@ test("rooms get what is published on the topic of their name", async (t, url, tr
   assert.match((await ack(teacher, "join", "")).error, /name of a room/);
 });
 
+test("nobody is thrown out by what another publishes or passes on", async (t, url, transports) => {
+  const room = t.unique("room");
+  const [member, sender] = [await connect(t, url, transports), await connect(t, url, transports)];
+  await new Promise((resolve) => member.emit("join", room, resolve));
+  const ack = (...args) => sender.timeout(20_000).emitWithAck(...args);
+  const RESERVED = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "error", "open", "gap"];
+  for (const event of [...RESERVED, "", "a\nb", "x".repeat(256)]) {
+    const posted = await fetch(`${url}/publish?topic=${room}&event=${encodeURIComponent(event)}`, { method: "POST", body: "x" });
+    // In a query a name that is empty is none.
+    if (event !== "") assert.equal(posted.status, 400, event);
+    assert.equal(typeof (await ack("publish", room, event, "x")).error, "string", event);
+  }
+  const news = member.inbox("news");
+  // Deeper than a client can put attachments into their places: that would be a "parse error" to each of them.
+  sender.emit("to-others", Array.from({ length: 3000 }).reduce((deep) => [deep], []), Buffer.from("b"));
+  assert.equal(typeof (await ack("publish", room, "news", "x")), "number");
+  await news.next("the first event of that name");
+  assert.ok(member.connected && sender.connected);
+});
+
 test("to oneself, to the others, to all, and who is there", async (t, url, transports) => {
   // Other cases are connected to the same server, so what is said has to be recognized.
   const word = t.unique("word");

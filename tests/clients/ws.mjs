@@ -112,6 +112,31 @@ suite.test("what is no WebSocket is answered with its status", "http echo", asyn
   assert.equal((await page.inbox.next("an echo"))[0], "welcome");
 });
 
+suite.test("of the subprotocols that it offers the first is agreed to", "http echo", async (t) => {
+  const { ws } = await t.server();
+  for (const path of ["/echo", "/broadcast"]) {
+    const socket = new WebSocket(ws + path, ["v2.chat.example", "chat"]);
+    t.after(() => socket.terminate());
+    await once(socket, "open");
+    assert.equal(socket.protocol, "v2.chat.example", path);
+  }
+});
+
+suite.test("a page of another site opens no WebSocket, whatever was set", "http echo", async (t) => {
+  // Nothing was set at all.
+  const { ws, http } = await t.server("pages");
+  for (const origin of ["https://other.example", "null", http.replace(/[0-9]+$/, "1")]) {
+    const socket = new WebSocket(`${ws}/echo`, { origin });
+    socket.on("error", () => {});
+    const [request, answer] = await once(socket, "unexpected-response");
+    assert.equal(answer.statusCode, 403, origin);
+    request.destroy();
+  }
+  const own = await open(t, `${ws}/echo`, { origin: http });
+  own.send("welcome");
+  assert.equal((await own.inbox.next("an echo"))[0], "welcome");
+});
+
 suite.test("everyone on a topic gets everything, nobody else does", "broadcast", async (t) => {
   const { ws } = await t.server();
   const [topic, other] = [t.unique(), t.unique()];

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::canary::Drift;
 use crate::error::LabError;
+use crate::files;
 use crate::judge::judge;
 use crate::plan::{Job, Plan};
-use crate::record::{Canary, OLDEST_SCHEMA, Point, SCHEMA, Status, write_whole};
+use crate::record::{Canary, OLDEST_SCHEMA, Point, SCHEMA, Status};
 use crate::setting::Setting;
 use crate::stats::Estimate;
 use crate::trial::Trial;
@@ -71,7 +72,7 @@ pub(crate) struct Ceiling {
 impl Calibration {
     /// Reads a folder's ceilings; none if it has none.
     pub(crate) fn read(dir: &Path) -> io::Result<Option<Calibration>> {
-        let text = match std::fs::read(dir.join(CALIBRATION)) {
+        let text = match files::read(&dir.join(CALIBRATION)) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -87,7 +88,7 @@ impl Calibration {
     pub(crate) fn write(&self, dir: &Path) -> Result<(), LabError> {
         let path = dir.join(CALIBRATION);
         let text = serde_json::to_vec_pretty(self).map_err(io::Error::from);
-        text.and_then(|text| write_whole(&path, &text)).map_err(LabError::file(&path))
+        text.and_then(|text| files::write_whole(&path, &text)).map_err(LabError::file(&path))
     }
 
     /// A point's throughput as a share of the ceiling, both at the speed that the machine had at the time.

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::record::write_whole;
-
+use crate::files;
+use crate::lock::LOCK;
 /// The file of a results folder.
 pub(crate) const CHECKSUMS: &str = "SHA256SUMS";
+/// More than the pictures of the largest experiment.
+const MOST_FILES: usize = 10_000;
 
 /// Writes the checksums of all files of a folder: what is there now is what was measured.
 pub(crate) fn write(dir: &Path) -> io::Result<()> {
@@ -23,7 +25,7 @@ pub(crate) fn write(dir: &Path) -> io::Result<()> {
 pub(crate) fn renew(dir: &Path, names: &[String]) -> io::Result<()> {
     let Some(mut sums) = read(dir)? else { return Ok(()) };
     for name in names {
-        sums.insert(name.clone(), sum(&fs::read(dir.join(name))?));
+        sums.insert(name.clone(), sum_of(&dir.join(name))?);
     }
     write_sums(dir, &sums)
 }
@@ -53,15 +55,18 @@ fn of(dir: &Path) -> io::Result<BTreeMap<String, String>> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name != CHECKSUMS && entry.file_type()?.is_file() {
-            sums.insert(name, sum(&fs::read(entry.path())?));
+        if name != CHECKSUMS && name != LOCK && entry.file_type()?.is_file() {
+            sums.insert(name, sum_of(&entry.path())?);
+        }
+        if sums.len() > MOST_FILES {
+            return Err(io::Error::other(format!("more than {MOST_FILES} files, which no run makes")));
         }
     }
     Ok(sums)
 }
 
 fn read(dir: &Path) -> io::Result<Option<BTreeMap<String, String>>> {
-    let text = match fs::read_to_string(dir.join(CHECKSUMS)) {
+    let text = match files::read_text(&dir.join(CHECKSUMS)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -72,11 +77,27 @@ fn read(dir: &Path) -> io::Result<Option<BTreeMap<String, String>>> {
 
 fn write_sums(dir: &Path, sums: &BTreeMap<String, String>) -> io::Result<()> {
     let text: String = sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
-    write_whole(&dir.join(CHECKSUMS), text.as_bytes())
+    files::write_whole(&dir.join(CHECKSUMS), text.as_bytes())
 }
 
-fn sum(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+fn sum_of(path: &Path) -> io::Result<String> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", name_of(path)));
+    sum(files::open_large(path).map_err(named)?).map_err(named)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn sum(mut bytes: impl Read) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut part = vec![0; 1 << 16];
+    loop {
+        match bytes.read(&mut part)? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => hash.update(&part[..count]),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +142,9 @@ mod tests {
     #[test]
     fn the_sum_is_that_of_the_standard() {
         // FIPS 180-2, appendix B.1.
-        assert_eq!(sum(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            sum(&b"abc"[..]).unwrap(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 }

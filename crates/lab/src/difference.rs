@@ -10,9 +10,9 @@ use similar::{DiffOp, TextDiff};
 use switchboard_models::MODELS;
 
 use crate::error::LabError;
+use crate::files;
 use crate::mechanism::server_of;
 use crate::plan::Plan;
-use crate::record::write_whole;
 
 /// The file of a results folder.
 pub(crate) const FILES: &str = "models.json";
@@ -44,12 +44,12 @@ pub(crate) fn record(dir: &Path, plan: &Plan) -> Result<(), LabError> {
         MODELS.iter().filter(|model| measured.contains(model.name)).map(file).collect();
     let text = serde_json::to_vec_pretty(&files).expect("a file has no keys but strings");
     let path = dir.join(FILES);
-    write_whole(&path, &text).map_err(LabError::file(&path))
+    files::write_whole(&path, &text).map_err(LabError::file(&path))
 }
 
 /// Reads them; folders of older versions have none.
 pub(crate) fn read(dir: &Path) -> io::Result<Vec<ModelFile>> {
-    match std::fs::read(dir.join(FILES)) {
+    match files::read(&dir.join(FILES)) {
         Ok(text) => serde_json::from_slice(&text).map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),

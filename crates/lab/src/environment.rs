@@ -10,8 +10,10 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use crate::error::LabError;
+use crate::files;
 use crate::machine::{Cores, core_count, read};
-use crate::record::{ENVIRONMENT, SCHEMA, write_whole};
+use crate::quota::Quotas;
+use crate::record::{ENVIRONMENT, SCHEMA};
 
 /// Settings of the kernel that change what a socket benchmark measures.
 const SYSCTLS: &[&str] = &[
@@ -56,12 +58,12 @@ pub(crate) fn write(
     let path = dir.join(ENVIRONMENT);
     let text =
         serde_json::to_vec_pretty(&gather(host, cores, busy_share)).expect("a JSON value is valid JSON");
-    write_whole(&path, &text).map_err(LabError::file(&path))
+    files::write_whole(&path, &text).map_err(LabError::file(&path))
 }
 
 /// Why the points of `dir` and those of this machine do not belong into one picture.
 pub(crate) fn differs_from(dir: &Path) -> Option<String> {
-    let recorded: Value = serde_json::from_slice(&fs::read(dir.join(ENVIRONMENT)).ok()?).ok()?;
+    let recorded: Value = serde_json::from_slice(&files::read(&dir.join(ENVIRONMENT)).ok()?).ok()?;
     let here = [("CPU", "/cpu/model", json!(cpu_model())), ("kernel", "/kernel", json!(kernel()))];
     here.into_iter().find_map(|(what, pointer, now)| {
         let then = recorded.pointer(pointer).filter(|then| **then != now)?;
@@ -123,6 +125,7 @@ fn gather(host: &str, cores: Option<Cores>, busy_share: Option<f64>) -> Value {
             "boost": read("/sys/devices/system/cpu/cpufreq/boost"),
             "mitigations": mitigations(),
         },
+        "cpu_quota": Quotas::here().tightest(),
         "pinning": cores,
         "memory_bytes": meminfo("MemTotal:"),
         "memory_available_bytes": meminfo("MemAvailable:"),

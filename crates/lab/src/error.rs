@@ -51,6 +51,33 @@ pub enum LabError {
         /// What is missing or different.
         reason: String,
     },
+    /// A file of a results folder is not what a run writes.
+    #[error("{}: {reason}", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process is writing into the folder.
+    #[error("{} is being written by {holder}; wait until that has ended, or stop it with SIGTERM and go on with switchboard run --resume", .dir.display())]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// The process, and since when.
+        holder: String,
+    },
+    /// The servers of a folder that is to be continued are started by commands that nobody has vouched for.
+    #[error("cannot resume {}: its run.json starts servers by commands that are neither built in nor those of --servers:{}\nIf you trust the folder, --trust-commands runs them; if you have the definition, --servers FILE says so", .dir.display(), indented(.commands))]
+    Untrusted {
+        /// The folder.
+        dir: PathBuf,
+        /// The servers' names and commands.
+        commands: Vec<String>,
+    },
+    /// The user wished for no more before anything was measured.
+    #[error("stopped before anything was measured")]
+    Interrupted,
     /// A file of the results, or of the machine, could not be read or written.
     #[error("{}: {source}{}", .path.display(), way_out(.source))]
     File {
@@ -82,7 +109,11 @@ impl LabError {
     /// 1 where the machine failed.
     pub fn exit_status(&self) -> u8 {
         match self {
-            LabError::UnknownExperiment { .. } | LabError::UnknownModel { .. } | LabError::Usage(_) => 2,
+            LabError::UnknownExperiment { .. }
+            | LabError::UnknownModel { .. }
+            | LabError::Usage(_)
+            | LabError::Untrusted { .. } => 2,
+            LabError::Interrupted => 130,
             _ => 1,
         }
     }
@@ -92,6 +123,11 @@ impl LabError {
         let path = path.to_owned();
         move |source| LabError::File { path, source }
     }
+}
+
+/// A line for each.
+fn indented(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("\n  {}", crate::text::line(line))).collect()
 }
 
 /// The name among `known` that a person who typed `name` probably meant.

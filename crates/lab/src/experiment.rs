@@ -8,8 +8,10 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize};
 use switchboard_models::{MODELS, Mechanism, Model};
 
+use crate::bounds::{LONGEST, MOST_EXPERIMENTS, MOST_ROUNDS, MOST_VALUES};
 use crate::error::{LabError, nearest};
 use crate::external::{self, ExternalServer};
+use crate::files;
 use crate::mechanism::{self, MechanismName, server_of};
 use crate::quantity::Quantity;
 use crate::report::PictureName;
@@ -265,7 +267,15 @@ pub(crate) fn find_all(names: &[String]) -> Result<Vec<Experiment>, LabError> {
     for name in names {
         if name == ALL {
             found.extend(experiments());
+            if found.len() > MOST_EXPERIMENTS {
+                return Err(LabError::Usage("all: is named more than once".to_owned()));
+            }
             continue;
+        }
+        if found.len() >= MOST_EXPERIMENTS {
+            return Err(LabError::Usage(format!(
+                "more than {MOST_EXPERIMENTS} experiments: run them in several runs"
+            )));
         }
         let experiment = find(name)?;
         let also = experiment.also.iter().filter(|name| !names.contains(name)).map(|name| find(name));
@@ -284,7 +294,7 @@ pub(crate) fn find(name: &str) -> Result<Experiment, LabError> {
     }
     if name.contains('/') || name.ends_with(".toml") {
         let path = Path::new(name);
-        let text = std::fs::read_to_string(path).map_err(LabError::file(path))?;
+        let text = files::read_definition(path).map_err(LabError::file(path))?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         return parse(&stem, &text).map_err(|reason| LabError::Definition { file: path.to_owned(), reason });
     }
@@ -357,6 +367,9 @@ impl Experiment {
             }
         }
         external::check(&self.servers).map_err(|reason| ("server", reason))?;
+        if self.also.len() > MOST_EXPERIMENTS {
+            return Err(("also", format!("must name at most {MOST_EXPERIMENTS}")));
+        }
         self.x.check("x")?;
         self.by.as_ref().map_or(Ok(()), |by| by.check("by"))?;
         if self.by.as_ref().is_some_and(|by| by.vary == self.x.vary) {
@@ -364,16 +377,24 @@ impl Experiment {
         }
         let setting = self.setting.setting();
         let lists = [
-            ("effort.quick.x", "effort.quick.by", &self.effort.quick),
-            ("effort.default.x", "effort.default.by", &self.effort.default),
-            ("effort.full.x", "effort.full.by", &self.effort.full),
+            ("effort.quick.x", "effort.quick.by", "effort.quick.rounds", &self.effort.quick),
+            ("effort.default.x", "effort.default.by", "effort.default.rounds", &self.effort.default),
+            ("effort.full.x", "effort.full.by", "effort.full.rounds", &self.effort.full),
         ];
-        for (x, by, budget) in lists {
+        for (x, by, rounds, budget) in lists {
+            if budget.rounds.get() > MOST_ROUNDS {
+                return Err((rounds, format!("must be from 1 to {MOST_ROUNDS}")));
+            }
             budget.x.as_ref().map_or(Ok(()), |values| self.x.vary.check(x, values))?;
             match (&self.by, &budget.by) {
                 (Some(axis), Some(values)) => axis.vary.check(by, values)?,
                 (None, Some(_)) => return Err((by, "there is no second axis".to_owned())),
                 _ => {}
+            }
+        }
+        for (axis, key) in Axis::ALL {
+            if let Some(objection) = axis.objection(axis.of(&setting)) {
+                return Err((key, objection));
             }
         }
         if setting.payload_bytes < switchboard_load::LEAST_PAYLOAD_BYTES {
@@ -415,7 +436,17 @@ impl AxisDefinition {
         };
         match (&self.values, self.factor) {
             (Some(values), None) => self.vary.check(key("values"), values),
-            (None, Some(factor)) if factor > 1.0 && factor.is_finite() => Ok(()),
+            (None, Some(factor)) if factor > 1.0 && factor.is_finite() => {
+                let ends = [self.from, self.to];
+                match ends.iter().flatten().find(|end| !(end.is_finite() && **end > 0.0)) {
+                    Some(end) => Err((key("factor"), format!("{end}: from and to must be numbers above 0"))),
+                    None => ends
+                        .into_iter()
+                        .flatten()
+                        .find_map(|end| self.vary.objection(end))
+                        .map_or(Ok(()), |objection| Err((key("factor"), objection))),
+                }
+            }
             (None, Some(_)) => Err((key("factor"), "must be more than 1".to_owned())),
             (Some(_), Some(_)) => Err((key("values"), "either values or a factor, not both".to_owned())),
             (None, None) => Err((key("values"), "needs values = [...] or factor = ...".to_owned())),
@@ -433,8 +464,8 @@ impl AxisDefinition {
                 let factor = factor.unwrap_or(2.0);
                 let powers =
                     std::iter::successors(Some(self.from.unwrap_or(1.0)), |value| Some(value * factor));
-                // No axis has more values than a number has bits.
-                powers.take(64).take_while(|value| *value <= most).collect()
+                let whole = |value: f64| if self.vary.is_whole() { value.round() } else { value };
+                powers.take(MOST_VALUES).take_while(|value| *value <= most).map(whole).collect()
             }
         };
         values.sort_by(f64::total_cmp);
@@ -448,9 +479,17 @@ impl Axis {
         if values.is_empty() {
             return Err((key, "needs at least one value".to_owned()));
         }
+        if values.len() > MOST_VALUES {
+            return Err((key, format!("{} values: must be at most {MOST_VALUES}", values.len())));
+        }
         let is_wrong = |value: &&f64| {
             !value.is_finite() || **value < self.least() || self.is_whole() && value.fract() != 0.0
         };
+        if let Some(objection) =
+            values.iter().filter(|value| !is_wrong(value)).find_map(|value| self.objection(*value))
+        {
+            return Err((key, objection));
+        }
         match values.iter().find(is_wrong) {
             Some(value) => {
                 let whole = if self.is_whole() { "whole numbers " } else { "" };
@@ -559,7 +598,12 @@ fn serves(model: &Model, mechanism: &str) -> bool {
 fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let duration = SignedDuration::deserialize(deserializer)?;
     let unsigned = Duration::try_from(duration).ok().filter(|duration| !duration.is_zero());
-    unsigned.ok_or_else(|| serde::de::Error::custom("must be longer than nothing, such as \"300ms\""))
+    let unsigned =
+        unsigned.ok_or_else(|| serde::de::Error::custom("must be longer than nothing, such as \"300ms\""))?;
+    match unsigned <= LONGEST {
+        true => Ok(unsigned),
+        false => Err(serde::de::Error::custom("must be at most a day, \"24h\"")),
+    }
 }
 
 #[cfg(test)]

@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use switchboard_models::MODELS;
 
+use crate::bounds::{LONGEST_NAME, MOST_SERVERS};
 use crate::error::LabError;
 use crate::experiment;
+use crate::files;
 use crate::mechanism::{self, MechanismName};
 use crate::process::{Next, Process};
+use crate::run::Interrupt;
+use crate::say::say;
 
 /// What stands for the port in a command.
 const PORT: &str = "{port}";
@@ -86,7 +90,7 @@ pub(crate) fn read(name: &str) -> Result<Vec<ExternalServer>, LabError> {
     let wrong = |reason: String| LabError::Definition { file: path.to_owned(), reason };
     let text = match experiment::definition(name) {
         Some(text) => text.to_owned(),
-        None => std::fs::read_to_string(path).map_err(LabError::file(path))?,
+        None => files::read_definition(path).map_err(LabError::file(path))?,
     };
     let Servers { server: servers } =
         toml::from_str(&text).map_err(|error| wrong(experiment::with_hint(&error)))?;
@@ -99,9 +103,14 @@ pub(crate) fn read(name: &str) -> Result<Vec<ExternalServer>, LabError> {
 
 /// What is wrong with a list of servers, in a sentence.
 pub(crate) fn check(servers: &[ExternalServer]) -> Result<(), String> {
+    if servers.len() > MOST_SERVERS {
+        return Err(format!("{} servers: must be at most {MOST_SERVERS} [[server]] tables", servers.len()));
+    }
     for (place, ExternalServer { name, command, path, speaks, .. }) in servers.iter().enumerate() {
         if !mechanism::is_name(name) {
-            return Err(format!("server `{name}`: a name is one word without commas and colons"));
+            return Err(format!(
+                "server `{name}`: a name is one word without commas and colons, of at most {LONGEST_NAME} letters"
+            ));
         }
         if MODELS.iter().any(|model| model.name == name) {
             return Err(format!("server `{name}`: a model has this name already"));
@@ -138,9 +147,13 @@ fn words(command: &str) -> Option<Vec<String>> {
 
 impl ExternalServer {
     /// Looks whether it can be run here, and asks it for its version.
-    pub(crate) fn find(self) -> External {
+    pub(crate) fn find(self, interrupt: &Interrupt) -> External {
         let missing = self.missing();
-        let found = if missing.is_none() { self.version.as_deref().and_then(first_line) } else { None };
+        let found = if missing.is_none() {
+            self.version.as_deref().and_then(|command| first_line(command, interrupt))
+        } else {
+            None
+        };
         External { found, missing, server: self }
     }
 
@@ -160,14 +173,14 @@ impl ExternalServer {
     /// Installs it, if it is missing and says how to. Whether that has succeeded is seen when it is looked for.
     pub(crate) fn install(&self) {
         let Some(install) = self.install.as_ref().filter(|_| self.missing().is_some()) else { return };
-        switchboard_console::log!("\ninstalling {}: {install}", self.name);
+        say(format_args!("\ninstalling {}: {install}", self.name));
         // What it says belongs to the progress of the run, not to its result.
         let status =
             Command::new("sh").args(["-c", install]).stdin(Stdio::null()).stdout(std::io::stderr()).status();
         match status {
             Ok(status) if status.success() => {}
-            Ok(status) => switchboard_console::log!("{} could not be installed: {status}", self.name),
-            Err(error) => switchboard_console::log!("{} could not be installed: sh: {error}", self.name),
+            Ok(status) => say(format_args!("{} could not be installed: {status}", self.name)),
+            Err(error) => say(format_args!("{} could not be installed: sh: {error}", self.name)),
         }
     }
 
@@ -214,10 +227,10 @@ fn is_program(name: &str) -> bool {
     env::split_paths(&folders).any(|folder| folder.join(name).is_file())
 }
 
-fn first_line(command: &str) -> Option<String> {
+fn first_line(command: &str, interrupt: &Interrupt) -> Option<String> {
     let process = Process::start(Command::new("sh").args(["-c", command]), &[]).ok()?;
     let deadline = Instant::now() + VERSION_PATIENCE;
-    while Instant::now() < deadline {
+    while Instant::now() < deadline && !interrupt.triggered() {
         match process.next_line() {
             Next::Line(line) => return Some(line.text.trim().to_owned()).filter(|text| !text.is_empty()),
             Next::Nothing => {}
@@ -285,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_is_not_installed_says_how_to_get_it() {
-        let missing = |text: &str| servers(text).unwrap().remove(0).find().missing;
+        let missing = |text: &str| servers(text).unwrap().remove(0).find(&Interrupt::new()).missing;
         let no_such = "[[server]]\nname = \"mine\"\ncommand = \"no-such-program {port}\"\n";
         assert_eq!(missing(no_such).unwrap(), "not installed: no-such-program is not there");
         let with_hint = format!("{no_such}install = \"make it\"\n");
@@ -294,7 +307,7 @@ mod tests {
         assert_eq!(missing(needs).unwrap(), "not installed: no/such/file is not there");
         let there =
             "[[server]]\nname = \"mine\"\ncommand = \"sh {port}\"\nversion = \"echo 1.2; echo more\"\n";
-        let found = servers(there).unwrap().remove(0).find();
+        let found = servers(there).unwrap().remove(0).find(&Interrupt::new());
         assert_eq!((found.missing, found.found.as_deref()), (None, Some("1.2")));
     }
 }

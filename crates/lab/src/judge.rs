@@ -259,6 +259,17 @@ fn quiet(quiet: &Quiet) -> Check {
     if quiet.others_cpu > OTHERS {
         found.push(format!("other processes kept {:.2} cores busy", quiet.others_cpu));
     }
+    // However short it was: until the next period nobody in the container ran.
+    if let Some(throttled) =
+        quiet.throttled.filter(|throttled| throttled.periods > 0 || throttled.time_ns > 0)
+    {
+        found.push(format!(
+            "the container's CPU quota of {:.2} cores was used up in {} periods and held processes back for {}",
+            throttled.cores,
+            grouped(throttled.periods as f64),
+            nanoseconds(throttled.time_ns as f64)
+        ));
+    }
     if let Some(drift) = drift.filter(|drift| drift.abs() > CANARY) {
         let usual = nanoseconds(quiet.usual.calls_ns as f64);
         found.push(format!("the fixed workload took {:+.0} % of its usual {usual}", 100.0 * drift));
@@ -349,6 +360,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::canary::tests::canary;
     use crate::plan::Job;
+    use crate::quota::Throttled;
     use crate::record::{Network, Quantiles, Reconnect};
     use crate::setting::Setting;
     use crate::verdict::blank_for_tests;
@@ -407,6 +419,18 @@ pub(crate) mod tests {
         assert_eq!(verdict(|p| p.duplicated = Some(1)), invalid("1 message duplicated"));
         assert_eq!(verdict(|p| p.messages = Some(0)), invalid("not one message came back in the window"));
         assert_eq!(verdict(|p| p.errors = [("reset".into(), 2)].into()), invalid("2 × reset"));
+    }
+
+    #[test]
+    fn a_container_that_was_held_back_is_not_quiet() {
+        let with = |periods, time_ns| {
+            let throttled = Throttled { cores: 1.5, periods, time_ns };
+            verdict(|p| p.quiet.as_mut().unwrap().throttled = Some(throttled))
+        };
+        assert_eq!(with(0, 0), (Status::Ok, None));
+        let reason = "the container's CPU quota of 1.50 cores was used up in 3 periods and held processes back for 35.0 ms";
+        assert_eq!(with(3, 35_000_000), (Status::Doubtful, Some(reason.to_owned())));
+        assert_eq!(with(1, 0).0, Status::Doubtful);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::judge::{is_worth_another_try, judge};
 use crate::machine::{Cores, core_count, server_cores};
 use crate::plan::{Job, Plan};
 use crate::progress::Meter;
-use crate::record::{HISTOGRAMS, Histograms, POINTS, Point, Recorder, Status};
+use crate::record::{Histograms, Point, Recorder, Status};
 use crate::setting::Place;
 use crate::trial::Trial;
 use crate::verdict::blank;
@@ -33,7 +33,7 @@ pub(crate) struct Measurement<'a> {
 impl Measurement<'_> {
     /// Measures what is missing among `points` and adds it to them, until all is there or the user has enough.
     pub(crate) fn run(&self, points: &mut Vec<Point>, meter: &mut Meter) -> Result<(), LabError> {
-        let mut recorder = Recorder::open(self.dir).map_err(LabError::file(&self.dir.join(HISTOGRAMS)))?;
+        let mut recorder = Recorder::open(self.dir)?;
         let start =
             |source| LabError::System { what: "start the threads that watch the machine's speed", source };
         let mut drift = Drift::start(self.cores, points).map_err(start)?;
@@ -45,7 +45,7 @@ impl Measurement<'_> {
             else {
                 return Ok(());
             };
-            self.record(&mut recorder, &point, &histograms)?;
+            recorder.append(&point, &histograms)?;
             reached.extend(limits_of(self.plan, std::slice::from_ref(&point)));
             points.push(point);
         }
@@ -55,7 +55,7 @@ impl Measurement<'_> {
             let Some((point, histograms)) = self.point(job, None, 2, &calibration, &mut drift, meter)? else {
                 return Ok(());
             };
-            self.record(&mut recorder, &point, &histograms)?;
+            recorder.append(&point, &histograms)?;
             points.push(point);
         }
         Ok(())
@@ -130,15 +130,6 @@ impl Measurement<'_> {
         meter.point_ends(job, &point);
         Ok(Some((point, histograms)))
     }
-
-    fn record(
-        &self,
-        recorder: &mut Recorder,
-        point: &Point,
-        histograms: &Histograms,
-    ) -> Result<(), LabError> {
-        recorder.append(point, histograms).map_err(LabError::file(&self.dir.join(POINTS)))
-    }
 }
 
 /// The jobs of the plan that no point was recorded for, in their order.
@@ -169,10 +160,10 @@ fn limits_of(plan: &Plan, points: &[Point]) -> HashMap<(String, Place), Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RunOptions;
     use crate::experiment::find;
     use crate::machine::Machine;
     use crate::record::{Check, CheckName};
+    use crate::{Interrupt, RunOptions};
 
     fn plan() -> Plan {
         let options = RunOptions {
@@ -188,7 +179,7 @@ mod tests {
             memory_bytes: 1 << 34,
             maps: 1 << 16,
         };
-        Plan::make(&find("connections").unwrap(), &options, &machine).unwrap()
+        Plan::make(&find("connections").unwrap(), &options, &machine, &Interrupt::new()).unwrap()
     }
 
     #[test]

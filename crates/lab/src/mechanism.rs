@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::LONGEST_NAME;
 use crate::error::nearest;
+use crate::text;
 
 /// What the lab can put load on. The names are those of a model's `serves`, and of what `switchboard load --json` calls a mechanism.
 /// Beside them there is `poll-PERIOD`, such as `poll-100ms`: see [`every`].
@@ -79,7 +81,13 @@ pub(crate) fn server_of(line: &str) -> &str {
 
 /// Whether a name can be a server's.
 pub(crate) fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.chars().any(|letter| letter.is_whitespace() || letter == ',' || letter == OVER)
+    let is_odd =
+        |letter: char| letter.is_whitespace() || letter.is_control() || letter == ',' || letter == OVER;
+    !name.is_empty()
+        && !name.starts_with('-')
+        && name.chars().count() <= LONGEST_NAME
+        && !name.chars().any(is_odd)
+        && text::line(name) == name
 }
 
 /// Whether one publishes and many receive.

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 
 use crate::activity::{self, Sample};
 use crate::counters::{KernelMemory, Processors, loopback_bytes, socket_buffers_bytes};
+use crate::quota::{Quotas, Throttled};
 use crate::record::{Costs, Memory, Network, Point};
 use crate::tree::{Clock, CpuTimes, Processes, Tree, nanoseconds};
 use crate::usage::Usage;
@@ -50,6 +51,7 @@ pub(crate) struct Observed {
     /// Without the bytes that the load generator counted.
     costs: Option<Costs>,
     quiet: Option<(f64, f64)>,
+    throttled: Option<Throttled>,
     memory: Option<Memory>,
     network: Option<Network>,
 }
@@ -79,6 +81,10 @@ pub(crate) struct Watch {
     network: Option<Network>,
     /// In the window, of servers that were stopped on purpose and have a successor: until they were told to stop.
     stopped_ns: Option<u64>,
+    /// What a container's quota has done until the window opened, and in the window.
+    quotas: Quotas,
+    throttled_before: Option<Throttled>,
+    throttled: Option<Throttled>,
 }
 
 /// What the kernel had counted before the load generator started.
@@ -171,6 +177,9 @@ impl Watch {
             memory: None,
             network: None,
             stopped_ns: None,
+            quotas: Quotas::here(),
+            throttled_before: None,
+            throttled: None,
         }
     }
 
@@ -202,6 +211,7 @@ impl Watch {
             "measuring" => {
                 self.doing = "measuring";
                 self.opened = self.watched.as_mut().map(Watched::read);
+                self.throttled_before = self.quotas.throttled();
                 let late =
                     self.opened.as_ref().map_or(Duration::ZERO, |edge| edge.clocks_at.duration_since(at));
                 self.is_late = late.as_secs_f64() > LATE * self.duration.as_secs_f64();
@@ -217,6 +227,8 @@ impl Watch {
     fn window_closed(&mut self, load: Pid, held_until: Instant) {
         let (Some(watched), Some(opened)) = (&mut self.watched, &self.opened) else { return };
         let closed = watched.read();
+        let throttled = self.quotas.throttled().zip(self.throttled_before);
+        self.throttled = throttled.map(|(now, before)| now.since(before));
         let socket_buffers_bytes = socket_buffers_bytes();
         let kernel = KernelMemory::read();
         self.network = Network::read().zip(self.before.network).map(|(now, before)| now.since(&before));
@@ -250,6 +262,7 @@ impl Watch {
             result,
             costs: in_time.map(|window| window.costs),
             quiet: self.window.and_then(|window| window.quiet),
+            throttled: self.throttled,
             memory: self.memory.filter(|_| is_one),
             network: self.network,
         }
@@ -360,6 +373,9 @@ impl Observed {
         if let Some((steal, others_cpu)) = self.quiet {
             let quiet = point.quiet.get_or_insert_default();
             (quiet.steal, quiet.others_cpu) = (steal, others_cpu);
+        }
+        if self.throttled.is_some() {
+            point.quiet.get_or_insert_default().throttled = self.throttled;
         }
     }
 }

@@ -6,19 +6,22 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::RunOptions;
+use crate::bounds::{LONGEST, MOST_POINTS, MOST_ROUNDS, MOST_SERVERS, MOST_VALUES};
 use crate::calibration;
 use crate::environment;
 use crate::error::LabError;
-use crate::experiment::{AxisDefinition, Effort, Experiment, Fit, Subject};
-use crate::external::{External, ExternalServer};
+use crate::experiment::{AxisDefinition, Budget, Effort, Experiment, Fit, Subject};
+use crate::external::{self, External, ExternalServer};
+use crate::files;
 use crate::machine::{Machine, core_count, needs};
-use crate::mechanism::{self, is_text, server_of};
-use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA, write_whole};
+use crate::mechanism::{self, MechanismName, is_text, server_of};
+use crate::record::{OLDEST_SCHEMA, RUN, SCHEMA};
 use crate::report::PictureName;
 use crate::restart::LEAST_AFTER;
 use crate::setting::{Axes, Axis, Range, Setting};
 use crate::syscalls;
+use crate::text;
+use crate::{Interrupt, RunOptions};
 
 /// Starting and stopping the two processes of a point and reading their state, without any connection.
 const START_AND_STOP: Duration = Duration::from_millis(100);
@@ -105,6 +108,7 @@ impl Plan {
         experiment: &Experiment,
         options: &RunOptions,
         machine: &Machine,
+        interrupt: &Interrupt,
     ) -> Result<Plan, LabError> {
         let budget = experiment.budget(options.effort);
         let subjects = match &options.models {
@@ -114,8 +118,13 @@ impl Plan {
         let takes_part = |server: &&ExternalServer| {
             subjects.iter().any(|subject| server_of(&subject.model) == server.name)
         };
-        let servers =
-            experiment.servers.iter().filter(takes_part).cloned().map(ExternalServer::find).collect();
+        let servers = experiment
+            .servers
+            .iter()
+            .filter(takes_part)
+            .cloned()
+            .map(|server| server.find(interrupt))
+            .collect();
         let (setting, axes) = settings(experiment, options, machine)?;
         let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
         let mut plan = Plan {
@@ -140,19 +149,98 @@ impl Plan {
             started_at: crate::now(),
             command: environment::command_line(),
         };
-        plan.check()?;
         let rounds_can_shrink = options.rounds.is_none();
-        loop {
-            plan.jobs = plan.shuffled(machine, budget.budget, options.connections.is_some());
-            plan.expected_s = budget.budget.as_secs_f64();
-            let aside = calibration::cost(&plan) + syscalls::cost(&plan);
-            let left = budget.budget.saturating_sub(aside);
-            plan.window_ms = plan.window_that_fits(left, budget.shortest_window, budget.window);
-            plan.expected_s = (plan.cost_of(&plan.jobs) + aside).as_secs_f64();
-            if plan.expected_s <= budget.budget.as_secs_f64() || plan.rounds <= 1 || !rounds_can_shrink {
-                return plan.with_a_message_in_the_window()?.with_room_for_restarts();
+        if rounds_can_shrink {
+            // So many are never needed, so they give way to the bound as they do to the budget.
+            plan.rounds = plan.rounds.min(plan.most_rounds());
+        }
+        plan.check_size()?;
+        plan.check()?;
+        let wished = plan.rounds;
+        let counts_are_wished = options.connections.is_some();
+        let fits = plan.fill(machine, budget, counts_are_wished, interrupt)?;
+        if !fits && rounds_can_shrink {
+            // What more rounds take more of does not fit either, so the most that fit are found by halving. One round is the least, whatever it takes.
+            let (mut most, mut too_many) = (1, wished);
+            while too_many - most > 1 {
+                plan.rounds = most + (too_many - most) / 2;
+                match plan.fill(machine, budget, counts_are_wished, interrupt)? {
+                    true => most = plan.rounds,
+                    false => too_many = plan.rounds,
+                }
             }
-            plan.rounds -= 1;
+            plan.rounds = most;
+            plan.fill(machine, budget, counts_are_wished, interrupt)?;
+        }
+        if plan.jobs.is_empty() {
+            return Err(LabError::Usage(format!("{}: 0 points: {}", plan.experiment, plan.why_empty())));
+        }
+        plan.with_a_message_in_the_window()?.with_room_for_restarts()
+    }
+
+    /// Decides the points and the window for the number of rounds. Whether the budget allows that.
+    fn fill(
+        &mut self,
+        machine: &Machine,
+        budget: &Budget,
+        counts_are_wished: bool,
+        interrupt: &Interrupt,
+    ) -> Result<bool, LabError> {
+        self.jobs = self.shuffled(machine, budget.budget, counts_are_wished, interrupt)?;
+        self.expected_s = budget.budget.as_secs_f64();
+        let aside = calibration::cost(self) + syscalls::cost(self);
+        let left = budget.budget.saturating_sub(aside);
+        self.window_ms = self.window_that_fits(left, budget.shortest_window, budget.window);
+        self.expected_s = (self.cost_of(&self.jobs) + aside).as_secs_f64();
+        Ok(self.expected_s <= budget.budget.as_secs_f64())
+    }
+
+    /// Points of one round, at the most.
+    fn points_per_round(&self) -> usize {
+        let values = |range: &Range| range.values.len();
+        self.subjects
+            .len()
+            .saturating_mul(values(&self.axes.x))
+            .saturating_mul(self.axes.by.as_ref().map_or(1, values))
+    }
+
+    /// Rounds of which all points are not too many.
+    fn most_rounds(&self) -> u32 {
+        let rounds = MOST_POINTS / self.points_per_round().max(1);
+        u32::try_from(rounds).unwrap_or(MOST_ROUNDS).clamp(1, MOST_ROUNDS)
+    }
+
+    /// Whether the points can be held and read again.
+    fn check_size(&self) -> Result<(), LabError> {
+        let usage = |text: String| Err(LabError::Usage(text));
+        let rounds = self.rounds;
+        if !(1..=MOST_ROUNDS).contains(&rounds) {
+            return usage(format!(
+                "--rounds {rounds}: must be from 1 to {MOST_ROUNDS}; without it as many are run as fit into the time"
+            ));
+        }
+        for range in std::iter::once(&self.axes.x).chain(&self.axes.by) {
+            if range.values.len() > MOST_VALUES {
+                let (count, label) = (range.values.len(), range.axis.label());
+                return usage(format!("{label}: {count} values; at most {MOST_VALUES}"));
+            }
+        }
+        let points = self.points_per_round().saturating_mul(rounds as usize);
+        if points > MOST_POINTS {
+            return usage(format!(
+                "{}: {points} points in {rounds} rounds; at most {MOST_POINTS} in one experiment: fewer --rounds (up to {}), --models or values",
+                self.experiment,
+                self.most_rounds()
+            ));
+        }
+        Ok(())
+    }
+
+    fn why_empty(&self) -> &'static str {
+        if self.subjects.is_empty() {
+            "no server is left that takes part; see --models and `models` of the definition"
+        } else {
+            "everywhere more connections would have to talk than there are; ask for more --connections"
         }
     }
 
@@ -189,6 +277,15 @@ impl Plan {
             {
                 return usage(format!("--rate {rate}: must be above 0 and at most 1e9 messages per second"));
             }
+            for (axis, flag) in [
+                (Axis::Connections, "--connections"),
+                (Axis::PayloadBytes, "--payload"),
+                (Axis::Depth, "depth"),
+            ] {
+                if let Some(objection) = axis.objection(axis.of(&setting)) {
+                    return usage(format!("{flag} {objection}"));
+                }
+            }
             if !(0.0..=1e6).contains(&setting.work_us) {
                 return usage(format!("--work-us {}: must be from 0 to 1000000 (a second)", setting.work_us));
             }
@@ -210,24 +307,84 @@ impl Plan {
     }
 
     /// Reads `run.json` of a results folder.
+    ///
+    /// # Errors
+    /// It is not there, or not what a run writes.
     pub fn read(dir: &Path) -> Result<Plan, LabError> {
-        let resume = |reason: String| LabError::Resume { dir: dir.to_owned(), reason };
-        let text = std::fs::read(dir.join(RUN)).map_err(|error| resume(format!("{RUN}: {error}")))?;
-        let broken = |error: serde_json::Error| resume(format!("{RUN}: {error}"));
-        let value: Value = serde_json::from_slice(&text).map_err(broken)?;
+        let file = dir.join(RUN);
+        let text = files::read(&file).map_err(LabError::file(&file))?;
+        Plan::parse(&text).map_err(|reason| LabError::Unreadable { file, reason })
+    }
+
+    fn parse(text: &[u8]) -> Result<Plan, String> {
+        let broken = |error: serde_json::Error| error.to_string();
+        let value: Value = serde_json::from_slice(text).map_err(broken)?;
         let schema = value["schema"].as_u64().unwrap_or(0);
         if !(u64::from(OLDEST_SCHEMA)..=u64::from(SCHEMA)).contains(&schema) {
-            let reads = format!("this switchboard reads {OLDEST_SCHEMA} to {SCHEMA}");
-            return Err(resume(format!("{RUN}: schema {schema}, {reads}")));
+            return Err(format!("schema {schema}, this switchboard reads {OLDEST_SCHEMA} to {SCHEMA}"));
         }
         let value = if schema < AXES_SINCE { with_axes(value) } else { value };
-        serde_json::from_value(value).map_err(broken)
+        let plan: Plan = serde_json::from_value(value).map_err(broken)?;
+        // A run has no more, so whoever has was written by somebody else.
+        let is_bounded = plan.jobs.len() <= MOST_POINTS
+            && plan.points_per_round() <= MOST_POINTS
+            && plan.subjects.len() <= MOST_POINTS
+            && plan.servers.len() <= MOST_SERVERS;
+        if !is_bounded {
+            return Err(format!("has more points than a run can have, {MOST_POINTS}"));
+        }
+        let longest = milliseconds(LONGEST);
+        if plan.window_ms > longest || plan.warmup_ms > longest {
+            return Err("has a window or warm-up of more than a day".to_owned());
+        }
+        Ok(plan)
+    }
+
+    /// Makes what is shown of it fit for that; paragraphs stay paragraphs.
+    pub(crate) fn tidy(&mut self) {
+        let subjects =
+            self.subjects.iter_mut().flat_map(|subject| [&mut subject.model, &mut subject.mechanism]);
+        let pers = self.fit.iter_mut().map(|fit| &mut fit.per);
+        let texts = [&mut self.experiment, &mut self.question, &mut self.started_at];
+        texts.into_iter().chain(&mut self.command).chain(subjects).chain(pers).for_each(text::tidy);
+    }
+
+    /// Whether what is planned can be run: in a folder of a stranger anything may be written.
+    pub(crate) fn check_jobs(&self) -> Result<(), String> {
+        let servers: Vec<ExternalServer> =
+            self.servers.iter().map(|external| external.server.clone()).collect();
+        external::check(&servers)?;
+        if !(self.expected_s >= 0.0 && self.expected_s <= 1e9) {
+            return Err(format!("expected_s: {}", self.expected_s));
+        }
+        let settings = std::iter::once((&self.setting, None));
+        let jobs = self.jobs.iter().map(|job| (&job.setting, Some(job)));
+        for (setting, job) in settings.chain(jobs) {
+            let objection =
+                |(axis, key): (Axis, &str)| Some(format!("{key} {}", axis.objection(axis.of(setting))?));
+            if let Some(objection) = Axis::ALL.into_iter().find_map(objection) {
+                return Err(objection);
+            }
+            let Some(job) = job else { continue };
+            let server = server_of(&job.model);
+            if switchboard_models::find(server).is_none() && self.external(server).is_none() {
+                return Err(format!("unknown model `{server}`"));
+            }
+            MechanismName::try_from(job.mechanism.clone())?;
+        }
+        Ok(())
+    }
+
+    /// The servers that are started by a command which none of `known` has.
+    pub(crate) fn untrusted<'a>(&'a self, known: &[ExternalServer]) -> Vec<&'a ExternalServer> {
+        let is_known = |server: &ExternalServer| known.iter().any(|one| one.command == server.command);
+        self.servers.iter().map(|external| &external.server).filter(|server| !is_known(server)).collect()
     }
 
     pub(crate) fn write(&self, dir: &Path) -> Result<(), LabError> {
         let path = dir.join(RUN);
         let text = serde_json::to_vec_pretty(self).expect("a plan has no keys but strings");
-        write_whole(&path, &text).map_err(LabError::file(&path))
+        files::write_whole(&path, &text).map_err(LabError::file(&path))
     }
 
     /// What a point is expected to take.
@@ -249,13 +406,22 @@ impl Plan {
 
     /// All rounds. Each has its blocks, one for each setting, in random order, and each block has its
     /// models in random order: a slow minute of the machine hits all models alike, and what is compared was measured side by side.
-    fn shuffled(&self, machine: &Machine, budget: Duration, counts_are_wished: bool) -> Vec<Job> {
+    fn shuffled(
+        &self,
+        machine: &Machine,
+        budget: Duration,
+        counts_are_wished: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Job>, LabError> {
         let mut random = fastrand::Rng::with_seed(self.seed);
         let mut jobs = Vec::new();
         for round in 0..self.rounds {
             let mut settings = self.axes.settings(self.setting);
             random.shuffle(&mut settings);
             for setting in settings {
+                if interrupt.triggered() {
+                    return Err(LabError::Interrupted);
+                }
                 let mut block = Vec::new();
                 for subject in &self.subjects {
                     let setting = machine.spread(&subject.model, &subject.mechanism, setting);
@@ -282,7 +448,7 @@ impl Plan {
         for (order, job) in jobs.iter_mut().enumerate() {
             job.order = order;
         }
-        jobs
+        Ok(jobs)
     }
 
     /// Why it is pointless to try: what is not installed or the kernel does not have, in words, or the short name of a limit.
@@ -372,6 +538,12 @@ fn settings(
     };
     let mut setting = experiment.setting.setting();
     let mut wish = |axis: Axis, flag: &str, values: Vec<f64>| {
+        if values.len() > MOST_VALUES {
+            return Err(usage(format!("{flag}: {} values; at most {MOST_VALUES}", values.len())));
+        }
+        if let Some(objection) = values.iter().find_map(|value| axis.objection(*value)) {
+            return Err(usage(format!("{flag} {objection}")));
+        }
         if values.is_empty() || values.iter().any(|value| *value < axis.least()) {
             return Err(usage(format!("{flag}: needs numbers from {} up", axis.least())));
         }
@@ -474,7 +646,7 @@ mod tests {
 
     fn plan(effort: Effort, machine: &Machine) -> Plan {
         let options = RunOptions { effort, seed: Some(7), ..RunOptions::default() };
-        Plan::make(&find("connections").unwrap(), &options, machine).unwrap()
+        Plan::make(&find("connections").unwrap(), &options, machine, &Interrupt::new()).unwrap()
     }
 
     #[test]
@@ -520,14 +692,17 @@ mod tests {
         assert_eq!(limit(&plan(Effort::Default, &HERE)).as_deref(), Some(TOO_SLOW_REASON));
         assert_eq!(limit(&plan(Effort::Full, &HERE)), None);
         let options = RunOptions { connections: Some(vec![16384]), ..RunOptions::default() };
-        assert_eq!(limit(&Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap()), None);
+        assert_eq!(
+            limit(&Plan::make(&find("connections").unwrap(), &options, &HERE, &Interrupt::new()).unwrap()),
+            None
+        );
     }
 
     #[test]
     fn the_same_seed_gives_the_same_order_and_another_one_another() {
         let jobs = |seed| {
             let options = RunOptions { seed: Some(seed), ..RunOptions::default() };
-            Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap().jobs
+            Plan::make(&find("connections").unwrap(), &options, &HERE, &Interrupt::new()).unwrap().jobs
         };
         assert_eq!(jobs(1), jobs(1));
         assert_ne!(jobs(1), jobs(2));
@@ -550,15 +725,17 @@ mod tests {
             rounds: Some(2),
             ..RunOptions::default()
         };
-        let plan = Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap();
+        let plan = Plan::make(&find("connections").unwrap(), &options, &HERE, &Interrupt::new()).unwrap();
         assert_eq!(plan.axes.x.values, [3.0, 64.0]);
         assert_eq!((plan.setting.payload_bytes, plan.rounds, plan.jobs.len()), (1000, 2, 8));
         let options = RunOptions { connections: Some(vec![0]), ..RunOptions::default() };
-        let error = Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap_err();
+        let error =
+            Plan::make(&find("connections").unwrap(), &options, &HERE, &Interrupt::new()).unwrap_err();
         assert_eq!(error.exit_status(), 2);
         for rate in [0.0, -5.0, f64::NAN, f64::INFINITY, 2e9, 0.001] {
             let options = RunOptions { rate_per_s: Some(rate), ..RunOptions::default() };
-            let error = Plan::make(&find("connections").unwrap(), &options, &HERE).unwrap_err();
+            let error =
+                Plan::make(&find("connections").unwrap(), &options, &HERE, &Interrupt::new()).unwrap_err();
             assert_eq!(error.exit_status(), 2, "{rate}: {error}");
             assert!(error.to_string().contains("--rate"), "{error}");
         }
@@ -576,7 +753,7 @@ mod tests {
     fn a_written_plan_reads_back_and_a_folder_without_one_says_what_is_missing() {
         let folder = tempfile::tempdir().unwrap();
         let message = Plan::read(folder.path()).unwrap_err().to_string();
-        assert!(message.contains("run.json") && message.contains("cannot resume"), "{message}");
+        assert!(message.contains("run.json") && !message.contains("resume"), "{message}");
         let plan = plan(Effort::Quick, &HERE);
         plan.write(folder.path()).unwrap();
         assert_eq!(Plan::read(folder.path()).unwrap(), plan);

@@ -8,6 +8,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::format::{count, grouped, nanoseconds, seconds};
 use crate::plan::{Job, Plan};
 use crate::record::{Point, Status};
+use crate::say::say;
+use crate::text;
 
 /// How a run shows where it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,8 +63,8 @@ impl<'a> Meter<'a> {
     /// Something that is worth a line of its own.
     pub(crate) fn say(&self, line: &str) {
         match &self.style {
-            Style::Bar(bar) => bar.println(line),
-            Style::Lines => switchboard_console::log!("{line}"),
+            Style::Bar(bar) => bar.println(text::lines(line)),
+            Style::Lines => say(line),
             Style::Silent => {}
         }
     }
@@ -70,23 +72,23 @@ impl<'a> Meter<'a> {
     /// Something is measured before all points.
     pub(crate) fn aside(&self, what: &str) {
         match &self.style {
-            Style::Bar(bar) => bar.set_message(what.to_owned()),
-            Style::Lines => switchboard_console::log!("{what}"),
+            Style::Bar(bar) => bar.set_message(text::line(what).into_owned()),
+            Style::Lines => say(what),
             Style::Silent => {}
         }
     }
 
     /// The model and its place: `poll × 1,024`.
     pub(crate) fn name(&self, job: &Job) -> String {
-        format!("{} × {}", job.model, self.plan.axes.show(self.plan.axes.place(&job.setting)))
+        format!("{} × {}", text::line(&job.model), self.plan.axes.show(self.plan.axes.place(&job.setting)))
     }
 
     /// System calls are counted behind all points.
     pub(crate) fn counting(&self, number: usize, all: usize, job: &Job) {
         let what = format!("counting system calls: {number}/{all}  {}", self.name(job));
         match &self.style {
-            Style::Bar(bar) => bar.set_message(what),
-            Style::Lines => switchboard_console::log!("{what}"),
+            Style::Bar(bar) => bar.set_message(text::line(&what).into_owned()),
+            Style::Lines => say(what),
             Style::Silent => {}
         }
     }
@@ -117,7 +119,7 @@ impl<'a> Meter<'a> {
     pub(crate) fn point_ends(&mut self, job: &Job, point: &Point) {
         self.done += self.plan.cost(job);
         self.points_done += 1;
-        let line = format!("{:<24} {}", self.name(job), figures(point));
+        let line = format!("{:<24} {}", self.name(job), text::line(&figures(point)));
         match &self.style {
             Style::Bar(bar) => {
                 bar.set_position(milliseconds(self.done));
@@ -126,12 +128,12 @@ impl<'a> Meter<'a> {
             }
             Style::Lines => {
                 let width = self.points.to_string().len();
-                switchboard_console::log!(
+                say(format_args!(
                     "[{:>width$}/{}] {line}  ({} left)",
                     self.points_done,
                     self.points,
                     self.left()
-                );
+                ));
             }
             Style::Silent => {}
         }

@@ -3,15 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use switchboard_load::Traffic;
 
+use crate::error::LabError;
+use crate::files::{self, Line, append_line, open_lines};
+use crate::quota::Throttled;
 use crate::setting::Setting;
+use crate::text;
 
 /// The version of the line format, written into every line.
 pub const SCHEMA: u32 = 3;
@@ -279,6 +283,9 @@ pub struct Network {
 pub struct Quiet {
     /// Cores' worth of time that the hypervisor gave to others during the window.
     pub steal: f64,
+    /// What the CPU quota of a container did during the window; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled: Option<Throttled>,
     /// Cores that processes other than server, load generator and lab kept busy during the window.
     pub others_cpu: f64,
     /// The fixed workload just before the point.
@@ -450,6 +457,19 @@ pub struct Damaged {
     pub reason: String,
 }
 
+impl Damaged {
+    pub(crate) fn new(file: &Path, line: usize, reason: &str) -> Damaged {
+        // It may quote what stands in the line.
+        Damaged { file: file.to_owned(), line, reason: text::line(reason).into_owned() }
+    }
+
+    /// Without the folder: the same data say the same wherever they lie.
+    pub(crate) fn without_folder(&self) -> String {
+        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
+        format!("{name}:{}: {}; line ignored", self.line, self.reason)
+    }
+}
+
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}; line ignored", self.file.display(), self.line, self.reason)
@@ -466,32 +486,58 @@ pub fn read_histograms(dir: &Path) -> io::Result<(Vec<HistogramLine>, Vec<Damage
     read_lines(&dir.join(HISTOGRAMS))
 }
 
+/// More points than a plan can have, with a second try of each.
+const MOST_LINES: usize = 2 * crate::bounds::MOST_POINTS;
+/// From so many damaged lines on the file is none that a run wrote.
+const MOST_DAMAGED: usize = 1000;
+
 pub(crate) fn read_lines<T: DeserializeOwned>(file: &Path) -> io::Result<(Vec<T>, Vec<Damaged>)> {
+    let mut lines = Vec::new();
+    let mut damaged = Vec::new();
+    files::each_line(file, |number, line| {
+        let (text, is_torn) = match line {
+            Line::Whole(text) => (text, false),
+            Line::Torn(text) => (text, true),
+            Line::TooLong => (&b""[..], false),
+        };
+        match parse(text) {
+            Ok(value) => lines.push(value),
+            Err(_) if is_torn => damaged.push(Damaged::new(file, number, TORN)),
+            Err(_) if text.is_empty() => {
+                damaged.push(Damaged::new(file, number, "longer than any line that a run writes"))
+            }
+            Err(reason) => damaged.push(Damaged::new(file, number, &reason)),
+        }
+        let is_enough = lines.len() >= MOST_LINES || damaged.len() >= MOST_DAMAGED;
+        if is_enough {
+            damaged.push(Damaged::new(
+                file,
+                number + 1,
+                "more lines than any run writes; what follows was not read",
+            ));
+        }
+        !is_enough
+    })?;
+    Ok((lines, damaged))
+}
+
+/// What is said of half a line at the end of a file.
+const TORN: &str = "torn: the run was killed or the disk was full; switchboard run --resume cuts it off and measures its point again";
+
+fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
     #[derive(Deserialize)]
     struct Version {
         schema: u32,
     }
-    let mut lines = Vec::new();
-    let mut damaged = Vec::new();
-    for (number, line) in std::fs::read(file)?.split(|&byte| byte == b'\n').enumerate() {
-        if line.trim_ascii().is_empty() {
-            continue;
+    match serde_json::from_slice::<Version>(line) {
+        Ok(Version { schema: OLDEST_SCHEMA..=SCHEMA }) => {
+            serde_json::from_slice(line).map_err(|error| in_one_line(&error))
         }
-        let parsed = match serde_json::from_slice::<Version>(line) {
-            Ok(Version { schema: OLDEST_SCHEMA..=SCHEMA }) => {
-                serde_json::from_slice(line).map_err(|error| in_one_line(&error))
-            }
-            Ok(Version { schema }) => {
-                Err(format!("schema {schema}, this switchboard reads {OLDEST_SCHEMA} to {SCHEMA}"))
-            }
-            Err(error) => Err(in_one_line(&error)),
-        };
-        match parsed {
-            Ok(value) => lines.push(value),
-            Err(reason) => damaged.push(Damaged { file: file.to_owned(), line: number + 1, reason }),
+        Ok(Version { schema }) => {
+            Err(format!("schema {schema}, this switchboard reads {OLDEST_SCHEMA} to {SCHEMA}"))
         }
+        Err(error) => Err(in_one_line(&error)),
     }
-    Ok((lines, damaged))
 }
 
 /// serde_json counts lines within what it was given, which here is always line 1.
@@ -502,21 +548,29 @@ fn in_one_line(error: &serde_json::Error) -> String {
 /// The two files of a results folder that grow during a run.
 #[derive(Debug)]
 pub struct Recorder {
-    points: File,
-    histograms: File,
+    points: (PathBuf, File),
+    histograms: (PathBuf, File),
 }
 
 impl Recorder {
     /// Opens `points.jsonl` and `histograms.jsonl` of `dir` for appending, and makes them where they are missing.
-    pub fn open(dir: &Path) -> io::Result<Recorder> {
-        Ok(Recorder {
-            points: open_lines(&dir.join(POINTS))?,
-            histograms: open_lines(&dir.join(HISTOGRAMS))?,
-        })
+    ///
+    /// # Errors
+    /// One of them cannot be opened; the error names it.
+    pub fn open(dir: &Path) -> Result<Recorder, LabError> {
+        let open = |name: &str| {
+            let path = dir.join(name);
+            let file = open_lines(&path).map_err(LabError::file(&path))?;
+            Ok::<_, LabError>((path, file))
+        };
+        Ok(Recorder { points: open(POINTS)?, histograms: open(HISTOGRAMS)? })
     }
 
     /// Appends one point, and its histograms where there are such, and hands both to the kernel.
-    pub fn append(&mut self, point: &Point, histograms: &Histograms) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// One of the files cannot be written; the error names it.
+    pub fn append(&mut self, point: &Point, histograms: &Histograms) -> Result<(), LabError> {
         if let Some(latency) = &histograms.latency {
             let line = HistogramLine {
                 schema: SCHEMA,
@@ -528,44 +582,10 @@ impl Recorder {
                 latency_histogram: latency.clone(),
                 uncorrected_histogram: histograms.uncorrected.clone(),
             };
-            append_line(&mut self.histograms, &line)?;
+            let (path, file) = &mut self.histograms;
+            append_line(file, &line).map_err(LabError::file(path))?;
         }
-        append_line(&mut self.points, point)
+        let (path, file) = &mut self.points;
+        append_line(file, point).map_err(LabError::file(path))
     }
-}
-
-/// Writes a file of a results folder so that it is there whole or not at all, whatever happens in between.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("part");
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let moved = written.and_then(|()| std::fs::rename(&temporary, path));
-    if moved.is_err() {
-        // The reason is on its way to the user; a leftover would only take up what may be missing.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    moved
-}
-
-/// A run that was killed may have left half a line; the next one must not be glued to it.
-pub(crate) fn open_lines(file: &Path) -> io::Result<File> {
-    let mut lines = OpenOptions::new().read(true).append(true).create(true).open(file)?;
-    if lines.seek(SeekFrom::End(0))? > 0 {
-        let mut last = [0];
-        lines.seek(SeekFrom::End(-1))?;
-        lines.read_exact(&mut last)?;
-        if last != *b"\n" {
-            lines.write_all(b"\n")?;
-        }
-    }
-    Ok(lines)
-}
-
-/// One write(2) a line, so that a kill between two lines damages none.
-pub(crate) fn append_line<T: Serialize>(file: &mut File, value: &T) -> io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    file.write_all(&line)
 }

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use hdrhistogram::Histogram;
 
-use crate::record::{Damaged, HISTOGRAMS, HistogramLine, Point, read_histograms, read_points};
+use crate::error::LabError;
+use crate::record::{Damaged, HISTOGRAMS, HistogramLine, POINTS, Point, read_histograms, read_points};
 use crate::stats::histogram;
+use crate::text;
 
 /// A point and the latencies behind it.
 #[derive(Debug, Clone)]
@@ -35,8 +37,8 @@ impl Latencies {
 }
 
 /// Reads all points of a folder. What is damaged is named and left out.
-pub(crate) fn read(dir: &Path) -> io::Result<(Vec<Round>, Vec<Damaged>)> {
-    let (points, mut damaged) = read_points(dir)?;
+pub(crate) fn read(dir: &Path) -> Result<(Vec<Round>, Vec<Damaged>), LabError> {
+    let (points, mut damaged) = read_points(dir).map_err(LabError::file(&dir.join(POINTS)))?;
     let lines = match read_histograms(dir) {
         Ok((lines, broken)) => {
             damaged.extend(broken);
@@ -44,7 +46,7 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<Round>, Vec<Damaged>)> {
         }
         // A folder may have been copied without them; then there are no percentiles.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
+        Err(error) => return Err(LabError::file(&dir.join(HISTOGRAMS))(error)),
     };
     let mut found = HashMap::new();
     for (number, line) in lines.into_iter().enumerate() {
@@ -52,7 +54,7 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<Round>, Vec<Damaged>)> {
         let uncorrected = line.uncorrected_histogram.map_or(Ok(Latencies::default()), Latencies::read);
         match Latencies::read(line.latency_histogram).and_then(|latency| Ok((latency, uncorrected?))) {
             Ok(histograms) => drop(found.insert(key, histograms)),
-            Err(reason) => damaged.push(Damaged { file: dir.join(HISTOGRAMS), line: number + 1, reason }),
+            Err(reason) => damaged.push(Damaged::new(&dir.join(HISTOGRAMS), number + 1, &reason)),
         }
     }
     let round = |point: Point| {
@@ -62,6 +64,16 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<Round>, Vec<Damaged>)> {
     };
     let rounds = points.into_iter().map(round).collect();
     Ok((rounds, damaged))
+}
+
+/// Makes all text of points fit to be shown. What is checked is checked as it was written.
+pub(crate) fn tidy(rounds: &mut [Round]) {
+    for Round { point, .. } in rounds {
+        let checks = point.checks.iter_mut().map(|check| &mut check.evidence);
+        let limiters = point.limiters.iter_mut().map(|limiter| &mut limiter.evidence);
+        let names = [&mut point.experiment, &mut point.model, &mut point.mechanism];
+        names.into_iter().chain(&mut point.reason).chain(checks).chain(limiters).for_each(text::tidy);
+    }
 }
 
 /// Of every point the last try.

@@ -12,17 +12,22 @@ use crate::collection::Collection;
 use crate::difference;
 use crate::environment;
 use crate::error::LabError;
-use crate::experiment::{Effort, Experiment, find_all};
-use crate::external;
+use crate::experiment::{self, Effort, Experiment, find_all};
+use crate::external::{self, ExternalServer};
+use crate::files;
 use crate::format::seconds;
+use crate::lock::{self, LOCK, Lock};
 use crate::machine::{Cores, Machine, Pinned, usable_cpus};
 use crate::measure::{Measurement, missing};
 use crate::plan::{Job, Plan};
 use crate::progress::{Meter, Progress, announcement};
-use crate::record::{POINTS, SCHEMA, read_points};
+use crate::quota::Quotas;
+use crate::record::{HISTOGRAMS, POINTS, RUN, SCHEMA, read_points};
 use crate::report::{self, Findings};
+use crate::say::say;
 use crate::summary::{ExperimentSummary, RunSummary};
-use crate::syscalls;
+use crate::syscalls::{self, SYSCALLS};
+use crate::text;
 use crate::trial::Trial;
 
 /// Others that keep more than this share of all cores busy are worth a warning.
@@ -54,8 +59,10 @@ pub struct RunOptions {
     /// The results folder, new or empty; with several experiments the folder of their folders. By default
     /// `results/<date>-<host>-<experiment>` in the working directory, with a number behind it if that exists.
     pub out: Option<PathBuf>,
-    /// Continue the run in this folder; only `progress`, `program` and `patience` are used beside it.
+    /// Continue the run in this folder; only `progress`, `program`, `patience`, `servers` and `trust_commands` are used beside it.
     pub resume: Option<PathBuf>,
+    /// Start the servers of a folder that is continued by whatever commands it has. Otherwise they must be those of a built-in experiment, or of `servers`.
+    pub trust_commands: bool,
     /// The seed of the order.
     pub seed: Option<u64>,
     /// The name of this machine in the results; by default the host name.
@@ -101,7 +108,7 @@ impl Interrupt {
         &self.0
     }
 
-    fn triggered(&self) -> bool {
+    pub(crate) fn triggered(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -128,15 +135,23 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
     let _pinned = lab.cores.map(|cores| Pinned::to(cores.lab));
     let mut experiments = Vec::new();
     let mut collection = None;
+    // Held until the last file has been written.
+    let mut locks = Vec::new();
     if let Some(dir) = &options.resume {
-        match Collection::read(dir)? {
+        let folders = match Collection::read(dir)? {
             Some(found) => {
-                for folder in found.folders(dir).iter().take_while(|_| !interrupt.triggered()) {
-                    experiments.push(lab.resume(folder)?);
-                }
                 collection = Some(dir.clone());
+                found.folders(dir)
             }
-            None => experiments.push(lab.resume(dir)?),
+            None => vec![dir.clone()],
+        };
+        // What is wrong with the last one is found before the first has run for minutes.
+        let plans = lab.plans_of(&folders)?;
+        for folder in collection.iter().chain(&folders) {
+            locks.push(Lock::take(folder)?);
+        }
+        for (plan, folder) in plans.iter().zip(&folders).take_while(|_| !interrupt.triggered()) {
+            experiments.push(lab.carry_out(plan, folder)?);
         }
     } else {
         let names =
@@ -150,9 +165,12 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
         if options.install {
             lab.install(&found);
         }
-        let plans =
-            found.iter().map(|one| Plan::make(one, options, &lab.machine)).collect::<Result<Vec<_>, _>>()?;
-        let dir = lab.folder(&found)?;
+        let plans = found
+            .iter()
+            .map(|one| Plan::make(one, options, &lab.machine, interrupt))
+            .collect::<Result<Vec<_>, _>>()?;
+        let (dir, lock) = lab.folder(&found)?;
+        locks.push(lock);
         let dirs: Vec<PathBuf> = match found.as_slice() {
             [_] => vec![dir],
             several => {
@@ -161,9 +179,10 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
                 list.check()?;
                 list.write(&dir)?;
                 let folders = list.folders(&dir);
-                folders
-                    .iter()
-                    .try_for_each(|folder| fs::create_dir_all(folder).map_err(LabError::file(folder)))?;
+                for folder in &folders {
+                    fs::create_dir_all(folder).map_err(LabError::file(folder))?;
+                    locks.push(Lock::take(folder)?);
+                }
                 collection = Some(dir);
                 folders
             }
@@ -177,7 +196,7 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
         }
         let all: f64 = plans.iter().map(|plan| plan.expected_s).sum();
         if plans.len() > 1 && options.progress != Progress::Silent {
-            switchboard_console::log!("{} experiments, about {} in all", plans.len(), seconds(all));
+            say(format_args!("{} experiments, about {} in all", plans.len(), seconds(all)));
         }
         let mut left = all;
         for (number, (plan, dir)) in plans.iter().zip(&dirs).enumerate() {
@@ -186,29 +205,28 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
             }
             if plans.len() > 1 && options.progress != Progress::Silent {
                 let name = &plan.experiment;
-                switchboard_console::log!(
+                say(format_args!(
                     "\n{name}: experiment {} of {}, about {} left in all",
                     number + 1,
                     plans.len(),
                     seconds(left)
-                );
+                ));
             }
             left -= plan.expected_s;
             experiments.push(lab.carry_out(plan, dir)?);
         }
     }
-    let report = collection.as_ref().and_then(|dir| match report::write_collection(dir) {
-        Ok(page) => Some(page),
-        Err(error) => {
-            switchboard_console::log!("no report of all experiments: {error}");
-            None
-        }
-    });
+    let page = collection.as_ref().map(|dir| report::write_collection(dir)).transpose();
+    let (report, report_error) = match page {
+        Ok(page) => (page, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
     Ok(RunSummary {
         schema: SCHEMA,
         interrupted: interrupt.triggered(),
         dir: collection,
         report,
+        report_error,
         experiments,
     })
 }
@@ -246,37 +264,55 @@ impl Lab<'_> {
                 && self.options.progress != Progress::Silent
             {
                 named.push(name);
-                switchboard_console::log!("{name} is left out, {reason}");
+                say(format_args!("{name} is left out, {reason}"));
             }
         }
         if !named.is_empty() && self.options.progress != Progress::Silent {
-            switchboard_console::log!("--install does that");
+            say("--install does that");
         }
     }
 
-    fn resume(&self, dir: &Path) -> Result<ExperimentSummary, LabError> {
-        let plan = Plan::read(dir)?;
-        if let Some(reason) = environment::differs_from(dir) {
-            return Err(LabError::Resume { dir: dir.to_owned(), reason });
+    /// The plans of folders that are to be continued, if all of them can be.
+    fn plans_of(&self, folders: &[PathBuf]) -> Result<Vec<Plan>, LabError> {
+        let mut known: Vec<ExternalServer> =
+            experiment::experiments().into_iter().flat_map(|experiment| experiment.servers).collect();
+        if let Some(name) = &self.options.servers {
+            known.extend(external::read(name)?);
         }
-        self.carry_out(&plan, dir)
+        let plan_of = |dir: &PathBuf| {
+            let refuse = |reason: String| LabError::Resume { dir: dir.clone(), reason };
+            let plan = Plan::read(dir).map_err(|error| refuse(error.to_string()))?;
+            plan.check_jobs().map_err(|reason| refuse(format!("{RUN}: {reason}")))?;
+            if let Some(reason) = environment::differs_from(dir) {
+                return Err(refuse(reason));
+            }
+            let untrusted = plan.untrusted(&known);
+            let commands =
+                untrusted.iter().map(|server| format!("{}: {}", server.name, server.command)).collect();
+            if !untrusted.is_empty() && !self.options.trust_commands {
+                return Err(LabError::Untrusted { dir: dir.clone(), commands });
+            }
+            for command in commands {
+                say(format_args!("trusted, from {}: {}", dir.join(RUN).display(), text::line(&command)));
+            }
+            Ok(plan)
+        };
+        folders.iter().map(plan_of).collect()
     }
 
     /// Measures what is missing in `dir`, and writes the report of all that is there.
     fn carry_out(&self, plan: &Plan, dir: &Path) -> Result<ExperimentSummary, LabError> {
         let begun = Instant::now();
-        let points_file = dir.join(POINTS);
-        let (mut points, damaged) = if points_file.exists() {
-            read_points(dir).map_err(LabError::file(&points_file))?
-        } else {
-            (Vec::new(), Vec::new())
+        let mended = mend(dir)?;
+        let (mut points, damaged) = match read_points(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), Vec::new()),
+            outcome => outcome.map_err(LabError::file(&dir.join(POINTS)))?,
         };
         let missing = missing(plan, &points);
         let mut meter = Meter::start(self.options.progress, plan, &missing);
         self.announce(&meter, plan, &missing, dir);
-        for line in &damaged {
-            meter.say(&line.to_string());
-        }
+        mended.iter().for_each(|line| meter.say(line));
+        damaged.iter().for_each(|line| meter.say(&line.to_string()));
 
         let trial = Trial {
             program: &self.program,
@@ -296,7 +332,7 @@ impl Lab<'_> {
         let mut summary = match Findings::read(dir) {
             Ok(findings) => {
                 let mut summary = findings.summary;
-                match report::write(dir, &report::Format::USUAL) {
+                match report::write_locked(dir, &report::Format::USUAL) {
                     Ok(files) => summary.report = files,
                     Err(error) => summary.report_error = Some(error.to_string()),
                 }
@@ -322,6 +358,12 @@ impl Lab<'_> {
             Some(cores) => cores.to_string(),
             None => "nothing is pinned: server and load generator share the one core there is".to_owned(),
         });
+        if let Some(quota) = Quotas::here().tightest() {
+            meter.say(&format!(
+                "a CPU quota allows this container {:.2} cores; points in which it held processes back do not count",
+                quota.cores
+            ));
+        }
         meter.say(&format!("results: {}", dir.display()));
         if cfg!(debug_assertions) {
             meter.say("this is a debug build, its figures say little; use cargo run --release");
@@ -339,15 +381,16 @@ impl Lab<'_> {
     }
 
     /// A new folder for the results of one experiment, or of several.
-    fn folder(&self, experiments: &[Experiment]) -> Result<PathBuf, LabError> {
+    fn folder(&self, experiments: &[Experiment]) -> Result<(PathBuf, Lock), LabError> {
         if let Some(dir) = &self.options.out {
             fs::create_dir_all(dir).map_err(LabError::file(dir))?;
-            let mut entries = fs::read_dir(dir).map_err(LabError::file(dir))?;
-            return if entries.next().is_none() {
-                Ok(dir.clone())
-            } else {
-                Err(LabError::FolderExists(dir.clone()))
-            };
+            // Nothing is written into a folder of something else, not even for a moment.
+            lock::is_free(dir)?;
+            is_empty(dir)?;
+            let lock = Lock::take(dir)?;
+            // Another run may have had it in between.
+            is_empty(dir)?;
+            return Ok((dir.clone(), lock));
         }
         let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
         let what = match experiments {
@@ -356,8 +399,33 @@ impl Lab<'_> {
             }
             _ => "all",
         };
-        new_folder(Path::new("results"), &format!("{date}-{}-{what}", self.host()))
+        let dir = new_folder(Path::new("results"), &format!("{date}-{}-{what}", self.host()))?;
+        let lock = Lock::take(&dir)?;
+        Ok((dir, lock))
     }
+}
+
+/// Cuts off what a run that was killed, or that met a full disk, has left of a line; in words.
+fn mend(dir: &Path) -> Result<Vec<String>, LabError> {
+    let mut said = Vec::new();
+    for name in [POINTS, HISTOGRAMS, SYSCALLS] {
+        let path = dir.join(name);
+        let cut = files::mend(&path).map_err(LabError::file(&path))?;
+        if cut > 0 {
+            said.push(format!("{}: the last line was torn; its {cut} bytes are cut off", path.display()));
+        }
+    }
+    Ok(said)
+}
+
+/// An error if there is anything in a folder but a lock.
+fn is_empty(dir: &Path) -> Result<(), LabError> {
+    for entry in fs::read_dir(dir).map_err(LabError::file(dir))? {
+        if entry.map_err(LabError::file(dir))?.file_name() != LOCK {
+            return Err(LabError::FolderExists(dir.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// `root/name`, or `root/name-2` if that exists, and so on. Whoever creates a folder has it, so two runs at once

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds;
 use crate::format;
 
 /// What the load generator does at a point, and what the server is asked to do for it.
@@ -235,6 +236,52 @@ impl Axis {
         }
     }
 
+    /// The largest value that can be asked for.
+    pub(crate) fn most(self) -> f64 {
+        match self {
+            Axis::Connections | Axis::Active | Axis::Slow => bounds::MOST_CONNECTIONS,
+            Axis::ActiveShare => 1.0,
+            Axis::PayloadBytes => bounds::MOST_PAYLOAD_BYTES,
+            Axis::Depth => bounds::MOST_DEPTH,
+            Axis::RatePerS => bounds::MOST_RATE_PER_S,
+            Axis::Load => bounds::MOST_LOAD,
+            Axis::WorkUs | Axis::BusyPollUs => bounds::MOST_WORK_US,
+            Axis::PauseMs | Axis::RestartMs => bounds::LONGEST_AWAY_MS,
+            Axis::Workers => bounds::MOST_WORKERS,
+        }
+    }
+
+    /// Why a value cannot be asked for, in words behind its name.
+    pub(crate) fn objection(self, value: f64) -> Option<String> {
+        if value.is_finite() && value <= self.most() {
+            return None;
+        }
+        let advice = match self {
+            Axis::PayloadBytes => "; the servers take no longer message (serve --max-message-bytes)",
+            Axis::PauseMs | Axis::RestartMs => ", an hour",
+            Axis::WorkUs | Axis::BusyPollUs => ", a second",
+            _ => "",
+        };
+        Some(format!("{value}: must be at most {}{advice}", self.most()))
+    }
+
+    /// Every one of them, with its key in a definition's constants.
+    pub(crate) const ALL: [(Axis, &'static str); 13] = [
+        (Axis::Connections, "setting.connections"),
+        (Axis::Active, "setting.active"),
+        (Axis::ActiveShare, "setting.active_share"),
+        (Axis::PayloadBytes, "setting.payload_bytes"),
+        (Axis::Depth, "setting.depth"),
+        (Axis::RatePerS, "setting.rate_per_s"),
+        (Axis::Load, "setting.load"),
+        (Axis::WorkUs, "setting.work_us"),
+        (Axis::Slow, "setting.slow"),
+        (Axis::PauseMs, "setting.pause_ms"),
+        (Axis::RestartMs, "setting.restart_ms"),
+        (Axis::Workers, "setting.workers"),
+        (Axis::BusyPollUs, "setting.busy_poll_us"),
+    ];
+
     /// Whether only whole numbers mean something.
     pub(crate) fn is_whole(self) -> bool {
         !matches!(self, Axis::Load | Axis::ActiveShare | Axis::WorkUs | Axis::RatePerS | Axis::BusyPollUs)
@@ -356,26 +403,10 @@ impl Hash for Place {
 mod tests {
     use super::*;
 
-    const ALL: [Axis; 13] = [
-        Axis::Connections,
-        Axis::Active,
-        Axis::ActiveShare,
-        Axis::PayloadBytes,
-        Axis::Depth,
-        Axis::RatePerS,
-        Axis::Load,
-        Axis::WorkUs,
-        Axis::Slow,
-        Axis::PauseMs,
-        Axis::RestartMs,
-        Axis::Workers,
-        Axis::BusyPollUs,
-    ];
-
     #[test]
     fn what_an_axis_sets_it_reads_and_its_name_is_the_fields() {
         let fields = serde_json::to_value(Setting::default()).unwrap();
-        for axis in ALL {
+        for (axis, _) in Axis::ALL {
             let set = axis.set(Setting::default(), 7.0);
             assert_eq!(axis.of(&set), 7.0, "{axis:?}");
             let name = serde_json::to_value(axis).unwrap();

@@ -28,6 +28,9 @@ pub struct RunSummary {
     pub dir: Option<PathBuf>,
     /// The page of several experiments.
     pub report: Option<PathBuf>,
+    /// Why there is no such page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_error: Option<String>,
     /// One for each experiment that was begun.
     pub experiments: Vec<ExperimentSummary>,
 }
@@ -249,6 +252,7 @@ impl RunSummary {
         let broke = |one: &ExperimentSummary| one.invalid > 0 || one.report_error.is_some();
         match self {
             RunSummary { interrupted: true, .. } => 130,
+            RunSummary { report_error: Some(_), .. } => 1,
             RunSummary { experiments, .. } if experiments.iter().any(broke) => 1,
             _ => 0,
         }

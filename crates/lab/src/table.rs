@@ -28,6 +28,9 @@ impl fmt::Display for RunSummary {
         if let Some(report) = &self.report {
             writeln!(f, "\nall of them: {}", report.display())?;
         }
+        if let Some(error) = &self.report_error {
+            writeln!(f, "\nno report of all experiments: {error}")?;
+        }
         if let Some(dir) = self.dir.as_ref().filter(|_| self.interrupted) {
             writeln!(f, "stopped; to go on: switchboard run --resume {}", dir.display())?;
         }

@@ -31,7 +31,7 @@ pub(crate) fn picture(summary: &ExperimentSummary) -> Option<String> {
         let good = mine.filter(|row| matches!(row.status, Status::Ok | Status::Doubtful));
         let points: Vec<(f64, f64)> = good
             .filter_map(|row| Some((row.place.x, figure.of(row)?.median)))
-            .filter(|(_, y)| *y > 0.0)
+            .filter(|(_, y)| *y >= 0.0)
             .collect();
         (!points.is_empty()).then(|| Line { letter: letters.of(model), name: model.to_owned(), points })
     };
@@ -61,7 +61,15 @@ fn draw(lines: &[Line], title: &str, figure: Quantity, axis: Axis) -> Option<Str
     xs.sort_by(f64::total_cmp);
     xs.dedup();
     let (first, last) = (*xs.first()?, *xs.last()?);
-    let (low, high) = all().fold((f64::INFINITY, 0.0_f64), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
+    let above_zero = || all().map(|(_, y)| *y).filter(|y| *y > 0.0);
+    let (low, high) = above_zero().fold((f64::INFINITY, 0.0_f64), |(low, high), y| (low.min(y), high.max(y)));
+    if high == 0.0 {
+        // That everything is zero is in the table.
+        return None;
+    }
+    // Zeros have no place on a logarithmic scale: the last row is theirs, if there are any.
+    let has_zeros = all().any(|(_, y)| *y <= 0.0);
+    let rows = if has_zeros { ROWS - 2 } else { ROWS };
     let spread = |value: f64| match axis.spread() {
         Spread::Logarithmic => value.max(f64::MIN_POSITIVE).log2(),
         Spread::Linear => value,
@@ -70,18 +78,23 @@ fn draw(lines: &[Line], title: &str, figure: Quantity, axis: Axis) -> Option<Str
     let part = |value: f64, from: f64, to: f64| if to > from { (value - from) / (to - from) } else { 0.5 };
     let column =
         |x: f64| (part(spread(x), spread(first), spread(last)) * (COLUMNS - 1) as f64).round() as usize;
-    let row = |y: f64| ROWS - 1 - (part(y.ln(), low.ln(), high.ln()) * (ROWS - 1) as f64).round() as usize;
+    let row = |y: f64| match y > 0.0 {
+        true => rows - 1 - (part(y.ln(), low.ln(), high.ln()) * (rows - 1) as f64).round() as usize,
+        false => ROWS - 1,
+    };
 
     let mut canvas = vec![vec![' '; COLUMNS]; ROWS];
     let between = lines.iter().flat_map(|line| line.points.windows(2)).flat_map(|pair| {
         let (from, to) = (column(pair[0].0), column(pair[1].0));
         (from + 1..to).map(move |at| {
             let share = (at - from) as f64 / (to - from) as f64;
-            (at, (pair[0].1.ln() + share * (pair[1].1.ln() - pair[0].1.ln())).exp())
+            // From row to row: a line to zero has an end.
+            let (from, to) = (row(pair[0].1) as f64, row(pair[1].1) as f64);
+            (at, (from + share * (to - from)).round() as usize)
         })
     });
-    for (at, y) in between {
-        canvas[row(y)][at] = '·';
+    for (at, row) in between {
+        canvas[row][at] = '·';
     }
     // Points come last, so that no line hides one.
     for line in lines {
@@ -97,10 +110,12 @@ fn draw(lines: &[Line], title: &str, figure: Quantity, axis: Axis) -> Option<Str
         // The ends are values that were measured, and no rounding is to make others of them.
         let y = match number {
             0 => high,
-            number if number == ROWS - 1 => low,
-            _ => (low.ln() + (ROWS - 1 - number) as f64 / (ROWS - 1) as f64 * (high.ln() - low.ln())).exp(),
+            number if number == rows - 1 => low,
+            number if number >= rows => 0.0,
+            _ => (low.ln() + (rows - 1 - number) as f64 / (rows - 1) as f64 * (high.ln() - low.ln())).exp(),
         };
-        let is_shown = number.is_multiple_of(4) || number == ROWS - 1;
+        let is_shown =
+            number == ROWS - 1 || number == rows - 1 || number < rows - 1 && number.is_multiple_of(4);
         if is_shown { figure.unit().show(y) } else { String::new() }
     };
     let values: Vec<String> = (0..ROWS).map(value_at).collect();
@@ -189,6 +204,20 @@ mod tests {
         let axis: Vec<usize> = text.lines().filter_map(|row| row.chars().position(|c| c == '│')).collect();
         assert!(axis.windows(2).all(|pair| pair[0] == pair[1]), "the axis is straight: {text}");
         assert!(text.lines().all(|row| row.chars().count() <= 100), "{text}");
+    }
+
+    #[test]
+    fn a_zero_has_the_last_row_and_the_first_that_is_none_is_above_it() {
+        let lines = [line('a', &[(1.0, 0.0), (64.0, 2000.0)]), line('b', &[(1.0, 20.0), (64.0, 0.0)])];
+        let text = draw(&lines, "title", Quantity::P99, Axis::Connections).unwrap();
+        let last = text.lines().nth(ROWS).unwrap();
+        assert!(
+            last.trim_start().starts_with('0') && last.contains('a') && last.ends_with("b b model-b"),
+            "{text}"
+        );
+        assert!(text.lines().nth(ROWS - 2).unwrap().contains("20 ns"), "{text}");
+        let zeros = [line('a', &[(1.0, 0.0), (64.0, 0.0)])];
+        assert!(draw(&zeros, "title", Quantity::P99, Axis::Connections).is_none());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -12,14 +12,17 @@ use serde_json::Value;
 use crate::calibration::{CALIBRATION, Calibration};
 use crate::checksums;
 use crate::collection::Collection;
+use crate::files;
 use crate::judge::judge;
+use crate::lock;
 use crate::machine::server_cores;
 use crate::plan::{Job, Plan};
-use crate::record::{ENVIRONMENT, Point, SCHEMA, Status};
-use crate::report::{Findings, Format, ReportError};
+use crate::record::{Damaged, ENVIRONMENT, Point, SCHEMA, Status};
+use crate::report::{self, Findings, Format, ReportError};
 use crate::rounds::{self, Round};
 use crate::setting::Setting;
 use crate::syscalls;
+use crate::text;
 
 /// Figures that were computed in another order differ in their last digits.
 const TOLERANCE: f64 = 1e-9;
@@ -70,6 +73,9 @@ impl Verification {
 
 /// Examines a results folder, or all those in a folder of several and their common page.
 pub fn verify_all(dir: &Path) -> Vec<Verification> {
+    if let Some(busy) = being_written(dir) {
+        return vec![busy];
+    }
     let collection = match Collection::read(dir) {
         Ok(Some(collection)) => collection,
         Ok(None) => return vec![verify(dir)],
@@ -85,11 +91,28 @@ pub fn verify_all(dir: &Path) -> Vec<Verification> {
 
 /// Examines a results folder. Whatever is wrong with it is in the outcome; nothing is changed.
 pub fn verify(dir: &Path) -> Verification {
+    if let Some(busy) = being_written(dir) {
+        return busy;
+    }
+    let verification = verify_still(dir);
+    // A run may have begun to write into it meanwhile, and then this means nothing.
+    match being_written(dir).filter(|_| !verification.agrees()) {
+        Some(busy) => busy,
+        None => verification,
+    }
+}
+
+/// Of a folder that is being written nothing can be said yet but that.
+fn being_written(dir: &Path) -> Option<Verification> {
+    let error = lock::is_free(dir).err()?;
+    Some(Verification::of(dir, vec![Examined::problem("lock", error.to_string())]))
+}
+
+fn verify_still(dir: &Path) -> Verification {
     let mut examined = vec![sums(dir)];
     match rounds::read(dir) {
         Err(error) => {
-            let problems =
-                vec![format!("points.jsonl: {error}; is this a folder that `switchboard run` made?")];
+            let problems = vec![format!("{error}; is this a folder that `switchboard run` made?")];
             examined.push(Examined {
                 what: "raw data",
                 note: String::new(),
@@ -98,9 +121,7 @@ pub fn verify(dir: &Path) -> Verification {
             });
         }
         Ok((rounds, damaged)) => {
-            let damaged =
-                damaged.iter().map(|line| line.to_string().replace(&format!("{}/", dir.display()), ""));
-            examined.push(raw(dir, &rounds, damaged.collect()));
+            examined.push(raw(dir, &rounds, damaged.iter().map(Damaged::without_folder).collect()));
             examined.push(planned(dir, &rounds));
             examined.push(figures(&rounds));
             examined.push(verdicts(dir, &rounds));
@@ -132,13 +153,13 @@ fn sums(dir: &Path) -> Examined {
 /// Every line can be read, every file is whole.
 fn raw(dir: &Path, rounds: &[Round], mut problems: Vec<String>) -> Examined {
     match syscalls::read(dir) {
-        Ok((_, damaged)) => problems.extend(damaged.iter().map(ToString::to_string)),
+        Ok((_, damaged)) => problems.extend(damaged.iter().map(Damaged::without_folder)),
         Err(error) => problems.push(format!("{}: {error}", syscalls::SYSCALLS)),
     }
     if let Err(error) = Calibration::read(dir) {
         problems.push(format!("{CALIBRATION}: {error}"));
     }
-    let environment = fs::read(dir.join(ENVIRONMENT)).map_err(|error| error.to_string());
+    let environment = files::read(&dir.join(ENVIRONMENT)).map_err(|error| error.to_string());
     let environment = environment
         .and_then(|text| serde_json::from_slice::<Value>(&text).map_err(|error| error.to_string()));
     if let Err(error) = environment {
@@ -250,7 +271,7 @@ fn figures(rounds: &[Round]) -> Examined {
 
 /// Every verdict follows from its point.
 fn verdicts(dir: &Path, rounds: &[Round]) -> Examined {
-    let environment: Value = fs::read(dir.join(ENVIRONMENT))
+    let environment: Value = files::read(&dir.join(ENVIRONMENT))
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
@@ -278,7 +299,11 @@ fn verdicts(dir: &Path, rounds: &[Round]) -> Examined {
 
 /// Page, pictures and summary are what this program makes of the raw data.
 fn pictures(dir: &Path) -> Examined {
-    redrawn(dir, |to| Findings::read(dir).and_then(|findings| findings.draw_into(dir, to, &Format::USUAL)))
+    let called = files::read_text(&dir.join(report::PAGE)).ok().and_then(|page| report::called(&page));
+    redrawn(dir, |to| {
+        Findings::read(dir)
+            .and_then(|findings| findings.draw_into(dir, to, &Format::USUAL, called.as_deref()))
+    })
 }
 
 /// What is drawn again is what is there.
@@ -293,9 +318,14 @@ fn redrawn(dir: &Path, draw: impl FnOnce(&Path) -> Result<Vec<String>, ReportErr
         Ok(names) => names,
         Err(error) => return Examined::problem(what, error.to_string()),
     };
-    let differs = |name: &&String| fs::read(dir.join(name)).ok() != fs::read(folder.path().join(name)).ok();
+    let differs =
+        |name: &&String| files::read(&dir.join(name)).ok() != files::read(&folder.path().join(name)).ok();
     let problem = |name: &String| {
-        let what = if dir.join(name).exists() { "is not what the raw data give" } else { "is missing" };
+        let what = match files::open(&dir.join(name)) {
+            Ok(_) => "is not what the raw data give".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "is missing".to_owned(),
+            Err(error) => error.to_string(),
+        };
         format!(
             "{name}: {what}; if another version of switchboard drew it, `switchboard report` draws it again"
         )
@@ -334,7 +364,10 @@ impl fmt::Display for Verification {
                         "  ✗ {what}: {count} {}",
                         if count == 1 { "disagreement" } else { "disagreements" }
                     )?;
-                    problems.iter().take(SHOWN).try_for_each(|problem| writeln!(f, "      {problem}"))?;
+                    problems
+                        .iter()
+                        .take(SHOWN)
+                        .try_for_each(|problem| writeln!(f, "      {}", text::line(problem)))?;
                     if count > SHOWN {
                         writeln!(f, "      and {} more (--json has them all)", count - SHOWN)?;
                     }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use serde::Serialize;
 
-use crate::recorder::Times;
+use crate::recorder::{Times, count};
 use crate::report::{Percentiles, grouped, kinds, readable};
 
 /// What came of those who lost the server, with [`LoadPlan::reconnect`](crate::LoadPlan::reconnect). Times in nanoseconds.
@@ -72,9 +72,7 @@ impl Counts {
         self.replayed.merge(&other.replayed);
         for (ours, theirs) in [(&mut self.disconnected, other.disconnected), (&mut self.failed, other.failed)]
         {
-            for (kind, count) in theirs {
-                *ours.entry(kind).or_default() += count;
-            }
+            theirs.iter().for_each(|(kind, times)| count(ours, kind, *times));
         }
     }
 

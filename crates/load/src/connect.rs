@@ -1,7 +1,9 @@
 //! Opening sockets: non-blocking, and from several source addresses where one has too few ports.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -16,6 +18,75 @@ pub(crate) fn source_of(connection: u32) -> u32 {
 
 /// Connections that come and go use these many loopback addresses in turn: a port is taken for a minute after its connection was closed.
 pub(crate) const SOURCES: u32 = 240;
+
+/// How long is waited for an answer of one address before the next is tried, and for a port to say that nobody takes datagrams there.
+pub(crate) const NEXT_ADDRESS: Duration = Duration::from_secs(1);
+const NEXT_DATAGRAM_ADDRESS: Duration = Duration::from_millis(100);
+
+/// The addresses of a server, in the order in which they are tried: the name's resolution has sorted them (RFC 6724). Connections that one address
+/// refuses go to the next; once one has answered, all go there. This is RFC 8305 ("happy eyeballs") without the race.
+#[derive(Debug)]
+pub(crate) struct Route {
+    addresses: Box<[SocketAddr]>,
+    current: AtomicUsize,
+    is_settled: AtomicBool,
+}
+
+impl Route {
+    /// There is at least one address.
+    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Route {
+        debug_assert!(!addresses.is_empty(), "a name without an address is an error");
+        let is_settled = AtomicBool::new(addresses.len() == 1);
+        Route { addresses: addresses.into(), current: AtomicUsize::new(0), is_settled }
+    }
+
+    /// The address to connect to now, and its place.
+    pub(crate) fn current(&self) -> (usize, SocketAddr) {
+        let place = self.current.load(Ordering::Relaxed);
+        (place, self.addresses[place])
+    }
+
+    /// Whether there is more than one address, of which it is not known yet which is the right one.
+    pub(crate) fn is_open_question(&self) -> bool {
+        !self.is_settled.load(Ordering::Relaxed)
+    }
+
+    /// An address has answered.
+    pub(crate) fn settle(&self, place: usize) {
+        if !self.is_settled.swap(true, Ordering::Relaxed) {
+            self.current.store(place, Ordering::Relaxed);
+        }
+    }
+
+    /// The address at `place` has refused, or does not answer. True: there is another one to try.
+    pub(crate) fn try_next(&self, place: usize) -> bool {
+        if !self.is_settled.load(Ordering::Relaxed) && place + 1 < self.addresses.len() {
+            self.current.fetch_max(place + 1, Ordering::Relaxed);
+        }
+        self.current.load(Ordering::Relaxed) > place
+    }
+
+    /// Finds the first address at which somebody takes datagrams, or where nothing says otherwise. An empty datagram is what a receiver announces itself
+    /// by.
+    pub(crate) fn probe_datagrams(&self) {
+        for (place, address) in self.addresses.iter().enumerate() {
+            let unspecified: SocketAddr = match address {
+                SocketAddr::V4(_) => ([0; 4], 0).into(),
+                SocketAddr::V6(_) => ([0u16; 8], 0).into(),
+            };
+            let is_refused = UdpSocket::bind(unspecified).and_then(|socket| {
+                socket.connect(address)?;
+                socket.set_read_timeout(Some(NEXT_DATAGRAM_ADDRESS))?;
+                socket.send(&[])?;
+                socket.recv(&mut [0; 1])
+            });
+            match is_refused {
+                Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                _ => return self.settle(place),
+            }
+        }
+    }
+}
 
 /// Begins to connect from a source address; the socket is writable when that has succeeded or failed. `receive_bytes`: the size
 /// of its receive buffer, if it is not to be the usual one.
@@ -73,5 +144,40 @@ pub(crate) fn kind(error: &io::Error) -> String {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset".into(),
             _ => error.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(count: u16) -> Route {
+        Route::new((1..=count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect())
+    }
+
+    #[test]
+    fn addresses_are_tried_in_order_until_one_answers() {
+        let route = route(3);
+        assert_eq!(route.current().0, 0);
+        assert!(route.try_next(0));
+        // Whoever finds out later goes to the same one.
+        assert!(route.try_next(0));
+        assert_eq!(route.current().0, 1);
+        route.settle(1);
+        assert!(!route.try_next(1), "it has answered: what fails now is a failure");
+        assert!(route.try_next(0), "one that was on its way to the first goes where the others are");
+        assert_eq!(route.current(), (1, SocketAddr::from(([127, 0, 0, 1], 2))));
+        assert!(!self::route(1).try_next(0));
+        let none = self::route(2);
+        assert!(none.try_next(0) && !none.try_next(1));
+    }
+
+    #[test]
+    fn datagrams_go_to_the_first_address_that_does_not_refuse_them() {
+        let open = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let route = Route::new(vec![closed, open.local_addr().unwrap(), closed]);
+        route.probe_datagrams();
+        assert_eq!(route.current().0, 1);
     }
 }

@@ -18,6 +18,7 @@ mod sequence;
 mod stamp;
 mod target;
 mod text;
+mod trace;
 pub mod trend;
 mod web;
 mod worker;

@@ -27,6 +27,10 @@ pub(crate) struct Line {
     pub(crate) sent: u64,
     /// Messages that came back, or were given up, so that others may be sent in their place.
     pub(crate) answered: u64,
+    /// Others were sent in the place of the messages below this number that had not come back by then.
+    pub(crate) given_up: u64,
+    /// Which of the server's addresses it connects to.
+    pub(crate) address: usize,
     /// What has come: of one's own messages, or of the publisher's.
     pub(crate) sequence: Sequence,
     /// Datagrams that are on their way and may be lost, or requests whose answers do not say when they were made: number and time of
@@ -103,6 +107,8 @@ impl Line {
             transport,
             sent: 0,
             answered: 0,
+            given_up: 0,
+            address: 0,
             sequence: Sequence::default(),
             under_way: VecDeque::new(),
             last_ns: 0,
@@ -135,7 +141,7 @@ impl Line {
 
     /// Messages that have not come back.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.sent - self.answered
+        self.sent.saturating_sub(self.answered)
     }
 
     /// Asks to be told of what happens on it. What happens on the second of two connections is told with [`POST_SIDE`] in the token.
@@ -181,13 +187,18 @@ impl Line {
 
     /// Queues the next message, to leave with the next [`flush`](Line::flush). A datagram is made in `workspace`
     /// and leaves at once.
+    ///
+    /// # Errors
+    /// The connection has failed; of datagrams: nobody was there to take one.
     pub(crate) fn send(
         &mut self,
+        run: u64,
         payload_bytes: usize,
         sent_ns: u64,
         workspace: &mut [u8],
     ) -> io::Result<()> {
-        let stamp = Stamp { connection: self.id, sequence: self.sent, sent_ns };
+        let stamp = Stamp { run, connection: self.id, sequence: self.sent, sent_ns };
+        self.sent += 1;
         match &mut self.transport {
             Transport::WebSocket { client, .. } if self.is_publisher => {
                 client.send_with(Kind::Text, payload_bytes, |space| text::write(stamp, space, workspace));
@@ -208,23 +219,39 @@ impl Line {
             Transport::Udp(socket) => {
                 stamp.write(workspace);
                 match socket.send(workspace) {
-                    // A full send buffer, or a port that was closed at the time: the datagram is lost.
-                    Err(error)
-                        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionRefused) => {}
+                    // A full send buffer: the datagram is lost.
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    // The answer to an earlier datagram, which kept this one from being sent.
+                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                        let _ = socket.send(workspace);
+                        return Err(error);
+                    }
                     sent => drop(sent?),
                 }
             }
             // Nothing is sent on what is not open.
             Transport::Upgrading { .. } | Transport::None => {}
         }
-        self.sent += 1;
         Ok(())
     }
 
     /// Writes what is queued, as far as the peer takes it. Returns the number of bytes.
     pub(crate) fn flush(&mut self) -> io::Result<u64> {
         match &mut self.transport {
-            Transport::WebSocket { stream, client } => write(stream, client.output()),
+            Transport::WebSocket { stream, client } => {
+                let mut written = 0;
+                // Once all is written, the answer to the latest ping may be next.
+                loop {
+                    let output = client.output();
+                    if output.is_empty() {
+                        return Ok(written);
+                    }
+                    written += write(stream, output)?;
+                    if !output.is_empty() {
+                        return Ok(written);
+                    }
+                }
+            }
             Transport::Tcp { stream, output, .. } => write(stream, output),
             Transport::Web { stream, client } => write(stream, client.output()),
             Transport::Polling { streams, client } => {
@@ -283,6 +310,30 @@ impl Line {
         }
     }
 
+    /// Another connection is to take the place of one that the server has closed in order, or (`is_stuck`) on which it does not answer: asks again what was
+    /// not answered. `false`: that cannot be done, as what it was asked last may have been carried out.
+    pub(crate) fn begin_again(&mut self, is_stuck: bool) -> bool {
+        match &mut self.transport {
+            Transport::Web { client, .. } => client.begin_again(self.under_way.len(), is_stuck),
+            _ => false,
+        }
+    }
+
+    /// Changes the connection under what is spoken on it.
+    pub(crate) fn replace_stream(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        new: TcpStream,
+    ) -> io::Result<()> {
+        if let Transport::Web { stream, .. } = &mut self.transport {
+            // It fails only where nothing is registered any more.
+            let _ = registry.deregister(stream);
+            *stream = new;
+        }
+        self.register(registry, token)
+    }
+
     /// Gives up on the oldest datagram if it is under way for longer than `patience_ns`, and returns when it was sent.
     pub(crate) fn give_up(&mut self, now_ns: u64, patience_ns: u64) -> Option<u64> {
         let (_, sent_ns) = *self.under_way.front()?;
@@ -332,6 +383,11 @@ impl Transport {
             Transport::Upgrading { client, .. } => client.answers(),
             _ => 0,
         }
+    }
+
+    /// Whether the server has said that it closes the connection behind the answer that has come.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Transport::Web { client, .. } if client.is_over())
     }
 
     /// What to call the end of the connection by the server.

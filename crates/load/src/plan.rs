@@ -16,6 +16,21 @@ const SHORTEST_EVERY: Duration = Duration::from_millis(1);
 /// Longer than anybody waits, and short enough that nanoseconds can be added up.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Random due times are made one after the other, at some tens of millions a second.
+const HIGHEST_RANDOM_RATE: f64 = 1e7;
+
+/// More connections than a machine has ports for, even from many addresses: several load generators can open more.
+const MOST_CONNECTIONS: usize = 4_000_000;
+
+/// More threads than anybody has cores.
+const MOST_THREADS: usize = 1024;
+
+/// Messages in flight on a connection.
+const MOST_DEPTH: usize = 1 << 16;
+
+/// The longest message, and the most that may be in flight on one connection, in bytes: both are held in memory.
+const LONGEST_PAYLOAD: usize = 1 << 30;
+
 /// What to do to a server.
 #[derive(Debug, Clone)]
 pub struct LoadPlan {
@@ -143,19 +158,34 @@ impl LoadPlan {
     /// Checks the plan and finds the server's address.
     pub(crate) fn target(&self) -> Result<Target, LoadError> {
         let usage = |text: String| Err(LoadError::Usage(text));
-        for (name, value) in
-            [("connections", self.connections), ("depth", self.depth), ("threads", self.threads)]
-        {
+        for (name, value, most) in [
+            ("connections", self.connections, MOST_CONNECTIONS),
+            ("depth", self.depth, MOST_DEPTH),
+            ("threads", self.threads, MOST_THREADS),
+        ] {
             if value == 0 {
                 return usage(format!("--{name} must be at least 1"));
             }
+            if value > most {
+                return usage(format!("--{name} {value}: there can be at most {most}"));
+            }
         }
+        self.check_memory()?;
         for (name, rate) in [("rate", self.rate_per_s), ("connect-rate", self.connect_rate_per_s)] {
             if rate.is_some_and(|rate| !(rate > 0.0 && rate <= HIGHEST_RATE)) {
                 return usage(format!(
                     "--{name} must be above 0 and at most {HIGHEST_RATE}: times are counted in nanoseconds"
                 ));
             }
+        }
+        if self.arrivals != Arrivals::Even && self.rate_per_s.is_some_and(|rate| rate > HIGHEST_RANDOM_RATE) {
+            return usage(format!("--rate can be at most {HIGHEST_RANDOM_RATE} with --arrivals random"));
+        }
+        if let Some(rate) = self.connect_rate_per_s
+            && self.connections as f64 / rate > LONGEST.as_secs_f64()
+        {
+            let all = self.connections;
+            return usage(format!("--connect-rate {rate}: {all} connections would take more than 30 days to open"));
         }
         if self.duration.is_zero() {
             return usage("--duration must be longer than nothing".into());
@@ -164,6 +194,7 @@ impl LoadPlan {
             ("duration", self.duration),
             ("warmup", self.warmup),
             ("warmup-limit", self.warmup_limit.unwrap_or_default()),
+            ("hold", self.hold),
         ] {
             if time > LONGEST {
                 return usage(format!("--{name} can be at most 30 days"));
@@ -207,6 +238,28 @@ impl LoadPlan {
 }
 
 impl LoadPlan {
+    /// Checks that what may be in flight fits into this machine.
+    fn check_memory(&self) -> Result<(), LoadError> {
+        let usage = |text: String| Err(LoadError::Usage(text));
+        let (payload, depth) = (self.payload_bytes, self.depth);
+        if payload > LONGEST_PAYLOAD {
+            return usage(format!("--payload can be at most 1GiB ({LONGEST_PAYLOAD} bytes): a message is held in memory"));
+        }
+        if payload.saturating_mul(depth) > LONGEST_PAYLOAD {
+            return usage(format!(
+                "--payload {payload} with --depth {depth}: at most 1GiB can be in flight on a connection; make one of them smaller"
+            ));
+        }
+        let talking = self.active.unwrap_or(self.connections).min(self.connections);
+        let in_flight = (payload as u64).saturating_mul(depth as u64).saturating_mul(talking as u64);
+        match memory_bytes() {
+            Some(memory) if in_flight > memory => usage(format!(
+                "--payload {payload} with --depth {depth} on {talking} connections: {in_flight} bytes in flight are more than this machine's memory of {memory}; make one of them smaller"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks what only some mechanisms can do.
     fn check_kind(&self, target: &Target) -> Result<(), LoadError> {
         let mechanism = target.mechanism;
@@ -301,6 +354,13 @@ impl LoadPlan {
     }
 }
 
+/// The machine's memory: `MemTotal`, see proc_meminfo(5).
+fn memory_bytes() -> Option<u64> {
+    let all = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = all.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,6 +370,26 @@ mod tests {
         for (plan, word) in [
             (LoadPlan { connections: 0, ..LoadPlan::default() }, "--connections"),
             (LoadPlan { depth: 0, ..LoadPlan::default() }, "--depth"),
+            (LoadPlan { connections: 1 << 32 | 1, ..LoadPlan::default() }, "at most 4000000"),
+            (LoadPlan { connections: usize::MAX, ..LoadPlan::default() }, "at most 4000000"),
+            (LoadPlan { threads: usize::MAX, ..LoadPlan::default() }, "at most 1024"),
+            (LoadPlan { depth: usize::MAX, ..LoadPlan::default() }, "at most 65536"),
+            (LoadPlan { payload_bytes: usize::MAX, ..LoadPlan::default() }, "at most 1GiB"),
+            (LoadPlan { payload_bytes: 1 << 20, depth: 1 << 12, ..LoadPlan::default() }, "in flight on a connection"),
+            (
+                LoadPlan { payload_bytes: 1 << 30, connections: 4_000_000, ..LoadPlan::default() },
+                "this machine's memory",
+            ),
+            (LoadPlan { hold: Duration::MAX, ..LoadPlan::default() }, "--hold can be at most"),
+            (LoadPlan { connect_rate_per_s: Some(1e-300), ..LoadPlan::default() }, "more than 30 days"),
+            (
+                LoadPlan {
+                    rate_per_s: Some(1e8),
+                    arrivals: Arrivals::Random { seed: 1 },
+                    ..LoadPlan::default()
+                },
+                "with --arrivals random",
+            ),
             (LoadPlan { rate_per_s: Some(f64::NAN), ..LoadPlan::default() }, "--rate"),
             (LoadPlan { rate_per_s: Some(0.0), ..LoadPlan::default() }, "--rate"),
             (LoadPlan { rate_per_s: Some(2e9), ..LoadPlan::default() }, "nanoseconds"),

@@ -73,8 +73,11 @@ impl Board {
         self.published.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// One receiver has message `sequence`.
+    /// One receiver has message `sequence`. One whose slot another has by now is waited for no longer.
     pub(crate) fn received(&self, sequence: u64) -> Received {
+        if self.published().saturating_sub(sequence) > self.slots.len() as u64 {
+            return Received { is_first: false, is_last: false };
+        }
         let had = self.slot(sequence).fetch_add(1, Ordering::SeqCst);
         let is_last = had + 1 == self.receivers.load(Ordering::SeqCst);
         if is_last {
@@ -117,6 +120,12 @@ mod tests {
         assert!(board.give_up(1));
         assert!(!board.give_up(1));
         assert!(!board.received(1).is_last);
-        assert_eq!((board.in_flight(), board.published()), (0, 2));
+        board.publish();
+        // Of the message that had this slot before.
+        assert_eq!(board.received(0), Received { is_first: false, is_last: false });
+        assert!(board.received(2).is_first);
+        assert_eq!(board.in_flight(), 1);
+        board.give_up(2);
+        assert_eq!((board.in_flight(), board.published()), (0, 3));
     }
 }

@@ -6,9 +6,17 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::again::Counts;
+use crate::printable;
 
-/// Longest time that is told apart, in ns: a minute.
-const LONGEST_NS: u64 = 60_000_000_000;
+/// Longest time that is told apart, in ns: a hundred days, which is longer than any load lasts. What a histogram needs grows with the logarithm.
+const LONGEST_NS: u64 = 100 * 24 * 3600 * 1_000_000_000;
+
+/// Kinds of errors or refusals that are counted apart, and the longest text of one in bytes: both are a server's to choose.
+const MOST_KINDS: usize = 100;
+const LONGEST_KIND: usize = 300;
+
+/// What all further kinds are counted as.
+const OTHER_KINDS: &str = "others";
 
 /// Slices of the window in which messages are counted apart, to see whether the rate was steady.
 pub(crate) const SLICES: usize = 20;
@@ -43,6 +51,14 @@ pub(crate) struct Recorder {
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
     pub(crate) corrupted: u64,
+    /// What has come without any stamp of this run.
+    pub(crate) unasked: u64,
+    /// Messages that came after others were sent in their place.
+    pub(crate) late: u64,
+    /// Connections that the server closed in order between two answers, and that were opened again.
+    pub(crate) reopened: u64,
+    /// The longest time for which a message was under way, within the window or not.
+    pub(crate) longest_ns: u64,
     pub(crate) connected: u64,
     pub(crate) refused: BTreeMap<String, u64>,
     pub(crate) errors: BTreeMap<String, u64>,
@@ -123,7 +139,7 @@ impl Times {
         self.0.add(&other.0).expect("all have the same bounds");
     }
 
-    /// Records a time; one beyond a minute counts as a minute.
+    /// Records a time.
     pub(crate) fn record(&mut self, ns: u64) {
         self.0.saturating_record(ns);
     }
@@ -148,6 +164,10 @@ impl Recorder {
             duplicated: 0,
             reordered: 0,
             corrupted: 0,
+            unasked: 0,
+            late: 0,
+            reopened: 0,
+            longest_ns: 0,
             connected: 0,
             refused: BTreeMap::new(),
             errors: BTreeMap::new(),
@@ -163,12 +183,12 @@ impl Recorder {
         }
     }
 
-    pub(crate) fn error(&mut self, kind: impl Into<String>) {
-        *self.errors.entry(kind.into()).or_default() += 1;
+    pub(crate) fn error(&mut self, kind: impl AsRef<str>) {
+        count(&mut self.errors, kind.as_ref(), 1);
     }
 
-    pub(crate) fn refusal(&mut self, kind: impl Into<String>) {
-        *self.refused.entry(kind.into()).or_default() += 1;
+    pub(crate) fn refusal(&mut self, kind: impl AsRef<str>) {
+        count(&mut self.refused, kind.as_ref(), 1);
     }
 
     /// Takes in what another worker counted.
@@ -192,14 +212,15 @@ impl Recorder {
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
         self.corrupted += other.corrupted;
+        self.unasked += other.unasked;
+        self.late += other.late;
+        self.reopened += other.reopened;
+        self.longest_ns = self.longest_ns.max(other.longest_ns);
         self.connected += other.connected;
         self.slow_closed += other.slow_closed;
         self.fairness.merge(other.fairness);
-        for (kind, count) in other.refused {
-            *self.refused.entry(kind).or_default() += count;
-        }
-        for (kind, count) in other.errors {
-            *self.errors.entry(kind).or_default() += count;
+        for (ours, theirs) in [(&mut self.refused, other.refused), (&mut self.errors, other.errors)] {
+            theirs.iter().for_each(|(kind, times)| count(ours, kind, *times));
         }
         for (ours, theirs) in [
             (&mut self.latency, other.latency),
@@ -215,9 +236,45 @@ impl Recorder {
     }
 }
 
+/// Counts what happened by its kind. A kind may hold a server's words: they are made safe to print, and neither their length nor their variety is the
+/// server's to choose.
+pub(crate) fn count(kinds: &mut BTreeMap<String, u64>, kind: &str, times: u64) {
+    let kind = printable(kind);
+    let end = kind.char_indices().map(|(at, letter)| at + letter.len_utf8()).take_while(|end| *end <= LONGEST_KIND);
+    let kind = &kind[..end.last().unwrap_or(0)];
+    if let Some(before) = kinds.get_mut(kind) {
+        *before += times;
+    } else if kinds.len() < MOST_KINDS {
+        kinds.insert(kind.to_owned(), times);
+    } else {
+        *kinds.entry(OTHER_KINDS.to_owned()).or_default() += times;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_over_a_minute_is_told_as_it_was() {
+        let mut times = Times::new();
+        let ninety_seconds = 90_000_000_000;
+        times.record(ninety_seconds);
+        assert!(times.0.max().abs_diff(ninety_seconds) < ninety_seconds / 1000, "{}", times.0.max());
+        let month = 30 * 24 * 3600 * 1_000_000_000;
+        times.record(month);
+        assert!(times.0.max().abs_diff(month) < month / 1000, "{}", times.0.max());
+    }
+
+    #[test]
+    fn a_servers_words_are_neither_long_nor_many() {
+        let mut kinds = BTreeMap::new();
+        for number in 0..1000 {
+            count(&mut kinds, &format!("{number} {}", "\u{1b}é".repeat(200)), 2);
+        }
+        assert_eq!((kinds.len(), kinds["others"], kinds.values().sum::<u64>()), (101, 1800, 2000));
+        assert!(kinds.keys().all(|kind| kind.len() <= LONGEST_KIND && !kind.contains('\u{1b}')));
+    }
 
     #[test]
     fn who_gets_the_same_is_treated_fairly() {

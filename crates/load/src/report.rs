@@ -14,6 +14,9 @@ use crate::run::Course;
 use crate::schedule::Arrivals;
 use crate::target::Mechanism;
 
+/// What happened to a datagram that was sent to a closed port (ICMP says so).
+pub(crate) const DATAGRAM_REFUSED: &str = "datagram refused: nobody listens on that port";
+
 /// What came of a load. Times in nanoseconds; `client_cpu` in cores, so that 1.0 is one core all the time.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)] // The names are the documentation: they are the JSON's keys.
@@ -71,6 +74,12 @@ pub struct LoadReport {
     pub duplicated: u64,
     pub reordered: u64,
     pub corrupted: u64,
+    /// What has come without any stamp of this run: nobody has asked for it.
+    pub unasked: u64,
+    /// Messages of a closed loop that came after another one was sent in their place.
+    pub late: u64,
+    /// Times that a connection was opened again which the server had closed in order between two answers.
+    pub reopened: u64,
     pub latency_ns: Option<Percentiles>,
     pub uncorrected_latency_ns: Option<Percentiles>,
     pub lateness_ns: Option<Percentiles>,
@@ -212,6 +221,9 @@ impl LoadReport {
             duplicated: total.duplicated,
             reordered: total.reordered,
             corrupted: total.corrupted,
+            unasked: total.unasked,
+            late: total.late,
+            reopened: total.reopened,
             latency_ns: Percentiles::of(&total.latency),
             uncorrected_latency_ns: Percentiles::of(&total.uncorrected),
             lateness_ns: Percentiles::of(&total.lateness),
@@ -230,18 +242,28 @@ impl LoadReport {
         }
     }
 
-    /// 0: connected, and every message came back once, in order and whole. Datagrams may be lost and change
-    /// places, and who loses the server and comes again may have lost what was published meanwhile: those are results. Whoever does not
-    /// come back is none.
+    /// 0: all connections were open, and every message came back once, in order and whole. 1: something was lost or damaged, was due and not sent at
+    /// all, or a connection was refused or lost.
+    ///
+    /// Datagrams may be lost and change places, but not all of them, and somebody has to be there to take them. Who loses the server and comes again may have lost what was
+    /// published meanwhile: that is a result. Whoever does not come back is none. What came late or unasked is no damage.
     pub fn exit_status(&self) -> u8 {
         let is_datagram = self.mechanism.is_datagram();
         let lost = match &self.reconnect {
             Some(reconnect) => reconnect.still_blind,
-            None if is_datagram => 0,
+            None if is_datagram && self.messages > 0 => 0,
             None => self.lost,
         };
-        let broken = self.corrupted + lost + if is_datagram { 0 } else { self.duplicated + self.reordered };
-        u8::from(self.connections_open == 0 || self.ended_early || broken > 0)
+        let disorder = if is_datagram { 0 } else { self.duplicated + self.reordered };
+        // A datagram that comes after its timeout is one that was lost.
+        let has_failed = match is_datagram {
+            true => self.errors.contains_key(DATAGRAM_REFUSED),
+            false => !self.errors.is_empty(),
+        };
+        let is_missing = self.connections_open < self.connections_wanted as u64;
+        let is_unsent = self.due.is_some_and(|due| due > 0) && self.sent == Some(0);
+        let is_broken = self.corrupted + lost + disorder > 0;
+        u8::from(is_missing || is_unsent || is_broken || has_failed || self.ended_early)
     }
 }
 
@@ -341,6 +363,15 @@ impl fmt::Display for LoadReport {
             f,
             "verified     {lost} lost, {duplicated} duplicated, {reordered} reordered, {corrupted} corrupted"
         )?;
+        for (name, count, what) in [
+            ("unasked", self.unasked, "messages that carry no stamp of this run: a welcome, a tick, somebody else's"),
+            ("late", self.late, "messages that came after others were sent in their place"),
+            ("reopened", self.reopened, "connections that the server had closed in order"),
+        ] {
+            if count > 0 {
+                writeln!(f, "{name:<12} {} {what}", grouped(count))?;
+            }
+        }
         write!(f, "client CPU   {:.0} % of a core", self.client_cpu * 100.0)?;
         if self.client_cpu > 0.9 * self.threads as f64 {
             write!(
@@ -445,6 +476,6 @@ mod tests {
         let report = LoadReport::new(&plan, Mechanism::Echo, total, Course::default(), 0);
         let text = report.to_string();
         assert!(text.starts_with("1,021 of 2,000 connected, 979 refused: 503 FD_SETSIZE\n"), "{text}");
-        assert_eq!(report.exit_status(), 0);
+        assert_eq!(report.exit_status(), 1, "not all connected");
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -47,13 +47,17 @@ const SHORTEST_SLICE: Duration = Duration::from_millis(8);
 /// The plan cannot be carried out, the host has no address, or the system refuses a thread or a poll.
 pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
     let target = plan.target()?;
+    check_cpus(plan)?;
     let plan = LoadPlan { threads: plan.threads.min(plan.connections), ..plan.clone() };
     raise_descriptor_limit();
     let in_flight = if plan.rate_per_s.is_some() { OPEN_LOOP_IN_FLIGHT } else { plan.depth };
     let shared = Arc::new(Shared {
         plan,
         target,
+        run: fastrand::u64(..),
         epoch: Instant::now(),
+        connect_ns: OnceLock::new(),
+        talkers: Mutex::default(),
         start_ns: OnceLock::new(),
         window: OnceLock::new(),
         ready: AtomicUsize::new(0),
@@ -76,26 +80,48 @@ pub fn run(plan: &LoadPlan) -> Result<LoadReport, LoadError> {
             let cpu = cpus.and_then(|cpus| cpus.get(index % cpus.len().max(1)).copied());
             let thread = thread::Builder::new().name(format!("load-{index}"));
             let has_own_table = shared.plan.threads > 1;
+            let shared = &shared;
             let spawned = thread.spawn_scoped(scope, move || {
-                pin(cpu)?;
+                // Whatever keeps this worker from its work ends the others as well.
+                let abandoning = Abandoning(shared);
+                pin(cpu).map_err(LoadError::system("pin a thread to its CPU (--cpus)"))?;
                 if has_own_table {
                     // A table of descriptors of its own (unshare(2)): `ulimit -n` is then what each thread may hold. Where that is not permitted,
                     // as in some containers, what is too much is counted when it is met.
                     let _ = unshare(CloneFlags::CLONE_FILES);
                 }
-                worker.run()
+                let recorder = worker.run().map_err(LoadError::system("wait for connections"))?;
+                std::mem::forget(abandoning);
+                Ok(recorder)
             });
-            threads.push(spawned.map_err(LoadError::system("start a thread"))?);
+            match spawned {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    drop(Abandoning(shared));
+                    return Err(LoadError::system("start a thread: use fewer --threads")(error));
+                }
+            }
         }
-        let course = conduct(&shared, || threads.iter().any(|thread| thread.is_finished()));
+        let course = conduct(&shared);
         let mut total = Recorder::new();
         for thread in threads {
-            let recorder = thread.join().expect("a worker does not panic");
-            total.merge(recorder.map_err(LoadError::system("wait for connections"))?);
+            match thread.join() {
+                Ok(recorder) => total.merge(recorder?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
         }
         let unknown = shared.account.unknown().len() as u64;
         Ok(LoadReport::new(&shared.plan, shared.target.mechanism, total, course, unknown))
     })
+}
+
+/// Stops all workers when it is dropped: there is one that cannot do its part.
+struct Abandoning<'a>(&'a Shared);
+
+impl Drop for Abandoning<'_> {
+    fn drop(&mut self) {
+        self.0.is_abandoned.store(true, Ordering::SeqCst);
+    }
 }
 
 /// How the phases went.
@@ -115,20 +141,20 @@ pub(crate) struct Course {
     pub(crate) ended_early: bool,
 }
 
-/// Announces the phases and measures this process's CPU time over the window. `has_failed`: a worker is gone
-/// before the phases are known.
-fn conduct(shared: &Shared, has_failed: impl Fn() -> bool) -> Course {
+/// Announces the phases and measures this process's CPU time over the window.
+fn conduct(shared: &Shared) -> Course {
     let plan = &shared.plan;
     let bar = progress_bar(plan);
     let (begun, memory_before) = (Instant::now(), allocated_bytes());
     while shared.ready.load(Ordering::SeqCst) < plan.threads {
-        if has_failed() {
-            return Course::default();
+        if shared.is_abandoned.load(Ordering::SeqCst) {
+            return Course { opening: begun.elapsed(), ended_early: true, ..Course::default() };
         }
         thread::sleep(Duration::from_millis(1));
     }
     let opening = begun.elapsed();
     let memory_bytes = allocated_bytes().zip(memory_before).map(|(now, before)| now.saturating_sub(before));
+    shared.talkers().sort_unstable();
     let open = shared.open.load(Ordering::SeqCst);
     shared.board.set_receivers(open as u32);
     phase(shared, &json!({"phase": "connected", "connections": open}));
@@ -249,6 +275,26 @@ fn phase(shared: &Shared, line: &serde_json::Value) {
 /// This process's CPU time, all threads together.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+/// The CPUs have to be some on which this process may run.
+fn check_cpus(plan: &LoadPlan) -> Result<(), LoadError> {
+    let Some(cpus) = &plan.cpus else { return Ok(()) };
+    let allowed = sched_getaffinity(Pid::from_raw(0));
+    let allowed = allowed.map_err(|error| LoadError::system("read this process's CPUs")(error.into()))?;
+    let is_allowed = |cpu: usize| allowed.is_set(cpu).unwrap_or(false);
+    if cpus.is_empty() {
+        return Err(LoadError::Usage("--cpus needs at least one CPU: --cpus 0".into()));
+    }
+    match cpus.iter().find(|cpu| !is_allowed(**cpu)) {
+        None => Ok(()),
+        Some(absent) => {
+            let there: Vec<String> =
+                (0..CpuSet::count()).filter(|cpu| is_allowed(*cpu)).map(|cpu| cpu.to_string()).collect();
+            let there = there.join(",");
+            Err(LoadError::Usage(format!("--cpus {absent}: this process may run on {there} only")))
+        }
+    }
 }
 
 fn pin(cpu: Option<usize>) -> std::io::Result<()> {

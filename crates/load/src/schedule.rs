@@ -17,26 +17,64 @@ pub enum Arrivals {
     },
 }
 
-impl Arrivals {
-    /// Those of one loop of several. Independent Poisson processes are one together.
-    pub(crate) fn of_loop(self, index: usize) -> Arrivals {
-        match self {
-            Arrivals::Random { seed } if index > 0 => {
-                Arrivals::Random { seed: mix(seed ^ mix(index as u64)) }
-            }
-            same => same,
-        }
-    }
-}
-
-/// Due times in ns since the load began, one after the other.
+/// Due times in ns since the load began, one after the other: all of a stream, or those of one loop of several.
+///
+/// There is one stream for all loops, and each takes its own slots of it: whoever sends, the gaps between any two messages are those that were
+/// asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
     start_ns: u64,
     rate_per_s: f64,
-    /// Messages that were due already.
-    sent: u64,
+    slots: Slots,
     random: Option<Gaps>,
+}
+
+/// The slots of a stream that a loop takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Slots {
+    /// Its places in each round, in order.
+    own: Box<[u32]>,
+    /// Slots in a round.
+    round: u64,
+    /// The first slot of the round under way, and the next place in it.
+    base: u64,
+    next: usize,
+}
+
+impl Slots {
+    /// Every slot.
+    pub(crate) fn all() -> Slots {
+        Slots::every(1, 0)
+    }
+
+    /// Every `round`-th slot, the first of them `place`.
+    pub(crate) fn every(round: usize, place: usize) -> Slots {
+        Slots::of(vec![place as u32], round)
+    }
+
+    /// Those at these places of each round, of which there is at least one.
+    pub(crate) fn of(own: Vec<u32>, round: usize) -> Slots {
+        Slots { own: own.into(), round: round as u64, base: 0, next: 0 }
+    }
+
+    /// The number of the next slot in the stream.
+    fn number(&self) -> u64 {
+        self.base + u64::from(self.own[self.next])
+    }
+
+    fn advance(&mut self) {
+        self.next += 1;
+        if self.next == self.own.len() {
+            self.next = 0;
+            self.base += self.round;
+        }
+    }
+
+    /// How many of them come before slot `number` of the stream.
+    fn before(&self, number: u64) -> u64 {
+        let (rounds, place) = (number / self.round, number % self.round);
+        rounds * self.own.len() as u64 + self.own.partition_point(|own| u64::from(*own) < place) as u64
+    }
 }
 
 /// A random stream of due times.
@@ -52,20 +90,23 @@ struct Gaps {
 impl Schedule {
     /// Even gaps; the first message is due at `start_ns`.
     pub(crate) fn new(start_ns: u64, rate_per_s: f64) -> Schedule {
-        Schedule { start_ns, rate_per_s, sent: 0, random: None }
+        Schedule { start_ns, rate_per_s, slots: Slots::all(), random: None }
     }
 
     /// The first message is due at `start_ns`, or a gap behind it if they are random.
     pub(crate) fn with_arrivals(start_ns: u64, rate_per_s: f64, arrivals: Arrivals) -> Schedule {
         let random = match arrivals {
             Arrivals::Even => None,
-            Arrivals::Random { seed } => {
-                let mut gaps = Gaps { seed, count: 0, next_ns: 0.0 };
-                gaps.advance(rate_per_s);
-                Some(gaps)
-            }
+            Arrivals::Random { seed } => Some(Gaps { seed, count: 0, next_ns: 0.0 }),
         };
-        Schedule { random, ..Schedule::new(start_ns, rate_per_s) }
+        Schedule { random, ..Schedule::new(start_ns, rate_per_s) }.taking(Slots::all())
+    }
+
+    /// The same stream, of which only these slots are taken.
+    pub(crate) fn taking(mut self, slots: Slots) -> Schedule {
+        self.slots = slots;
+        self.catch_up();
+        self
     }
 
     /// For what everybody does once in `period`, one after the other in equal steps: `turns` of them, the first at `start_ns`.
@@ -76,8 +117,10 @@ impl Schedule {
     /// Messages due from `open_ns` on and before `close_ns`, sent or not.
     pub(crate) fn due_between(&self, open_ns: u64, close_ns: u64) -> u64 {
         if let Some(gaps) = &self.random {
+            let slots = Slots { base: 0, next: 0, ..self.slots.clone() };
+            let arrivals = Arrivals::Random { seed: gaps.seed };
             let mut again =
-                Schedule::with_arrivals(self.start_ns, self.rate_per_s, Arrivals::Random { seed: gaps.seed });
+                Schedule::with_arrivals(self.start_ns, self.rate_per_s, arrivals).taking(slots);
             let mut due = 0;
             while let Some(ns) = again.take(close_ns.saturating_sub(1)) {
                 due += u64::from(ns >= open_ns);
@@ -87,20 +130,21 @@ impl Schedule {
         // The first message that is not due before `ns`; rounding may be one off either way.
         let first_from = |ns: u64| {
             let guess = (ns.saturating_sub(self.start_ns) as f64 * self.rate_per_s / 1e9) as u64;
-            (guess.saturating_sub(1)..).find(|&number| self.due_ns(number) >= ns).unwrap_or(guess)
+            let first = (guess.saturating_sub(1)..).find(|&number| self.due_ns(number) >= ns);
+            self.slots.before(first.unwrap_or(guess))
         };
         first_from(close_ns) - first_from(open_ns)
     }
 
     fn due_ns(&self, number: u64) -> u64 {
-        self.start_ns + (number as f64 * 1e9 / self.rate_per_s) as u64
+        self.start_ns.saturating_add((number as f64 * 1e9 / self.rate_per_s) as u64)
     }
 
     /// When the next message is due. Even times are computed from the start each time, so that no rounding adds up.
     pub(crate) fn next_ns(&self) -> u64 {
         match &self.random {
             Some(gaps) => self.start_ns + gaps.next_ns as u64,
-            None => self.due_ns(self.sent),
+            None => self.due_ns(self.slots.number()),
         }
     }
 
@@ -108,12 +152,25 @@ impl Schedule {
     pub(crate) fn take(&mut self, now_ns: u64) -> Option<u64> {
         let due = self.next_ns();
         (due <= now_ns).then(|| {
-            self.sent += 1;
-            if let Some(gaps) = &mut self.random {
-                gaps.advance(self.rate_per_s);
-            }
+            self.slots.advance();
+            self.catch_up();
             due
         })
+    }
+
+    /// Passes over everything that is due by now.
+    pub(crate) fn pass_over(&mut self, now_ns: u64) {
+        while self.take(now_ns).is_some() {}
+    }
+
+    /// Adds up random gaps as far as the next slot. Those of other loops' slots are made as well: they are the same stream.
+    fn catch_up(&mut self) {
+        let number = self.slots.number();
+        if let Some(gaps) = &mut self.random {
+            while gaps.count <= number {
+                gaps.advance(self.rate_per_s);
+            }
+        }
     }
 }
 
@@ -182,9 +239,49 @@ mod tests {
         assert!(
             slow.iter().zip(&fast).all(|(slow, fast)| (slow - 1_000).abs_diff((fast - 1_000) * 100) <= 100)
         );
-        let [one, other] = [0, 1].map(|index| Arrivals::Random { seed: 7 }.of_loop(index));
-        assert!(one == Arrivals::Random { seed: 7 } && one != other);
-        assert_eq!(Arrivals::Even.of_loop(1), Arrivals::Even);
+    }
+
+    #[test]
+    fn all_loops_together_are_one_stream_and_each_is_due_in_turn() {
+        for arrivals in [Arrivals::Even, Arrivals::Random { seed: 7 }] {
+            let whole = Schedule::with_arrivals(1_000, 20.0, arrivals);
+            // Loops with one, two and no places; with places in any order of threads.
+            for (round, loops) in [
+                (4, vec![vec![0], vec![1], vec![2], vec![3]]),
+                (5, vec![vec![0, 3], vec![1, 4], vec![2]]),
+                (3, vec![vec![2], vec![0, 1]]),
+            ] {
+                let parts: Vec<Schedule> = loops
+                    .into_iter()
+                    .map(|own| whole.clone().taking(Slots::of(own, round)))
+                    .collect();
+                let mut all: Vec<u64> = parts
+                    .iter()
+                    .flat_map(|part| {
+                        let mut part = part.clone();
+                        std::iter::from_fn(move || part.take(10_000_000_000))
+                    })
+                    .collect();
+                all.sort_unstable();
+                let mut single = whole.clone();
+                let expected: Vec<u64> = std::iter::from_fn(|| single.take(10_000_000_000)).collect();
+                assert_eq!(all, expected, "{arrivals:?}");
+                let (open, close) = (1_234_567_890, 8_765_432_100);
+                let due: u64 = parts.iter().map(|part| part.due_between(open, close)).sum();
+                assert_eq!(due, whole.due_between(open, close), "{arrivals:?}");
+                if arrivals == Arrivals::Even {
+                    // 20 a second by four loops: one every 50 ms, and not four every 200 ms.
+                    assert!(all.windows(2).all(|pair| pair[1] - pair[0] == 50_000_000));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_slowest_rate_is_never_due() {
+        let mut schedule = Schedule::new(u64::MAX / 2, f64::MIN_POSITIVE);
+        assert!(schedule.take(u64::MAX - 1).is_some());
+        assert_eq!((schedule.next_ns(), schedule.take(u64::MAX - 1)), (u64::MAX, None));
     }
 
     #[test]

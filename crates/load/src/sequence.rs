@@ -54,6 +54,17 @@ impl Sequence {
         sequence >= self.next || self.missing.binary_search(&sequence).is_ok()
     }
 
+    /// The numbers below `sent` that have not come.
+    pub(crate) fn open(&self, sent: u64) -> impl Iterator<Item = u64> + Clone {
+        self.missing.iter().copied().chain(self.next..sent)
+    }
+
+    /// How many of the numbers from `from` on and below `to` have not come.
+    pub(crate) fn open_between(&self, from: u64, to: u64) -> u64 {
+        let below = |number: u64| self.missing.partition_point(|missing| *missing < number);
+        (below(to).saturating_sub(below(from))) as u64 + to.saturating_sub(self.next.max(from))
+    }
+
     /// Messages that have not come, if `sent` were sent.
     pub(crate) fn lost(&self, sent: u64) -> u64 {
         self.missing.len() as u64 + sent.saturating_sub(self.next)
@@ -82,6 +93,10 @@ mod tests {
             [0, 1, 2, 3, 4].map(|number| sequence.is_missing(number)),
             [false, true, false, false, true]
         );
+        assert_eq!(sequence.open(6).collect::<Vec<_>>(), [1, 4, 5]);
+        let between = |from, to| sequence.open_between(from, to);
+        assert_eq!([between(0, 1), between(0, 2), between(2, 4), between(1, 6), between(5, 6)], [0, 1, 0, 3, 1]);
+        assert_eq!([between(5, 2), between(2, 2)], [0, 0]);
         let (fates_seen, sequence) = fates(&[0, 2, 1, 3]);
         assert_eq!((fates_seen, sequence.lost(4)), (vec![FINE, FINE, LATE, FINE], 0));
         let (fates_seen, sequence) = fates(&[0, 1, 1, 2, 0]);

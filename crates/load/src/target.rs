@@ -1,11 +1,14 @@
 //! What a URL says of a server: where it is and how it is spoken to.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 
+use fluent_uri::Uri;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
+use crate::connect::Route;
 use crate::plan::LoadError;
+use crate::printable;
 
 /// How the server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -99,10 +102,10 @@ impl Mechanism {
 }
 
 /// A URL, taken apart.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) mechanism: Mechanism,
-    pub(crate) address: SocketAddr,
+    pub(crate) route: Route,
     /// Host and port, as the `Host` header has them.
     pub(crate) host: String,
     pub(crate) path: String,
@@ -115,10 +118,10 @@ pub(crate) struct Target {
 }
 
 /// Where and how is published what others receive.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Publisher {
     pub(crate) by: Publishing,
-    pub(crate) address: SocketAddr,
+    pub(crate) route: Route,
     pub(crate) host: String,
     pub(crate) path: String,
 }
@@ -137,6 +140,8 @@ pub(crate) enum Publishing {
 const SCHEMES: &str =
     "ws://, http://, poll+http://, longpoll+http://, sse+http://, socketio+http://, udp:// and tcp://";
 
+const NOT_A_URL: &str = "is not a URL: ws://HOST:PORT/echo, udp://HOST:PORT, tcp://HOST:PORT";
+
 /// The path at which servers of Socket.IO usually are.
 const SOCKETIO: &str = "/socket.io/";
 
@@ -150,11 +155,8 @@ impl Target {
         is_apart: bool,
     ) -> Result<Target, LoadError> {
         let usage = |text: String| Err(LoadError::Usage(text));
-        let Some(Parts { scheme, host, path, query }) = Parts::of(url) else {
-            return usage(format!(
-                "{url} is not a URL: ws://HOST:PORT/echo, udp://HOST:PORT, tcp://HOST:PORT"
-            ));
-        };
+        let parts = Parts::of(url)?;
+        let (scheme, path, query) = (&*parts.scheme, &*parts.path, &*parts.query);
         let parameter = |name: &str| parameter(query, name);
         let decoded =
             |topic: &str| percent_decode_str(&topic.replace('+', " ")).decode_utf8_lossy().into_owned();
@@ -173,6 +175,9 @@ impl Target {
             ("udp", false) => Mechanism::UdpEcho,
             ("tcp", true) => Mechanism::TcpBroadcast,
             ("tcp", false) => Mechanism::TcpEcho,
+            ("https" | "wss", _) => {
+                return usage(format!("{scheme}:// is encrypted (TLS), which is not spoken here: {SCHEMES}"));
+            }
             _ => return usage(format!("unknown scheme {scheme}://; there are {SCHEMES}")),
         };
         let is_json = mechanism == Mechanism::Broadcast && parameter("format") == Some("json");
@@ -180,10 +185,10 @@ impl Target {
         if goes_on && parameter("since").is_some() {
             return usage("since= is added to the URL: it is another one for each request".into());
         }
-        let (address, host) = resolve(url, scheme, host)?;
+        let (route, host) = parts.resolve()?;
         let path_and_query = target_of(path, query);
         let mut target =
-            Target { mechanism, address, host, path: path_and_query, room: None, is_json, publisher: None };
+            Target { mechanism, route, host, path: path_and_query, room: None, is_json, publisher: None };
         if mechanism.is_socketio() {
             target.path = socketio_path(path, query, mechanism);
             target.room = room.filter(|_| mechanism.is_room());
@@ -194,9 +199,9 @@ impl Target {
                 None => {
                     let topic = parameter("topic").map_or(String::new(), |topic| format!("topic={topic}&"));
                     let path = format!("/publish?{topic}event=message");
-                    let (address, host) = (target.address, target.host.clone());
+                    let (route, host) = (parts.resolve()?.0, target.host.clone());
                     let by = if mechanism.is_datagram() { Publishing::Datagram } else { Publishing::Post };
-                    Publisher { by, address, host, path }
+                    Publisher { by, route, host, path }
                 }
             });
         }
@@ -211,35 +216,99 @@ impl Target {
 
 impl Publisher {
     fn parse(url: &str) -> Result<Publisher, LoadError> {
-        let parts = Parts::of(url).and_then(|parts| match parts.scheme {
-            "http" => Some((parts, Publishing::Post)),
-            "ws" => Some((parts, Publishing::WebSocket)),
-            _ => None,
-        });
-        let Some((Parts { scheme, host, path, query }, by)) = parts else {
-            return Err(LoadError::Usage(format!(
-                "--publish {url}: it has to be http://HOST:PORT/publish?topic=T or ws://HOST:PORT/broadcast?topic=T"
-            )));
+        let parts = Parts::of(url)?;
+        let by = match &*parts.scheme {
+            "http" => Publishing::Post,
+            "ws" => Publishing::WebSocket,
+            _ => {
+                return Err(LoadError::Usage(format!(
+                    "--publish {url}: it has to be http://HOST:PORT/publish?topic=T or ws://HOST:PORT/broadcast?topic=T"
+                )));
+            }
         };
-        let (address, host) = resolve(url, scheme, host)?;
-        Ok(Publisher { by, address, host, path: target_of(path, query) })
+        let (route, host) = parts.resolve()?;
+        Ok(Publisher { by, route, host, path: target_of(&parts.path, &parts.query) })
     }
 }
 
-/// `scheme://host/path?query`
-struct Parts<'a> {
-    scheme: &'a str,
-    host: &'a str,
-    path: &'a str,
-    query: &'a str,
+/// `scheme://host:port/path?query`, and nothing else: what is sent are these characters as they stand, so each has to be one that may stand there
+/// (RFC 3986).
+#[derive(Debug)]
+struct Parts {
+    url: String,
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+    path: String,
+    query: String,
 }
 
-impl Parts<'_> {
-    fn of(url: &str) -> Option<Parts<'_>> {
-        let (scheme, rest) = url.split_once("://")?;
-        let (host, rest) = rest.find(['/', '?']).map_or((rest, ""), |end| rest.split_at(end));
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        Some(Parts { scheme, host, path, query })
+impl Parts {
+    fn of(url: &str) -> Result<Parts, LoadError> {
+        let usage = |why: String| Err(LoadError::Usage(format!("{} {why}", printable(url))));
+        let uri = match Uri::parse(url) {
+            Ok(uri) => uri,
+            // Blanks and line ends would begin another field of the request, or another request.
+            Err(_) if url.contains("://") => {
+                let is_wrong = |letter: &char| !letter.is_ascii_graphic() || "\"<>\\^`{|}".contains(*letter);
+                let found = url.chars().find(is_wrong).map(|letter| format!("{letter:?} cannot stand in one"));
+                let found = found.unwrap_or_else(|| "see RFC 3986".into());
+                return usage(format!("is not a URL: {found}; write what is not a letter as %20 is for a blank"));
+            }
+            Err(_) => return usage(NOT_A_URL.into()),
+        };
+        let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
+            return usage(NOT_A_URL.into());
+        };
+        if uri.fragment().is_some() {
+            return usage("has a fragment (#…), which is not sent to a server: leave it out, or write # as %23".into());
+        }
+        if authority.userinfo().is_some() {
+            return usage("names a user, which is not sent to a server: leave out what stands before @".into());
+        }
+        if authority.host().contains('%') {
+            return usage("has a host that is no name and no address".into());
+        }
+        let port = match authority.port().map(|port| port.as_str()) {
+            None | Some("") => None,
+            Some(digits) => match digits.parse::<u16>() {
+                Ok(port @ 1..) => Some(port),
+                _ => return usage(format!("has the port {digits}: ports are 1 to 65535")),
+            },
+        };
+        Ok(Parts {
+            url: url.to_owned(),
+            scheme: uri.scheme().as_str().to_ascii_lowercase(),
+            host: authority.host().to_owned(),
+            port,
+            path: uri.path().as_str().to_owned(),
+            query: uri.query().map_or("", |query| query.as_str()).to_owned(),
+        })
+    }
+
+    /// The addresses, and host and port.
+    fn resolve(&self) -> Result<(Route, String), LoadError> {
+        let port = match (self.port, &*self.scheme) {
+            (Some(port), _) => port,
+            (None, "udp" | "tcp") => return Err(LoadError::Usage(format!("{} has no port", self.url))),
+            (None, _) => 80,
+        };
+        let host = format!("{}:{port}", self.host);
+        let resolve = |source| LoadError::Resolve { host: host.clone(), source };
+        let mut addresses = Vec::new();
+        for address in host.to_socket_addrs().map_err(resolve)? {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            return Err(resolve(std::io::ErrorKind::NotFound.into()));
+        }
+        let route = Route::new(addresses);
+        if self.scheme == "udp" && route.is_open_question() {
+            route.probe_datagrams();
+        }
+        Ok((route, host))
     }
 }
 
@@ -286,21 +355,6 @@ pub(crate) fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
         .filter_map(|pair| pair.split_once('='))
         .find(|(key, _)| *key == name)
         .map(|(_, value)| value)
-}
-
-/// The address, and host and port.
-fn resolve(url: &str, scheme: &str, host: &str) -> Result<(SocketAddr, String), LoadError> {
-    let has_no_port = !host.rsplit(']').next().unwrap_or_default().contains(':');
-    let host = match (has_no_port, scheme) {
-        (true, "udp" | "tcp") => return Err(LoadError::Usage(format!("{url} has no port"))),
-        (true, _) => format!("{host}:80"),
-        (false, _) => host.to_owned(),
-    };
-    let resolve = |source| LoadError::Resolve { host: host.clone(), source };
-    let not_found = || std::io::Error::from(std::io::ErrorKind::NotFound);
-    let mut addresses = host.to_socket_addrs().map_err(resolve)?;
-    let address = addresses.next().ok_or_else(not_found).map_err(resolve)?;
-    Ok((address, host))
 }
 
 #[cfg(test)]
@@ -354,10 +408,14 @@ mod tests {
             ("tcp://127.0.0.1:9001", Mechanism::TcpEcho, "/"),
             ("tcp://127.0.0.1:9001/broadcast", Mechanism::TcpBroadcast, "/broadcast"),
         ] {
-            let target = target(url).unwrap();
-            assert_eq!((target.mechanism, &*target.path), (mechanism, path), "{url}");
+            // A scheme is the same in any case (RFC 3986, 3.1).
+            let (scheme, rest) = url.split_once(':').unwrap();
+            for url in [url.to_owned(), format!("{}:{rest}", scheme.to_uppercase())] {
+                let target = target(&url).unwrap();
+                assert_eq!((target.mechanism, &*target.path), (mechanism, path), "{url}");
+            }
         }
-        assert_eq!(target("ws://127.0.0.1/echo").unwrap().address.port(), 80);
+        assert_eq!(target("ws://127.0.0.1/echo").unwrap().route.current().1.port(), 80);
         let by_the_clock = Target::parse("poll+http://127.0.0.1:1/poll?topic=t", None, true, false).unwrap();
         assert_eq!((by_the_clock.mechanism, &*by_the_clock.path), (Mechanism::PollEvery, "/poll?topic=t"));
         let room = |url| target(url).unwrap().room;
@@ -376,7 +434,7 @@ mod tests {
         assert_eq!(publisher("longpoll+http://127.0.0.1:1/longpoll", None).path, "/publish?event=message");
         let told = publisher("sse+http://127.0.0.1:1/events", Some("ws://127.0.0.1:2/broadcast?topic=a"));
         assert_eq!(
-            (told.by, told.address.port(), &*told.path),
+            (told.by, told.route.current().1.port(), &*told.path),
             (Publishing::WebSocket, 2, "/broadcast?topic=a")
         );
         assert!(target("ws://127.0.0.1:1/broadcast").unwrap().publisher.is_none());
@@ -403,6 +461,24 @@ mod tests {
             ("udp://127.0.0.1", "no port"),
             ("socketio+http://127.0.0.1:1/?transport=carrier-pigeon", "carrier-pigeon"),
             ("longpoll+http://127.0.0.1:1/longpoll?since=7", "since="),
+            ("wss://127.0.0.1:1/echo", "TLS"),
+            ("http://127.0.0.1:1/a b", "' ' cannot stand in one"),
+            ("http://127.0.0.1:1/a\r\nX-Injected: yes", "'\\r' cannot stand in one"),
+            ("http://127.0.0.1:1/?q=a\nb", "'\\n' cannot stand in one"),
+            ("http://127.0.0.1:1/\u{1b}[31m", "cannot stand in one"),
+            ("http://127.0.0.1:1/é", "'é' cannot stand in one"),
+            ("http://127.0.0.1:1/%zz", "RFC 3986"),
+            ("http://127.0.0.1\t:1/", "cannot stand in one"),
+            ("http://127.0.0.1:1/page#part", "fragment"),
+            ("http://user:secret@127.0.0.1:1/", "names a user"),
+            ("http://127.0.0.1:70000/", "1 to 65535"),
+            ("http://127.0.0.1:0/", "1 to 65535"),
+            ("http://127.0.0.1:x/", "RFC 3986"),
+            ("http://:80/", "not a URL"),
+            ("http:///path", "not a URL"),
+            ("http:127.0.0.1", "not a URL"),
+            ("", "not a URL"),
+            ("http://127%2e0.0.1/", "no name and no address"),
         ] {
             let error = target(url).unwrap_err();
             assert!(error.exit_status() == 2 && error.to_string().contains(word), "{error}");
@@ -410,5 +486,9 @@ mod tests {
         let error =
             Target::parse("sse+http://127.0.0.1:1/events", Some("udp://h:1"), false, false).unwrap_err();
         assert!(error.to_string().contains("--publish udp://h:1"), "{error}");
+        for (publish, word) in [("http://127.0.0.1:1/publish?topic=a b", "' '"), ("http://h/#x", "fragment")] {
+            let error = Target::parse("sse+http://127.0.0.1:1/events", Some(publish), false, false).unwrap_err();
+            assert!(error.exit_status() == 2 && error.to_string().contains(word), "{error}");
+        }
     }
 }

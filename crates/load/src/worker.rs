@@ -2,14 +2,17 @@
 
 mod again;
 mod open;
+mod patience;
 mod receipt;
 mod receive;
 mod send;
+mod stream;
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -72,8 +75,14 @@ impl Window {
 pub(crate) struct Shared {
     pub(crate) plan: LoadPlan,
     pub(crate) target: Target,
+    /// The run's mark in every message.
+    pub(crate) run: u64,
     /// When the load began: all times in ns count from here.
     pub(crate) epoch: Instant,
+    /// When the first connection was due, where they are opened at a rate.
+    pub(crate) connect_ns: OnceLock<u64>,
+    /// The connections of all workers that send, or ask by the clock, in order: each has its turn. Complete when messages begin to flow.
+    pub(crate) talkers: Mutex<Vec<u32>>,
     /// When messages begin to flow. Set when every worker is ready.
     pub(crate) start_ns: OnceLock<u64>,
     /// Set when the warm-up has done its work, shortly before the window opens.
@@ -96,6 +105,10 @@ pub(crate) struct Shared {
 impl Shared {
     fn now_ns(&self) -> u64 {
         self.epoch.elapsed().as_nanos() as u64
+    }
+
+    pub(crate) fn talkers(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.talkers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,7 +144,11 @@ pub(crate) struct Worker {
     /// Whose turn it is of them in an open loop.
     turn: usize,
     /// Connections whose place is free for the next one.
-    vacant: Vec<usize>,
+    vacant: VecDeque<usize>,
+    /// When the next connection may be opened, where there is a rate for that.
+    pace: Option<Schedule>,
+    /// How many messages had been sent when: what has not come for too long since is given up.
+    marks: patience::Marks,
     /// Connections opened so far.
     attempts: u32,
     next_timeouts_ns: u64,
@@ -187,7 +204,9 @@ impl Worker {
             unread: Vec::new(),
             talkers: Vec::new(),
             turn: 0,
-            vacant: Vec::new(),
+            vacant: VecDeque::new(),
+            pace: None,
+            marks: patience::Marks::default(),
             attempts: 0,
             next_timeouts_ns: 0,
             next_announce_ns: 0,
@@ -214,11 +233,19 @@ impl Worker {
         // Of connections that come and go none is open yet, and all places count.
         let counted = if plan.churn { self.lines.len() } else { open - slow };
         self.shared.open.fetch_add(counted, Ordering::SeqCst);
+        let takes_turns = |line: &&Line| {
+            line.stage == Stage::Open && !line.is_publisher && (plan.every.is_some() || plan.is_active(line.id))
+        };
+        self.shared.talkers().extend(self.lines.iter().filter(takes_turns).map(|line| line.id));
         self.is_counted_open = true;
         self.shared.ready.fetch_add(1, Ordering::SeqCst);
         let start_ns = loop {
             if let Some(start_ns) = self.shared.start_ns.get() {
                 break *start_ns;
+            }
+            // Another worker cannot begin.
+            if self.is_abandoned() {
+                return Ok(self.recorder);
             }
             self.turn(&mut events, LOOK_UP)?;
         };

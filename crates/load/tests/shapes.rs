@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use servers::{Answer, echo_server, socketio_server, stalling_server, web_server};
+use servers::{Answer, echo_server, expect_under_way, socketio_server, stalling_server, web_server};
 use switchboard_load::trend::trend;
 use switchboard_load::{LoadPlan, LoadReport, run};
 use tungstenite::protocol::Role;
@@ -50,8 +50,7 @@ fn only_those_that_are_to_talk_do_and_all_are_open() {
         "{report}"
     );
     assert!(report.messages > 0 && damage(&report) == 0 && report.exit_status() == 0, "{report}");
-    let in_flight = report.in_flight_ns as f64 / report.window_ns as f64;
-    assert!((in_flight / 3.0 - 1.0).abs() < 0.05, "{in_flight} of 3 under way");
+    expect_under_way(&report, 3, report.latency_ns.unwrap(), report.messages);
 
     let open_loop = LoadPlan { active: Some(2), rate_per_s: Some(2000.0), ..plan(address, "/echo") };
     let report = run(&open_loop).unwrap();

@@ -165,7 +165,7 @@ fn is_same(origin: &str, host: &str) -> bool {
     // Some libraries end an origin as they would a URL.
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     let [origin, host] = [authority, host].map(|authority| without_default_port(scheme, authority));
-    !host.is_empty() && origin.eq_ignore_ascii_case(host)
+    !scheme.is_empty() && !host.is_empty() && origin.eq_ignore_ascii_case(host)
 }
 
 fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {

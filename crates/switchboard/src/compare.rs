@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
 use std::str::FromStr;
-use switchboard_lab::{CompareOptions, Gate, compare, report};
+use switchboard_lab::{CompareOptions, Gate, compare, report, text};
 
 use crate::{Failure, args};
 
@@ -19,7 +19,8 @@ pub(crate) struct Args {
     /// Only these numbers of connections: 64,1024
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = args::element(usize::from_str))]
     connections: Option<Vec<usize>>,
-    /// End with status 3 if a difference is real and larger than this: 'throughput<0.95', 'cpu>1.05', 'p99>1.2'.
+    /// End with status 3 if a difference is real and larger than this: 'throughput<0.95', 'cpu>1.05', 'p99>1.2'; with status 1 if
+    /// nothing could be compared.
     /// May be given several times
     #[arg(long, value_name = "CONDITION")]
     fail_if: Vec<Gate>,
@@ -48,17 +49,19 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         gates: args.fail_if,
         raw_times: args.raw_times,
     };
-    let comparison = compare(&options).map_err(|error| Failure::new(error.exit_status(), error))?;
+    let comparison = compare(&options)
+        .map_err(|error| Failure::new(error.exit_status(), text::lines(&error.to_string())))?;
     if let Some(file) = &picture {
         let [a, b] = &sides;
         let b = if b.as_os_str().is_empty() { a } else { b };
-        report::draw_two(a, b, models.as_deref(), file).map_err(|error| Failure::new(1, error))?;
+        report::draw_two(a, b, models.as_deref(), file)
+            .map_err(|error| Failure::new(1, text::lines(&error.to_string())))?;
     }
     if args.json {
-        let text = serde_json::to_string_pretty(&comparison).map_err(|error| Failure::new(1, error))?;
+        let text = text::json(&comparison).map_err(|error| Failure::new(1, error))?;
         crate::print(format_args!("{text}\n"))?;
     } else {
-        crate::print(&comparison)?;
+        crate::print(text::lines(&comparison.to_string()))?;
     }
     Ok(ExitCode::from(comparison.exit_status()))
 }

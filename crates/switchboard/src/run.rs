@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::builder::{EnumValueParser, NonEmptyStringValueParser};
 use std::str::FromStr;
-use switchboard_lab::{Effort, Interrupt, LabError, Progress, RunOptions, RunSummary, report};
+use switchboard_lab::{Effort, Interrupt, LabError, Progress, RunOptions, RunSummary, report, text};
 
 use crate::{Failure, args};
 
@@ -40,15 +40,19 @@ pub(crate) struct Args {
     /// Simulate so many microseconds of work for each message in every server: 0.25, 100
     #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::microseconds)]
     work_us: f64,
-    /// Rounds: each has every point once, in random order
+    /// Rounds, 1 to 10000: each has every point once, in random order [default: as many as fit into the time]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
     /// Folder for the results; must be new or empty [default: results/DATE-HOST-EXPERIMENT]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with an interrupted run
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "servers", "install", "connections", "payload", "rate", "work_us", "rounds", "seed", "host", "quick", "full"])]
+    /// Go on with an interrupted run. Servers that are none of the models are started only if their commands are those of a built-in
+    /// experiment or of `--servers`, or with `--trust-commands`
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "install", "connections", "payload", "rate", "work_us", "rounds", "seed", "host", "quick", "full"])]
     resume: Option<PathBuf>,
+    /// With `--resume`: run whatever commands are in the folder, after printing them
+    #[arg(long, requires = "resume")]
+    trust_commands: bool,
     /// Seed of the random order
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -114,19 +118,20 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         rounds: args.rounds,
         out: args.out,
         resume: args.resume,
+        trust_commands: args.trust_commands,
         seed: args.seed,
         host: args.host,
         progress: Progress::Automatic,
         ..RunOptions::default()
     };
-    let failed = |error: LabError| Failure::new(error.exit_status(), error);
+    let failed = |error: LabError| Failure::new(error.exit_status(), text::lines(&error.to_string()));
     let interrupt = Interrupt::on_signals().map_err(failed)?;
     let summary = switchboard_lab::run(&options, &interrupt).map_err(failed)?;
     if args.json {
-        let text = serde_json::to_string_pretty(&summary).map_err(|error| Failure::new(1, error))?;
+        let text = text::json(&summary).map_err(|error| Failure::new(1, error))?;
         crate::print(format_args!("{text}\n")).map_err(|failure| whereabouts(failure, &summary))?;
     } else {
-        crate::print(&summary).map_err(|failure| whereabouts(failure, &summary))?;
+        crate::print(text::lines(&summary.to_string())).map_err(|failure| whereabouts(failure, &summary))?;
     }
     Ok(ExitCode::from(summary.exit_status()))
 }
@@ -153,9 +158,9 @@ fn whereabouts(failure: Failure, summary: &RunSummary) -> Failure {
 pub(crate) fn report(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let formats: Vec<report::Format> = args.format.iter().copied().map(report::Format::from).collect();
     let written = report::write(&args.dir, &formats)
-        .map_err(|error| Failure::new(1, format!("{}: {error}", args.dir.display())))?;
+        .map_err(|error| Failure::new(1, text::lines(&error.to_string())))?;
     for file in written {
-        crate::print(format_args!("{}\n", file.display()))?;
+        crate::print(format_args!("{}\n", text::line(&file.display().to_string())))?;
     }
     Ok(ExitCode::SUCCESS)
 }

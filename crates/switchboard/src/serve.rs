@@ -93,7 +93,8 @@ struct Delivery {
     /// Let a code of the sign-in expire that is not confirmed for so long
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::timer)]
     login_expiry: Duration,
-    /// Let pages of these origins use this server, separated by commas; `*`: all [default: its own pages]
+    /// Let pages of these origins read answers, open WebSockets and publish, separated by commas; `*`: all. Pages of others are answered with 403; programs,
+    /// which send no `Origin`, are served [default: its own pages]
     #[arg(long, value_name = "ORIGINS")]
     cors_origin: Option<CorsOrigins>,
     /// Where Socket.IO is served

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use switchboard_lab::{Verification, verify_all};
+use switchboard_lab::{Verification, text, verify_all};
 
 use crate::Failure;
 
@@ -19,10 +19,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let all: Vec<Verification> = args.dirs.iter().flat_map(|dir| verify_all(dir)).collect();
     if args.json {
-        let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(1, error))?;
+        let text = text::json(&all).map_err(|error| Failure::new(1, error))?;
         crate::print(format_args!("{text}\n"))?;
     } else {
-        all.iter().try_for_each(crate::print)?;
+        all.iter().try_for_each(|one| crate::print(text::lines(&one.to_string())))?;
     }
     Ok(ExitCode::from(u8::from(!all.iter().all(Verification::agrees))))
 }

@@ -207,7 +207,9 @@ fn a_run_is_measured_and_kept_whoever_reads_what_it_says() {
         assert!(dir.join("report.html").exists(), "{}", dir.display());
     }
     let dir = unread.to_str().unwrap();
-    for arguments in [&["verify", dir][..], &["compare", dir, dir], &["report", dir, "--format", "csv"]] {
+    // A machine may be too busy for a run of two good rounds: this one has them.
+    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/../../results/2026-11-21-vm2-connections");
+    for arguments in [&["verify", dir][..], &["compare", good, good], &["report", dir, "--format", "csv"]] {
         let lost = switchboard(arguments).stdout(full()).output().unwrap();
         assert_eq!(lost.status.code(), Some(1), "{arguments:?}: {}", said(&lost));
         assert!(said(&lost).contains("No space left"), "{arguments:?}: {}", said(&lost));

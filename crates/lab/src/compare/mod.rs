@@ -43,6 +43,9 @@ const BETWEEN_RUNS: f64 = 0.008;
 /// three rounds of one run may well have met another level than three of the next.
 const FEWEST_ROUNDS: usize = 4;
 
+/// Rounds that were measured side by side are compared from so many on.
+const FEWEST_PAIRS: usize = 2;
+
 /// Memory is taken in pages, so that all rounds may agree to the byte and be a page or two off.
 const PAGES_BYTES: f64 = 8192.0;
 
@@ -117,6 +120,10 @@ pub struct Comparison {
     pub drift: Option<f64>,
     /// Times are divided by those of the fixed workload.
     pub normalised: bool,
+    /// Rows of which something can be said, those over all places included.
+    pub compared: usize,
+    /// Why that is none, and what would do; `null` where something could be compared.
+    pub nothing_because: Option<String>,
     /// Every figure of every model and number of connections that both sides have.
     pub rows: Vec<CompareRow>,
     /// Each model over all numbers of connections.
@@ -172,17 +179,19 @@ pub struct GateOutcome {
     pub gate: Gate,
     /// Rows that it could be applied to.
     pub examined: usize,
+    /// Rows with its figure that could not be compared.
+    pub not_compared: usize,
     /// Rows beyond the threshold whose difference is real.
     pub caught: Vec<String>,
 }
 
 impl Comparison {
-    /// The exit status for the command: 3 if a gate caught something, 1 if one had nothing to look at, else 0.
+    /// The exit status for the command: 3 if a gate caught something, 1 if one had nothing to look at or nothing could be compared at all, else 0.
     pub fn exit_status(&self) -> u8 {
         if self.gates.iter().any(|outcome| !outcome.caught.is_empty()) {
             3
         } else {
-            u8::from(self.gates.iter().any(|outcome| outcome.examined == 0))
+            u8::from(self.compared == 0 || self.gates.iter().any(|outcome| outcome.examined == 0))
         }
     }
 }
@@ -234,6 +243,9 @@ pub fn compare(options: &CompareOptions) -> Result<Comparison, CompareError> {
     decide(&mut rows);
     let mut pooled = pool(&pairs, is_paired, normalised);
     decide(&mut pooled);
+    let compared = rows.iter().chain(&pooled).filter(|row| row.is_judged()).count();
+    let nothing_because =
+        (compared == 0).then(|| why_nothing(&rows, &pairs, is_paired, a.left_out + b.left_out));
     let gates = options.gates.iter().map(|gate| examine(gate, &rows, &pooled)).collect();
     Ok(Comparison {
         schema: SCHEMA,
@@ -243,6 +255,8 @@ pub fn compare(options: &CompareOptions) -> Result<Comparison, CompareError> {
         differs: differences(&a, &b),
         drift: drift.map(f64::exp).filter(|_| !is_paired),
         normalised,
+        compared,
+        nothing_because,
         rows,
         pooled,
         unmatched: unmatched(&a, &b),
@@ -432,7 +446,8 @@ fn pool(pairs: &[Pair<'_>], is_paired: bool, normalised: bool) -> Vec<CompareRow
                 let drift = drifts.iter().sum::<f64>() / drifts.len().max(1) as f64;
                 let doubt = between_runs(if normalised { drift } else { 0.0 });
                 let values = |side: BTreeMap<u32, f64>| side.into_values().collect::<Vec<_>>();
-                independent(&values(first), &values(second), doubt)
+                let is_enough = first.len() >= FEWEST_ROUNDS && second.len() >= FEWEST_ROUNDS;
+                is_enough.then(|| independent(&values(first), &values(second), doubt)).flatten()
             };
             let verdict = RowVerdict::TooFewRounds;
             let (model, shown) = (name.to_owned(), "all".to_owned());
@@ -455,13 +470,45 @@ fn decide(rows: &mut [CompareRow]) {
 }
 
 fn examine(gate: &Gate, rows: &[CompareRow], pooled: &[CompareRow]) -> GateOutcome {
-    let judged = |row: &&CompareRow| {
-        row.figure == gate.figure && matches!(row.verdict, RowVerdict::Differs | RowVerdict::NoDifference)
-    };
-    let mine: Vec<&CompareRow> = rows.iter().chain(pooled).filter(judged).collect();
+    let (mine, others): (Vec<&CompareRow>, Vec<&CompareRow>) =
+        rows.iter().chain(pooled).filter(|row| row.figure == gate.figure).partition(|row| row.is_judged());
     let beyond = |row: &&&CompareRow| {
         row.verdict == RowVerdict::Differs && row.ratio.is_some_and(|ratio| gate.catches(ratio.ratio))
     };
     let caught = mine.iter().filter(beyond).map(|row| row.to_string()).collect();
-    GateOutcome { gate: gate.clone(), examined: mine.len(), caught }
+    GateOutcome { gate: gate.clone(), examined: mine.len(), not_compared: others.len(), caught }
+}
+
+impl CompareRow {
+    /// Whether anything can be said of it.
+    fn is_judged(&self) -> bool {
+        matches!(self.verdict, RowVerdict::Differs | RowVerdict::NoDifference)
+    }
+}
+
+/// Why nothing can be said of any row, and what would do.
+fn why_nothing(rows: &[CompareRow], pairs: &[Pair<'_>], is_paired: bool, left_out: usize) -> String {
+    if rows.is_empty() {
+        return "no figure was measured on both sides".to_owned();
+    }
+    if rows.iter().all(|row| row.verdict == RowVerdict::AboutClient) {
+        return "the throughput is that of the load generator, which no server is behind; compare `cpu`, or offer a rate".to_owned();
+    }
+    let most = |side: fn(&Pair<'_>) -> usize| pairs.iter().map(side).max().unwrap_or(0);
+    let (a, b) = (most(|pair| pair.a.len()), most(|pair| pair.b.len()));
+    let least = if is_paired { FEWEST_PAIRS } else { FEWEST_ROUNDS };
+    let mut why = if a < least || b < least {
+        format!(
+            "A has {a} good rounds at most, B has {b}; {least} of each side are the least: switchboard run --rounds {FEWEST_ROUNDS}, or more"
+        )
+    } else {
+        "no figure has enough good rounds on both sides that are above 0: switchboard run with more --rounds"
+            .to_owned()
+    };
+    if left_out > 0 {
+        why += &format!(
+            "; {left_out} doubtful or invalid points do not count, of which a quieter machine has fewer"
+        );
+    }
+    why
 }

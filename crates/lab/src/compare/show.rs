@@ -5,7 +5,7 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{CompareRow, Comparison, FALSE_DISCOVERIES, FEWEST_ROUNDS, Figure, RowVerdict};
+use super::{CompareRow, Comparison, FALSE_DISCOVERIES, Figure, RowVerdict};
 use crate::setting::Place;
 
 /// Differences that are listed one by one.
@@ -31,7 +31,14 @@ impl fmt::Display for Comparison {
         self.verdict(f)?;
         for outcome in &self.gates {
             match (outcome.examined, outcome.caught.as_slice()) {
-                (0, _) => writeln!(f, "gate {}: nothing to look at, so it does not hold", outcome.gate.text)?,
+                (0, _) => {
+                    writeln!(f, "gate {}: nothing could be compared, so it does not hold", outcome.gate.text)?
+                }
+                (examined, []) if outcome.not_compared > 0 => writeln!(
+                    f,
+                    "gate {}: holds, {examined} rows examined; {} more could not be compared",
+                    outcome.gate.text, outcome.not_compared
+                )?,
                 (examined, []) => writeln!(f, "gate {}: holds, {examined} rows examined", outcome.gate.text)?,
                 (_, caught) => writeln!(f, "gate {}: FAILED by {}", outcome.gate.text, caught.join("; "))?,
             }
@@ -55,7 +62,7 @@ impl fmt::Display for CompareRow {
             (_, Some(ratio)) => {
                 write!(f, "× {:.3} (95 % interval {:.3} to {:.3})", ratio.ratio, ratio.low, ratio.high)
             }
-            (_, None) => write!(f, "too few rounds: {FEWEST_ROUNDS} good ones on each side are the least"),
+            (_, None) => write!(f, "too few good rounds to be compared"),
         }
     }
 }
@@ -120,6 +127,12 @@ impl Comparison {
     }
 
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.nothing_because {
+            return writeln!(
+                f,
+                "\nnothing could be compared, which does not mean that nothing differs: {why}"
+            );
+        }
         let judged = self
             .rows
             .iter()

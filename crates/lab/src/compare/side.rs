@@ -1,17 +1,19 @@
 //! One side of a comparison: a results folder, or one model of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::CompareError;
 use crate::error::nearest;
+use crate::files;
+use crate::lock;
 use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
 use crate::rounds::{self, Round};
 use crate::setting::{Axis, Place};
+use crate::text;
 
 /// The points of one side.
 pub(super) struct Side {
@@ -37,8 +39,18 @@ impl Side {
             (dir, _) => PathBuf::from(dir),
         };
         let unreadable = |reason: String| CompareError::Unreadable { dir: dir.clone(), reason };
-        let plan = Plan::read(&dir).map_err(|error| unreadable(error.to_string()))?;
-        let (all, damaged) = rounds::read(&dir).map_err(|error| unreadable(error.to_string()))?;
+        let mut plan = Plan::read(&dir).map_err(|error| unreadable(error.to_string()))?;
+        plan.tidy();
+        let (mut all, mut damaged) = rounds::read(&dir)
+            .map(|(all, damaged)| (all, damaged.iter().map(ToString::to_string).collect::<Vec<_>>()))
+            .map_err(|error| unreadable(error.to_string()))?;
+        if let Some(holder) = lock::holder(&dir) {
+            damaged.push(format!(
+                "{} is being written by {holder}: these are the points until now",
+                dir.display()
+            ));
+        }
+        rounds::tidy(&mut all);
         let last = rounds::rounds(&all);
         let known: BTreeSet<&str> = last.iter().map(|round| round.point.model.as_str()).collect();
         if let Some(model) = model.filter(|model| !known.contains(model)) {
@@ -63,14 +75,14 @@ impl Side {
                 Status::Limit => {}
             }
         }
-        let environment = fs::read(dir.join(ENVIRONMENT)).ok();
+        let environment = files::read(&dir.join(ENVIRONMENT)).ok();
         Ok(Side {
             model: model.map(str::to_owned),
             plan,
             environment: environment.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default(),
             rounds: good,
             left_out,
-            damaged: damaged.iter().map(ToString::to_string).collect(),
+            damaged,
             dir,
         })
     }
@@ -104,6 +116,7 @@ pub(super) fn differences(a: &Side, b: &Side) -> Vec<String> {
         ("cores", "/cpu/cores"),
         ("memory in bytes", "/memory_bytes"),
         ("kernel", "/kernel"),
+        ("CPU quota", "/cpu_quota"),
         ("pinning", "/pinning"),
         ("switchboard", "/switchboard/version"),
         ("build", "/switchboard/profile"),
@@ -118,7 +131,7 @@ pub(super) fn differences(a: &Side, b: &Side) -> Vec<String> {
     let (ours, theirs) = (sysctls(a), sysctls(b));
     for name in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
         let of = |sysctls: &serde_json::Map<String, Value>| sysctls.get(name).cloned().unwrap_or_default();
-        note(name, &of(&ours), &of(&theirs));
+        note(&text::line(name), &of(&ours), &of(&theirs));
     }
     let (ours, theirs) = (&a.plan, &b.plan);
     let what_varies = |plan: &Plan| json!(plan.axes.label());
@@ -162,7 +175,7 @@ pub(super) fn other_machine(a: &Side, b: &Side) -> bool {
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => "unknown".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => text::line(text).into_owned(),
+        other => text::line(&other.to_string()).into_owned(),
     }
 }

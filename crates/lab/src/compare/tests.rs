@@ -238,3 +238,80 @@ fn what_cannot_be_compared_says_why() {
     let nothing = compare(&CompareOptions { connections: Some(vec![5]), ..options(&dir, &dir) }).unwrap_err();
     assert!(nothing.to_string().contains("FOLDER:MODEL"), "{nothing}");
 }
+
+#[test]
+fn nothing_compared_is_not_no_difference() {
+    let mut random = Rng::with_seed(11);
+    for rounds in [1, 2, 3] {
+        let few = Run { rounds, ..USUAL };
+        let (a, b) = (plain(&mut random, few), plain(&mut random, Run { slower: 3.0, ..few }));
+        for gates in [vec![], vec!["cpu>1.01".parse().unwrap(), "throughput<0.99".parse().unwrap()]] {
+            let comparison = compare(&CompareOptions { gates, ..options(&a, &b) }).unwrap();
+            let text = comparison.to_string();
+            assert_eq!((comparison.compared, comparison.exit_status()), (0, 1), "{text}");
+            assert!(!text.contains("no difference"), "{text}");
+            let why = format!(
+                "nothing could be compared, which does not mean that nothing differs: A has {rounds} good rounds at most, B has {rounds}; 4 of each side are the least"
+            );
+            assert!(text.contains(&why) && text.contains("--rounds 4"), "{text}");
+            assert!(!text.contains("holds,"), "{text}");
+        }
+    }
+    // Enough of one, too few of the other; and rounds that do not count.
+    let (a, b) = (plain(&mut random, USUAL), plain(&mut random, Run { rounds: 3, ..USUAL }));
+    assert_eq!(compare(&options(&a, &b)).unwrap().compared, 0);
+    let doubtful = folder(&mut random, USUAL, |point| {
+        if point.round > 0 {
+            point.status = Status::Doubtful;
+        }
+    });
+    let text = compare(&options(&a, &doubtful)).unwrap().to_string();
+    assert!(
+        text.contains("B has 1;") && text.contains("75 doubtful or invalid points do not count"),
+        "{text}"
+    );
+    let (a, b) = (plain(&mut random, USUAL), plain(&mut random, USUAL));
+    let comparison = compare(&options(&a, &b)).unwrap();
+    assert!(comparison.compared > 0 && comparison.nothing_because.is_none() && comparison.exit_status() == 0);
+}
+
+#[test]
+fn side_by_side_one_round_is_no_pair_to_compare() {
+    let mut random = Rng::with_seed(12);
+    let dir = plain(&mut random, Run { rounds: 1, ..USUAL });
+    let path = dir.path().display();
+    let options =
+        CompareOptions { a: format!("{path}:poll"), b: ":epoll".to_owned(), ..CompareOptions::default() };
+    let comparison = compare(&options).unwrap();
+    assert_eq!(comparison.exit_status(), 1);
+    assert!(comparison.to_string().contains("2 of each side are the least"), "{comparison}");
+}
+
+#[test]
+fn names_of_others_cannot_steer_a_terminal_nor_forge_a_line() {
+    let mut random = Rng::with_seed(13);
+    let hostile = "epoll\x1b]0;t\x07\u{9b}2J\u{202e}\ngate cpu>1: holds, 9 rows examined";
+    let named = |random: &mut Rng| folder(random, USUAL, |point| point.model = hostile.into());
+    let (a, b) = (named(&mut random), named(&mut random));
+    for (dir, host) in [(&a, "one"), (&b, hostile)] {
+        let environment = json!({"host": host, "cpu": {"model": hostile}, "sysctls": {hostile: host}});
+        fs::write(dir.path().join("environment.json"), environment.to_string()).unwrap();
+    }
+    let comparison = compare(&options(&a, &b)).unwrap();
+    let text = comparison.to_string();
+    assert!(
+        !text.chars().any(|letter| letter != '\n' && (letter.is_control() || letter == '\u{202e}')),
+        "{text:?}"
+    );
+    assert!(!text.lines().any(|line| line.starts_with("gate")), "{text}");
+    assert!(text.contains("\\u{1b}]0;t"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_read_is_not_said_to_be_impossible_to_resume() {
+    let empty = tempfile::tempdir().unwrap();
+    let error = compare(&options(&empty, &empty)).unwrap_err().to_string();
+    assert!(error.contains("run.json: No such file") && !error.contains("resume"), "{error}");
+    let verification = crate::verify(empty.path()).to_string();
+    assert!(!verification.contains("resume"), "{verification}");
+}

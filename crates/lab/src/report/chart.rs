@@ -23,6 +23,9 @@ const LONG_NAME: usize = 17;
 /// And one that is longer than this would not fit in those either.
 const LONGER_NAME: usize = 30;
 
+/// How much of a logarithmic y-axis zeros take, if there are any.
+const FOOT: f64 = 0.1;
+
 /// One picture.
 pub(super) struct Chart {
     pub(super) title: String,
@@ -247,6 +250,8 @@ struct Axes {
     scale: Scale,
     low: f64,
     high: f64,
+    /// The part of the y-axis that is kept for zeros, below a logarithmic scale.
+    foot: f64,
     /// All values of x, ascending.
     values: Vec<f64>,
     spread: Spread,
@@ -261,7 +266,9 @@ impl Axes {
             Scale::Linear => (0.0, greatest * 1.05),
             Scale::Logarithmic | Scale::Binary => (least / 1.3, greatest * 1.3),
         };
-        Axes { scale: chart.scale, low, high, values: chart.values(), spread: chart.x.spread() }
+        let has_zeros = chart.scale != Scale::Linear && dots().any(|dot| dot.value.median <= 0.0);
+        let foot = if has_zeros { FOOT } else { 0.0 };
+        Axes { scale: chart.scale, low, high, foot, values: chart.values(), spread: chart.x.spread() }
     }
 
     fn x(&self, value: f64) -> i32 {
@@ -280,8 +287,11 @@ impl Axes {
     fn y(&self, value: f64) -> i32 {
         let part = match self.scale {
             Scale::Linear => value / self.high,
+            // Zeros have no place of their own on such a scale: they stand at its foot, below all other values.
+            Scale::Logarithmic | Scale::Binary if value <= 0.0 => 0.0,
             Scale::Logarithmic | Scale::Binary => {
-                (value.max(self.low) / self.low).ln() / (self.high / self.low).ln()
+                let part = (value.max(self.low) / self.low).ln() / (self.high / self.low).ln();
+                self.foot + part * (1.0 - self.foot)
             }
         };
         // Of two rounds the interval may be wider than any picture.
@@ -291,6 +301,11 @@ impl Axes {
 
     /// Round values, about five of them.
     fn ticks(&self) -> Vec<f64> {
+        let zero = (self.foot > 0.0).then_some(0.0);
+        zero.into_iter().chain(self.ticks_above()).collect()
+    }
+
+    fn ticks_above(&self) -> Vec<f64> {
         match self.scale {
             Scale::Linear => {
                 let rough = self.high / 5.0;
@@ -339,6 +354,29 @@ mod tests {
         spread_out(&mut labels);
         assert!(labels.windows(2).all(|pair| pair[1].y - pair[0].y >= pair[0].height));
         assert!(labels.iter().all(|label| label.y <= BOTTOM));
+    }
+
+    #[test]
+    fn zeros_stand_at_the_foot_of_a_logarithmic_scale_and_have_a_tick() {
+        let dot = |x, value| Dot { x, value: estimate(value), doubt: None };
+        let line = |points| Line { model: "epoll".into(), variant: None, points, limit: None };
+        let chart = |scale, points| Chart {
+            title: "T".into(),
+            y_label: "y".into(),
+            x_label: "x".into(),
+            x: Axis::Connections,
+            scale,
+            unit: Unit::Ns,
+            lines: vec![line(points)],
+        };
+        for scale in [Scale::Logarithmic, Scale::Binary] {
+            let axes = Axes::new(&chart(scale, vec![dot(1.0, 0.0), dot(4.0, 5e6), dot(16.0, 9e6)]));
+            assert_eq!(axes.y(0.0), BOTTOM);
+            assert!(axes.ticks().iter().all(|tick| *tick == 0.0 || axes.y(*tick) < BOTTOM - 20), "{scale:?}");
+            assert!(axes.ticks().contains(&0.0) && axes.y(5e6) > axes.y(9e6));
+            let axes = Axes::new(&chart(scale, vec![dot(4.0, 5e6), dot(16.0, 9e6)]));
+            assert!(!axes.ticks().contains(&0.0), "{scale:?}: who has no zero has no place for one");
+        }
     }
 
     #[test]

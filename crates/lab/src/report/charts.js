@@ -81,6 +81,8 @@
     });
     const shown = data.lines.map(() => true);
     let logarithmic = data.scale !== "linear";
+    // The foot of the y-axis. On a logarithmic one it is where zeros stand: they have no place of their own there.
+    let foot = 0;
     let plot = null;
 
     const holder = document.createElement("div");
@@ -146,7 +148,7 @@
         context.strokeStyle = context.fillStyle = colour(line);
         for (const point of line.points) {
           const x = u.valToPos(place(data, point.x), "x", true);
-          const y = u.valToPos(point.y, "y", true);
+          const y = u.valToPos(Math.max(point.y, foot), "y", true);
           context.lineWidth = 2.5 * ratio;
           marker(context, line.marker, x, y, (line.is_thin ? 4 : 6.5) * ratio);
           if (point.doubt !== null) {
@@ -159,7 +161,7 @@
         }
         const last = line.points[line.points.length - 1];
         if (line.limit && last) {
-          const [x, y] = [u.valToPos(place(data, line.limit[0]), "x", true), u.valToPos(last.y, "y", true)];
+          const [x, y] = [u.valToPos(place(data, line.limit[0]), "x", true), u.valToPos(Math.max(last.y, foot), "y", true)];
           context.lineWidth = 1.5 * ratio;
           context.setLineDash([4 * ratio, 4 * ratio]);
           context.beginPath();
@@ -183,7 +185,7 @@
         data.lines.forEach((line, index) => {
           if (!shown[index]) return;
           for (const point of line.points) {
-            const [dx, dy] = [u.valToPos(place(data, point.x), "x") - left, u.valToPos(point.y, "y") - top];
+            const [dx, dy] = [u.valToPos(place(data, point.x), "x") - left, u.valToPos(Math.max(point.y, foot), "y") - top];
             const distance = Math.hypot(dx, dy);
             if (!nearest || distance < nearest.distance) nearest = { distance, line, point };
           }
@@ -208,7 +210,9 @@
       const values = data.lines.flatMap((line, index) => (shown[index] ? line.points : []));
       const high = Math.max(...values.map((point) => Math.max(point.y, Math.min(point.high, 3 * point.y))), 0) || 1;
       const low = Math.min(...values.map((point) => point.y).filter((y) => y > 0), high);
-      const range = logarithmic ? [low / 1.4, high * 1.4] : [0, high * 1.05];
+      const zeros = logarithmic && values.some((point) => point.y <= 0);
+      const range = logarithmic ? [low / (zeros ? 4 : 1.4), high * 1.4] : [0, high * 1.05];
+      [foot] = range;
       const axis = { stroke: ink(), font, labelFont: font, grid: { stroke: rule(), width: 1 }, ticks: { stroke: rule() } };
       const series = [{}];
       const columns = [xs];
@@ -222,7 +226,7 @@
         });
         series.push({ ...common, stroke: "transparent" }, { ...common, stroke: "transparent" });
         const clamp = (value) => (value === null ? null : Math.min(Math.max(value, range[0]), range[1]));
-        columns.push(column(line, "y"), column(line, "high").map(clamp), column(line, "low").map(clamp));
+        columns.push(column(line, "y").map(clamp), column(line, "high").map(clamp), column(line, "low").map(clamp));
         // Those of the thin lines would hide the others; their values tell them.
         if (!line.is_thin && data.has_bands) bands.push({ series: [at + 1, at + 2], fill: colour(line) + "22" });
       });
@@ -248,8 +252,10 @@
           { ...axis, label: data.x_label, size: narrow ? 30 : 38, labelSize: narrow ? 20 : 28, grid: { show: false },
             splits: () => kept.map(([value]) => value), values: () => kept.map(([, text]) => text),
             filter: (u, splits) => splits },
-          { ...axis, size: narrow ? 66 : 92, splits: () => splits(range[0], range[1], data.scale, logarithmic),
-            filter: (u, splits) => splits, values: (u, splits) => splits.map((value) => tick(value, data.unit)) },
+          { ...axis, size: narrow ? 66 : 92,
+            // No other value stands so near to the foot that it could be taken for zero.
+            splits: () => (zeros ? [foot, ...splits(low, range[1], data.scale, true)] : splits(range[0], range[1], data.scale, logarithmic)),
+            filter: (u, splits) => splits, values: (u, splits) => splits.map((value) => tick(zeros && value === foot ? 0 : value, data.unit)) },
         ],
         hooks: { draw: [points], setCursor: [hover] },
       };

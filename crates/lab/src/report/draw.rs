@@ -123,7 +123,8 @@ pub(super) fn text<B: DrawingBackend>(
     side: HPos,
 ) -> Drawn<B> {
     let font = ("sans-serif", size).into_font().color(&colour).pos(Pos::new(side, VPos::Center));
-    area.draw(&Text::new(words.to_owned(), at, font))
+    // The backend escapes what XML would take for markup; what XML cannot have at all it leaves as it is.
+    area.draw(&Text::new(crate::text::line(words).into_owned(), at, font))
 }
 
 /// The font of the PNG comes with the program: a machine without any draws the same picture.

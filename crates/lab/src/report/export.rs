@@ -4,6 +4,7 @@ use super::ReportError;
 use super::tables;
 use crate::quantity::Quantity;
 use crate::summary::ExperimentSummary;
+use crate::text::{self, markdown as markdown_of};
 
 /// A line for each figure of each model at each place.
 pub(super) fn csv(summary: &ExperimentSummary) -> Result<String, ReportError> {
@@ -20,14 +21,14 @@ pub(super) fn csv(summary: &ExperimentSummary) -> Result<String, ReportError> {
         for (figure, estimate) in Quantity::ALL.iter().filter_map(known) {
             writer
                 .write_record([
-                    summary.experiment.clone(),
-                    row.model.clone(),
-                    row.mechanism.clone(),
+                    text::csv(&summary.experiment).into_owned(),
+                    text::csv(&row.model).into_owned(),
+                    text::csv(&row.mechanism).into_owned(),
                     row.connections.to_string(),
                     row.place.x.to_string(),
                     number(row.place.by),
                     name(serde_json::to_value(row.status).unwrap_or_default()),
-                    row.reason.clone().unwrap_or_default(),
+                    text::csv(row.reason.as_deref().unwrap_or_default()).into_owned(),
                     name(serde_json::to_value(figure).unwrap_or_default()),
                     estimate.median.to_string(),
                     number(estimate.low),
@@ -43,16 +44,18 @@ pub(super) fn csv(summary: &ExperimentSummary) -> Result<String, ReportError> {
 
 /// The question, the findings and the tables.
 pub(super) fn markdown(summary: &ExperimentSummary) -> String {
-    let mut text = format!("## {}\n\n", summary.question);
+    let mut text = format!("## {}\n\n", markdown_of(&summary.question));
     for sentence in super::finding::sentences(summary) {
-        text += &format!("{sentence}\n\n");
+        text += &format!("{}\n\n", markdown_of(&sentence));
     }
     for table in tables::prices(summary).into_iter().chain(tables::figures(summary)) {
-        text += &format!("**{}**\n\n| {} | {} |\n", table.title, table.label, table.models.join(" | "));
+        let models: Vec<String> = table.models.iter().map(|model| markdown_of(model)).collect();
+        let (title, label) = (markdown_of(&table.title), markdown_of(&table.label));
+        text += &format!("**{title}**\n\n| {label} | {} |\n", models.join(" | "));
         text += &format!("|---:|{}\n", "---:|".repeat(table.models.len()));
         for (label, cells) in &table.rows {
-            let cells: Vec<String> = cells.iter().map(|cell| cell.text.replace('|', "\\|")).collect();
-            text += &format!("| {label} | {} |\n", cells.join(" | "));
+            let cells: Vec<String> = cells.iter().map(|cell| markdown_of(&cell.text)).collect();
+            text += &format!("| {} | {} |\n", markdown_of(label), cells.join(" | "));
         }
         text.push('\n');
     }

@@ -91,6 +91,7 @@ impl ChartData {
 
     /// As JSON that may stand in a script element: nothing in it can end the element or begin another.
     pub(super) fn embedded(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default().replace('<', "\\u003c").replace("-->", "--\\u003e")
+        let json = serde_json::to_string(self).unwrap_or_default();
+        crate::text::plain_json(&json).replace('<', "\\u003c").replace("-->", "--\\u003e")
     }
 }

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use draw::Draw;
 use page::Part;
+pub(crate) use page::called;
 use pictures::Picture;
 pub use pictures::PictureName;
 pub(crate) use pictures::figures;
@@ -29,9 +30,12 @@ pub(crate) use pictures::figures;
 use crate::checksums;
 use crate::collection::Collection;
 use crate::error::LabError;
+use crate::files;
+use crate::lock::Lock;
 use crate::plan::Plan;
-use crate::record::{POINTS, write_whole};
+use crate::record::Damaged;
 use crate::rounds::{self, Round};
+use crate::say::say;
 use crate::summary::ExperimentSummary;
 use crate::syscalls::{self, SYSCALLS};
 
@@ -87,12 +91,22 @@ impl Format {
 /// # Errors
 /// The folder holds no run or no points, or a file cannot be written.
 pub fn write(dir: &Path, formats: &[Format]) -> Result<Vec<PathBuf>, ReportError> {
-    if let Some(collection) = Collection::read(dir)? {
-        return collection.reports(dir, formats);
+    match Collection::read(dir)? {
+        Some(collection) => collection.reports(dir, formats),
+        None => {
+            // What is no results folder is not written into, and who only draws does not wait for who measures.
+            Plan::read(dir)?;
+            let _lock = Lock::take(dir)?;
+            write_locked(dir, formats)
+        }
     }
+}
+
+/// The same of one results folder that nobody else writes into.
+pub(crate) fn write_locked(dir: &Path, formats: &[Format]) -> Result<Vec<PathBuf>, ReportError> {
     let findings = Findings::read(dir)?;
-    findings.summary.damaged.iter().for_each(|line| switchboard_console::log!("{line}"));
-    let names: Vec<String> = findings.draw_into(dir, dir, formats)?;
+    findings.summary.damaged.iter().for_each(say);
+    let names: Vec<String> = findings.draw_into(dir, dir, formats, None)?;
     renew(dir, &names)?;
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
@@ -126,7 +140,7 @@ pub fn draw_two(a: &Path, b: &Path, models: Option<&[String]>, to: &Path) -> Res
         Some("svg") => chart.svg()?.into_bytes(),
         _ => return Err(ReportError::Draw(format!("{}: the ending must be .svg or .png", to.display()))),
     };
-    write_whole(to, &bytes).map_err(|source| ReportError::File { path: to.to_owned(), source })
+    files::write_whole(to, &bytes).map_err(|source| ReportError::File { path: to.to_owned(), source })
 }
 
 /// Makes the page of a folder of several experiments, whose own reports are there. Returns its path.
@@ -147,6 +161,7 @@ impl Collection {
     /// The reports of all its folders, and one of all of them together.
     fn reports(&self, dir: &Path, formats: &[Format]) -> Result<Vec<PathBuf>, ReportError> {
         let mut written = Vec::new();
+        let _lock = Lock::take(dir)?;
         for folder in self.folders(dir) {
             match write(&folder, formats) {
                 Ok(files) => written.extend(files),
@@ -179,8 +194,10 @@ impl Collection {
                 Err(error) => return Err(error),
             }
         }
-        let parts: Vec<Part<'_>> =
-            all.iter().map(|(dir, findings, pictures)| Part { findings, pictures, dir }).collect();
+        let parts: Vec<Part<'_>> = all
+            .iter()
+            .map(|(dir, findings, pictures)| Part { findings, pictures, dir, called: None })
+            .collect();
         save(to, PAGE.into(), page::render("all experiments", &parts)?.as_bytes())
     }
 }
@@ -199,20 +216,23 @@ impl Findings {
             let path = dir.join(name);
             |source| ReportError::File { path, source }
         };
-        let plan = Plan::read(dir)?;
-        if !dir.join(POINTS).exists() {
-            return Err(ReportError::NoPoints(dir.to_owned()));
-        }
-        let (rounds, mut damaged) = rounds::read(dir).map_err(failed(POINTS))?;
-        let (census, broken) = syscalls::read(dir).map_err(failed(SYSCALLS))?;
+        let mut plan = Plan::read(dir)?;
+        plan.tidy();
+        let (mut rounds, mut damaged) = match rounds::read(dir) {
+            Err(LabError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(ReportError::NoPoints(dir.to_owned()));
+            }
+            outcome => outcome?,
+        };
+        rounds::tidy(&mut rounds);
+        let (mut census, broken) = syscalls::read(dir).map_err(failed(SYSCALLS))?;
+        syscalls::tidy(&mut census);
         damaged.extend(broken);
         if rounds.is_empty() {
             return Err(ReportError::NoPoints(dir.to_owned()));
         }
         let mut summary = ExperimentSummary::of(&plan, dir.to_owned(), &rounds, &census);
-        // Without the folder: the same data say the same wherever they lie.
-        summary.damaged =
-            damaged.iter().map(|line| line.to_string().replace(&format!("{}/", dir.display()), "")).collect();
+        summary.damaged = damaged.iter().map(Damaged::without_folder).collect();
         Ok(Findings { plan, summary, rounds })
     }
 
@@ -221,18 +241,19 @@ impl Findings {
     }
 
     /// Writes page, pictures and figures into `to`, the page first, and returns their names. The environment record is
-    /// that of `from`.
+    /// that of `from`. `called` is the folder's name on the page, if that is not the one it has.
     pub(crate) fn draw_into(
         &self,
         from: &Path,
         to: &Path,
         formats: &[Format],
+        called: Option<&str>,
     ) -> Result<Vec<String>, ReportError> {
         let wants = |format| formats.contains(&format);
         let pictures = self.pictures();
         let mut written = Vec::new();
         if wants(Format::Html) {
-            let part = Part { findings: self, pictures: &pictures, dir: from };
+            let part = Part { findings: self, pictures: &pictures, dir: from, called };
             written.push(save(to, PAGE.into(), page::render(&self.plan.experiment, &[part])?.as_bytes())?);
         }
         for picture in &pictures {
@@ -257,14 +278,14 @@ impl Findings {
 }
 
 /// The page of a results folder.
-const PAGE: &str = "report.html";
+pub(crate) const PAGE: &str = "report.html";
 
 /// The figures of a results folder, for programs.
 pub(crate) const SUMMARY: &str = "summary.json";
 
 fn save(dir: &Path, name: String, bytes: &[u8]) -> Result<String, ReportError> {
     let path = dir.join(&name);
-    match write_whole(&path, bytes) {
+    match files::write_whole(&path, bytes) {
         Ok(()) => Ok(name),
         Err(source) => Err(ReportError::File { path, source }),
     }

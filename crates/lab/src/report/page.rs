@@ -1,10 +1,10 @@
 //! The page: one file that opens offline and makes no request. Without its script, and on paper, the pictures are still there.
 
-use std::fs;
+use std::borrow::Cow;
 use std::path::Path;
 
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment};
+use minijinja::{AutoEscape, Environment, Value, escape_formatter};
 use serde::Serialize;
 
 use super::finding;
@@ -14,10 +14,12 @@ use super::tables::{self, LawRow, Table};
 use super::{Findings, ReportError};
 use crate::difference::{self, FILES, ModelFile, Pair, side_by_side};
 use crate::external::External;
+use crate::files;
 use crate::plan::Plan;
 use crate::record::{ENVIRONMENT, Status};
 use crate::rounds::Round;
 use crate::summary::ExperimentSummary;
+use crate::text;
 
 /// Lines that are alike around each difference of two files.
 const CONTEXT: usize = 3;
@@ -93,6 +95,21 @@ pub(super) struct Part<'a> {
     pub(super) pictures: &'a [Picture],
     /// Where its environment record is.
     pub(super) dir: &'a Path,
+    /// The name of its folder, if that is not the one it has.
+    pub(super) called: Option<&'a str>,
+}
+
+/// What stands before the name of its folder on a page, and behind it.
+const COMMAND: [&str; 2] = ["<code>switchboard report ", "</code>"];
+
+/// The name that a folder had when its page was drawn: the folder may have been renamed since, and is the same.
+pub(crate) fn called(page: &str) -> Option<String> {
+    let [before, behind] = COMMAND;
+    let (_, rest) = page.rsplit_once(before)?;
+    let (name, _) = rest.split_once(behind)?;
+    let plain =
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#x27;", "'"), ("&#x2f;", "/"), ("&amp;", "&")];
+    Some(plain.iter().fold(name.to_owned(), |name, (escaped, letter)| name.replace(escaped, letter)))
 }
 
 /// The page of one experiment, or of several.
@@ -115,13 +132,19 @@ pub(super) fn render(title: &str, parts: &[Part<'_>]) -> Result<String, ReportEr
     };
     let mut templates = Environment::new();
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    templates.set_formatter(|out, state, value| {
+        match value.as_str().filter(|_| !value.is_safe()).map(text::lines) {
+            Some(Cow::Owned(shown)) => escape_formatter(out, state, &Value::from(shown)),
+            _ => escape_formatter(out, state, value),
+        }
+    });
     templates.add_template("page", include_str!("page.html"))?;
     Ok(templates.get_template("page")?.render(Serde(&page))?)
 }
 
 impl<'a> Section<'a> {
     fn of(part: &Part<'a>) -> Result<Section<'a>, ReportError> {
-        let Part { findings: Findings { plan, summary, rounds }, pictures, dir } = *part;
+        let Part { findings: Findings { plan, summary, rounds }, pictures, dir, called } = *part;
         let drawn = pictures.iter().map(|picture| {
             let svg = scalable(&picture.drawing.svg()?);
             let data = match &picture.drawing {
@@ -139,10 +162,13 @@ impl<'a> Section<'a> {
                 has_bands,
             })
         });
-        let environment = fs::read_to_string(dir.join(ENVIRONMENT)).unwrap_or_default();
+        let environment = files::read_text(&dir.join(ENVIRONMENT)).unwrap_or_default();
         // Also where the folder was called `.`.
         let whole = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        let folder = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let folder = match called {
+            Some(name) => name.to_owned(),
+            None => whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        };
         Ok(Section {
             experiment: &plan.experiment,
             question: &plan.question,
@@ -223,8 +249,10 @@ fn facts(plan: &Plan, environment: &str) -> Vec<(&'static str, String)> {
         Some(server) => format!("server on core {server}, load generator on core {}", text("/pinning/load")),
         None => "none: server and load generator share the cores".into(),
     };
+    let quota = environment.pointer("/cpu_quota/cores").and_then(serde_json::Value::as_f64);
+    let quota = quota.map_or_else(String::new, |cores| format!(", of which a quota allows {cores:.2}"));
     vec![
-        ("machine", format!("{}, {} cores", text("/cpu/model"), text("/cpu/cores"))),
+        ("machine", format!("{}, {} cores{quota}", text("/cpu/model"), text("/cpu/cores"))),
         ("kernel", text("/kernel")),
         ("date", plan.started_at.clone()),
         ("pinning", pinning),

@@ -372,8 +372,8 @@ fn line(
 ) -> Line {
     let is_here = |row: &&Row| row.model == model && (level.is_none() || row.place.by == level);
     let rows: Vec<&Row> = summary.rows.iter().filter(is_here).collect();
-    // On a logarithmic scale there is no place for nothing.
-    let is_drawn = |value: f64| value > 0.0 || matches!(quantity.unit(), Unit::Share | Unit::PerS);
+    // Zero is a result, and often the best one. Less than zero comes from subtracting, and would be below every axis.
+    let is_drawn = |value: f64| value >= 0.0;
     let points = rows.iter().filter(|row| row.status != Status::Limit).filter_map(|row| {
         let value = quantity.of(row).filter(|value| is_drawn(value.median))?;
         let doubt = (row.status != Status::Ok).then(|| row.reason.clone().unwrap_or_default());

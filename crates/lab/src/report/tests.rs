@@ -196,3 +196,57 @@ fn the_price_of_an_event_stands_in_one_table() {
     let usual = self::page(folder(&rounds([("select", 1.0), ("poll", 2.0), ("epoll", 3.0)]), "How?").path());
     assert!(!usual.contains("What an event costs"));
 }
+
+/// Text as a stranger may put it wherever a results folder has text.
+const HOSTILE: &str = "=cmd|' /C calc'!A0 \x1b]0;t\x07\u{9b}2J\u{202e} <img src=x onerror=alert(1)> [a](http://x) </script>\n# forged | line";
+
+#[test]
+fn text_of_others_is_only_text_in_every_kind_of_output() {
+    let mut point = point(HOSTILE, 64, 0, 5000.0);
+    point["reason"] = HOSTILE.into();
+    point["status"] = "doubtful".into();
+    point["mechanism"] = HOSTILE.into();
+    let dir = folder(&[point], HOSTILE);
+    let path = dir.path().join("run.json");
+    let mut plan: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    plan["subjects"][0] = json!({"model": HOSTILE, "mechanism": HOSTILE, "compared": true, "ceiling": false});
+    plan["analysis"] = HOSTILE.into();
+    plan["command"] = json!([HOSTILE]);
+    fs::write(&path, plan.to_string()).unwrap();
+    let environment = json!({"host": HOSTILE, "cpu": {"model": HOSTILE, "cores": 2}, "kernel": HOSTILE});
+    fs::write(dir.path().join("environment.json"), environment.to_string()).unwrap();
+    let formats = [Format::Html, Format::Svg, Format::Png, Format::Csv, Format::Md];
+    let written = write(dir.path(), &formats).unwrap();
+    let is_hidden = |letter: char| letter != '\n' && (letter.is_control() || letter == '\u{202e}');
+    let mut seen = 0;
+    for file in written
+        .iter()
+        .filter(|file| file.extension().is_none_or(|ending| ending != "png" && ending != "json"))
+    {
+        let text = fs::read_to_string(file).unwrap();
+        seen += usize::from(text.contains("onerror"));
+        assert!(!text.contains("<img"), "{}", file.display());
+        assert!(!text.chars().any(is_hidden), "{}", file.display());
+    }
+    assert!(seen >= 4, "the page, a picture, the table and the text show it: {seen}");
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    let markdown = read("figures.md");
+    assert!(
+        !markdown.lines().any(|line| line.starts_with("# forged")) && !markdown.contains("[a](http"),
+        "{markdown}"
+    );
+    for line in markdown.lines().filter(|line| line.starts_with('|')) {
+        assert_eq!(line.replace("\\|", "").matches('|').count(), 5, "{line}");
+    }
+    let mut table = csv::Reader::from_reader(fs::File::open(dir.path().join("figures.csv")).unwrap());
+    let mut cells = 0;
+    for record in table.records().map(Result::unwrap) {
+        for cell in record.iter().filter(|cell| cell.parse::<f64>().is_err()) {
+            cells += 1;
+            assert!(!cell.starts_with(['=', '+', '-', '@', '\t', '\r']), "{cell}");
+        }
+    }
+    assert!(cells > 0);
+    assert!(read("throughput.svg").contains("&lt;img"));
+    assert!(!read("report.html").contains("http://x) </script>"));
+}

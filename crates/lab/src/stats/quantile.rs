@@ -1,7 +1,10 @@
 //! Percentiles of all rounds' messages together. They are never averaged: the mean of two p99 is the p99 of nothing.
 
+use std::io::{self, Read};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 
@@ -13,9 +16,26 @@ const Z: f64 = 1.96;
 /// Reads a histogram as the load generator writes it: V2 with deflate, in base64.
 pub(crate) fn histogram(text: &str) -> Result<Histogram<u64>, String> {
     let bytes = STANDARD.decode(text).map_err(|error| format!("not base64: {error}"))?;
+    let plain = inflated(&bytes).map_err(|error| format!("not a histogram: {error}"))?;
     Deserializer::new()
-        .deserialize(&mut bytes.as_slice())
+        .deserialize(&mut plain.as_slice())
         .map_err(|error| format!("not a histogram: {error}"))
+}
+
+/// A histogram of nanoseconds up to centuries has less.
+const MOST_BYTES: u64 = 4 << 20;
+
+/// What is within the compressed form: its head has eight bytes, two numbers. The plain form begins with the same two, of which the second says how
+/// much memory it wants, and that is believed by whoever reads it: here it has to be there.
+fn inflated(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let compressed = bytes.get(8..).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut plain = Vec::new();
+    ZlibDecoder::new(compressed).take(MOST_BYTES).read_to_end(&mut plain)?;
+    let length = plain.get(4..8).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+    match length {
+        Some(length) if length as usize <= plain.len() => Ok(plain),
+        _ => Err(io::Error::other("it is shorter than it says, or longer than any")),
+    }
 }
 
 /// The quantile `q` of all rounds together, with an interval that holds both what the messages and what the rounds say.

@@ -19,12 +19,14 @@ use switchboard_models::Model;
 
 use crate::error::LabError;
 use crate::experiment::{Effort, find};
+use crate::files::{append_line, open_lines};
 use crate::machine::{Cores, Machine, Pinned, usable_cpus};
 use crate::plan::{Job, Plan};
 use crate::progress::Meter;
-use crate::record::{Damaged, Point, SCHEMA, Status, append_line, open_lines, read_lines};
+use crate::record::{Damaged, Point, SCHEMA, Status, read_lines};
 use crate::run::{Interrupt, RunOptions};
 use crate::setting::Setting;
+use crate::text;
 use crate::trial::{Spectator, Trial};
 use crate::verdict::LoadResult;
 use tracepoints::Tracepoints;
@@ -98,6 +100,17 @@ pub(crate) fn read(dir: &Path) -> io::Result<(Vec<CensusLine>, Vec<Damaged>)> {
     match read_lines(&dir.join(SYSCALLS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), Vec::new())),
         outcome => outcome,
+    }
+}
+
+/// Makes all text of them fit to be shown.
+pub(crate) fn tidy(lines: &mut [CensusLine]) {
+    for line in lines {
+        [&mut line.model, &mut line.how].into_iter().chain(&mut line.note).for_each(text::tidy);
+        line.calls = std::mem::take(&mut line.calls)
+            .into_iter()
+            .map(|(name, count)| (text::line(&name).into_owned(), count))
+            .collect();
     }
 }
 
@@ -176,7 +189,7 @@ pub fn calls_of_a_message(
         rounds: Some(1),
         ..RunOptions::default()
     };
-    let plan = Plan::make(&find("connections")?, &options, &Machine::here())?;
+    let plan = Plan::make(&find("connections")?, &options, &Machine::here(), interrupt)?;
     let (cores, all_cpus) = (Cores::choose(), usable_cpus());
     let _pinned = cores.map(|cores| Pinned::to(cores.lab));
     let trial = Trial {

@@ -86,4 +86,8 @@ impl Events {
     pub(super) fn output(&mut self) -> &mut Output {
         &mut self.output
     }
+
+    pub(super) fn responses_mut(&mut self) -> &mut Responses {
+        &mut self.responses
+    }
 }

@@ -18,7 +18,13 @@ pub(crate) struct Get {
     /// The version of the answer that is known.
     etag: Vec<u8>,
     is_open: bool,
+    /// Requests that were answered on the connections before this one.
+    answers_before: u64,
+    /// Connections in a row on which nothing was answered: what was on its way when the server closed may be asked again, but not for ever.
+    fruitless: u8,
 }
+
+const MOST_FRUITLESS: u8 = 3;
 
 impl Get {
     pub(super) fn new(target: &Target, revalidate: bool, most_bytes: usize) -> Get {
@@ -32,12 +38,18 @@ impl Get {
             revalidate,
             etag: Vec::new(),
             is_open: false,
+            answers_before: 0,
+            fruitless: 0,
         };
         get.ask();
         get
     }
 
     pub(super) fn ask(&mut self) {
+        // It is asked on the next connection, with all that was not answered here.
+        if self.responses.is_ending() {
+            return;
+        }
         let Get { output, request, etag, .. } = self;
         if etag.is_empty() {
             return output.copy(request);
@@ -47,6 +59,20 @@ impl Get {
         tail.extend_from_slice(b"If-None-Match: ");
         tail.extend_from_slice(etag);
         tail.extend_from_slice(b"\r\n\r\n");
+    }
+
+    pub(super) fn begin_again(&mut self, pending: usize, is_stuck: bool) -> bool {
+        let answers = self.answers();
+        let before = std::mem::replace(&mut self.answers_before, answers);
+        self.fruitless = if answers > before { 0 } else { self.fruitless + 1 };
+        let is_in_order = self.responses.is_between() && self.fruitless <= MOST_FRUITLESS;
+        if !self.is_open || !is_in_order && !is_stuck {
+            return false;
+        }
+        self.responses.begin_again();
+        self.output.clear();
+        (0..pending).for_each(|_| self.ask());
+        true
     }
 
     pub(super) fn receive(&mut self, mut input: &[u8], hear: &mut dyn FnMut(Heard<'_>)) -> Done {
@@ -96,5 +122,13 @@ impl Get {
 
     pub(super) fn output(&mut self) -> &mut Output {
         &mut self.output
+    }
+
+    pub(super) fn responses(&self) -> &Responses {
+        &self.responses
+    }
+
+    pub(super) fn responses_mut(&mut self) -> &mut Responses {
+        &mut self.responses
     }
 }

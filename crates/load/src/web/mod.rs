@@ -31,6 +31,8 @@ pub(crate) enum Heard<'a> {
     Open,
     /// A message.
     Message(&'a [u8]),
+    /// Something else that is none, and that nobody has asked for.
+    Other,
     /// The answer to the oldest request; whether it is right.
     Answer { is_right: bool },
     /// An answer that brings nothing.
@@ -78,6 +80,45 @@ impl Web {
         };
         if let Err(error) = done {
             hear(Heard::Failed(error.to_string()));
+        }
+    }
+
+    /// The connection has ended: an answer without a length ends with it.
+    pub(crate) fn end(&mut self, hear: &mut dyn FnMut(Heard<'_>)) {
+        match self.responses().finish() {
+            Ok(()) => self.receive(&[], hear),
+            Err(error) => hear(Heard::Failed(error.to_string())),
+        }
+    }
+
+    /// Another connection takes the place of this one, which the server has closed in order. `pending`: requests that were not answered, and are made
+    /// again. `false`: nothing was answered on it, so that another would do no better, or what was asked cannot be asked twice.
+    pub(crate) fn begin_again(&mut self, pending: usize, is_stuck: bool) -> bool {
+        match self {
+            Web::Get(get) => get.begin_again(pending, is_stuck),
+            Web::News(news) => news.begin_again(),
+            Web::Post(post) => post.begin_again(),
+            // What is published meanwhile would be lost without a word.
+            Web::Events(_) => false,
+        }
+    }
+
+    /// Whether the server has said that it closes the connection behind the answer that has come.
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Web::Get(get) => get.responses().is_over(),
+            Web::News(news) => news.responses().is_over(),
+            Web::Post(post) => post.responses().is_over(),
+            Web::Events(_) => false,
+        }
+    }
+
+    fn responses(&mut self) -> &mut Responses {
+        match self {
+            Web::Get(get) => get.responses_mut(),
+            Web::News(news) => news.responses_mut(),
+            Web::Events(events) => events.responses_mut(),
+            Web::Post(post) => post.responses_mut(),
         }
     }
 

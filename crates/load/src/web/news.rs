@@ -29,6 +29,8 @@ pub(crate) struct News {
     /// A request is under way.
     is_asking: bool,
     decoded: Vec<u8>,
+    /// Requests that were answered on the connections before this one.
+    answers_before: u64,
 }
 
 impl News {
@@ -54,6 +56,7 @@ impl News {
             by_the_clock,
             is_asking: true,
             decoded: Vec::new(),
+            answers_before: 0,
         };
         match news.newest {
             Some(_) => news.ask(),
@@ -131,6 +134,19 @@ impl News {
         Ok(())
     }
 
+    pub(super) fn begin_again(&mut self) -> bool {
+        let answers = self.answers();
+        if !self.is_open || !self.responses.is_between() || answers == std::mem::replace(&mut self.answers_before, answers) {
+            return false;
+        }
+        self.responses.begin_again();
+        self.output.clear();
+        if self.is_asking {
+            self.ask();
+        }
+        true
+    }
+
     /// Its time has come to ask. `false`: the answer to the last request is still on its way.
     pub(super) fn ask_if_idle(&mut self) -> bool {
         let is_idle = !self.is_asking && self.is_open;
@@ -164,5 +180,13 @@ impl News {
 
     pub(super) fn output(&mut self) -> &mut Output {
         &mut self.output
+    }
+
+    pub(super) fn responses(&self) -> &Responses {
+        &self.responses
+    }
+
+    pub(super) fn responses_mut(&mut self) -> &mut Responses {
+        &mut self.responses
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Post {
     responses: Responses,
     head: Vec<u8>,
     payload_bytes: usize,
+    /// Messages published so far.
+    published: u64,
 }
 
 impl Post {
@@ -29,15 +31,26 @@ impl Post {
             responses: Responses::new(MOST_BODY_BYTES),
             head: head.into_bytes(),
             payload_bytes,
+            published: 0,
         }
     }
 
     pub(super) fn publish(&mut self, stamp: Stamp, workspace: &mut [u8]) {
+        self.published += 1;
         let tail = self.output.tail();
         tail.extend_from_slice(&self.head);
         let start = tail.len();
         tail.resize(start + self.payload_bytes, 0);
         text::write(stamp, &mut tail[start..], workspace);
+    }
+
+    /// What was not answered may have been published, and is not published twice.
+    pub(super) fn begin_again(&mut self) -> bool {
+        let is_done = self.published > 0 && self.responses.is_between() && self.published == self.answers();
+        if is_done {
+            self.responses.begin_again();
+        }
+        is_done
     }
 
     pub(super) fn receive(&mut self, mut input: &[u8], hear: &mut dyn FnMut(Heard<'_>)) -> Done {
@@ -56,5 +69,13 @@ impl Post {
 
     pub(super) fn output(&mut self) -> &mut Output {
         &mut self.output
+    }
+
+    pub(super) fn responses(&self) -> &Responses {
+        &self.responses
+    }
+
+    pub(super) fn responses_mut(&mut self) -> &mut Responses {
+        &mut self.responses
     }
 }

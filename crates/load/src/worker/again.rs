@@ -17,6 +17,8 @@ use std::time::Duration;
 use super::{Shared, Window, Worker};
 use crate::again::Counts;
 use crate::line::Stage;
+use crate::recorder::count;
+use crate::report::DATAGRAM_REFUSED;
 use crate::schedule::Schedule;
 use crate::target::Mechanism;
 
@@ -132,8 +134,8 @@ impl Worker {
         match is_publisher {
             // Whatever was not answered never will be.
             true => again.sent.clear(),
-            false if was_open => *counts.disconnected.entry(kind.to_owned()).or_default() += 1,
-            false => *counts.failed.entry(kind.to_owned()).or_default() += 1,
+            false if was_open => count(&mut counts.disconnected, kind, 1),
+            false => count(&mut counts.failed, kind, 1),
         }
         let wait = match is_publisher {
             true => PUBLISHER_DELAY,
@@ -189,8 +191,8 @@ impl Worker {
     pub(super) fn datagram_refused(&mut self, index: usize) {
         match &mut self.recorder.again {
             Some(_) if self.lines[index].is_publisher => {}
-            Some(counts) => *counts.failed.entry("datagram refused".to_owned()).or_default() += 1,
-            None => self.recorder.error("datagram refused"),
+            Some(counts) => count(&mut counts.failed, DATAGRAM_REFUSED, 1),
+            None => self.recorder.error(DATAGRAM_REFUSED),
         }
     }
 

@@ -3,10 +3,11 @@
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 
-use switchboard_proto::{ClientEvent, Opened, PollingHeard, Side};
+use switchboard_proto::{ClientEvent, Opened, PollingError, PollingHeard, Side};
 
 use super::Worker;
 use super::receipt::{End, Receipt};
+use super::stream;
 use crate::connect;
 use crate::line::{POST_SIDE, Stage, Transport};
 use crate::web::Heard;
@@ -32,7 +33,11 @@ impl Worker {
             }
             reads += 1;
             match self.lines[index].read(side, &mut scratch) {
-                Ok(0) if !is_datagram => self.gone(index, self.lines[index].transport.ended()),
+                Ok(0) if !is_datagram => {
+                    if self.ended(index, side) {
+                        break;
+                    }
+                }
                 Ok(n) => {
                     self.received(index, side, &mut scratch[..n]);
                     // A connection that is being closed may end right behind its last bytes, of which nothing more would tell.
@@ -47,6 +52,8 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_datagram => {
                     self.datagram_refused(index);
                 }
+                // The server has closed it in order, and something was on its way to it at that time.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset && self.reopen(index) => break,
                 Err(error) => self.gone(index, connect::kind(&error)),
             }
         }
@@ -93,6 +100,35 @@ impl Worker {
 
     /// Takes what was read apart into messages.
     fn received(&mut self, index: usize, side: Side, bytes: &mut [u8]) {
+        let length = bytes.len() as u64;
+        self.take_in(index, length, |transport, receipt| hear(transport, side, bytes, receipt));
+        if self.lines[index].transport.is_over() {
+            self.reopen(index);
+        }
+    }
+
+    /// The server has ended a connection. True: another one has taken its place.
+    fn ended(&mut self, index: usize, side: Side) -> bool {
+        let is_open = |worker: &Worker| !matches!(worker.lines[index].stage, Stage::Closing | Stage::Gone);
+        if is_open(self) {
+            self.take_in(index, 0, |transport, receipt| hear_end(transport, side, receipt));
+            if is_open(self) && self.reopen(index) {
+                return true;
+            }
+        }
+        if self.lines[index].stage != Stage::Gone {
+            self.gone(index, self.lines[index].transport.ended());
+        }
+        false
+    }
+
+    /// Notes what `hear` makes of what has come, in so many bytes.
+    fn take_in(
+        &mut self,
+        index: usize,
+        length: u64,
+        hear: impl FnOnce(&mut Transport, &mut Receipt<'_>),
+    ) {
         let now = self.shared.now_ns();
         self.now = now;
         let slice = self.window.filter(|window| window.contains(now)).map(|window| window.slice(now));
@@ -114,14 +150,14 @@ impl Worker {
             has_opened: false,
             end: None,
         };
-        hear(&mut transport, side, bytes, &mut receipt);
+        hear(&mut transport, &mut receipt);
         let Receipt { completed, has_opened, end, .. } = receipt;
         if let Some(slice) = slice {
             self.recorder.slices[slice] += self.recorder.messages - counted_before;
             let is_publisher = self.lines[index].is_publisher;
             let traffic =
                 if is_publisher { &mut self.recorder.publisher } else { &mut self.recorder.traffic };
-            traffic.bytes_received += bytes.len() as u64;
+            traffic.bytes_received += length;
             traffic.requests += transport.answers().saturating_sub(answers_before);
         }
         let is_refused = matches!(end, Some(End::Refused(_)));
@@ -221,26 +257,11 @@ impl Worker {
 
 /// Takes bytes apart as the connection's protocol says.
 fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut Receipt<'_>) {
-    let payload_bytes = receipt.shared.plan.payload_bytes;
     match transport {
         Transport::None => {}
         Transport::Udp(_) if bytes.is_empty() || receipt.line.is_publisher => {}
         Transport::Udp(_) => receipt.hear(Heard::Message(bytes)),
-        Transport::Tcp { partial, .. } => {
-            let mut input = &*bytes;
-            if !partial.is_empty() {
-                let missing = (payload_bytes - partial.len()).min(input.len());
-                partial.extend_from_slice(&input[..missing]);
-                input = &input[missing..];
-                if partial.len() == payload_bytes {
-                    receipt.hear(Heard::Message(partial));
-                    partial.clear();
-                }
-            }
-            let messages = input.chunks_exact(payload_bytes);
-            partial.extend_from_slice(messages.remainder());
-            messages.for_each(|payload| receipt.hear(Heard::Message(payload)));
-        }
+        Transport::Tcp { partial, .. } => stream::hear(partial, bytes, receipt),
         Transport::WebSocket { client, .. } => {
             let mut input = bytes;
             while receipt.goes_on() {
@@ -255,7 +276,7 @@ fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut R
                         }
                         None => receipt.hear(Heard::Message(&payload)),
                     },
-                    Ok(Some(ClientEvent::Other)) => {}
+                    Ok(Some(ClientEvent::Other)) => receipt.hear(Heard::Other),
                     Ok(Some(ClientEvent::Upgraded)) => receipt.hear(Heard::Open),
                     Ok(Some(ClientEvent::Rejected(rejection))) => {
                         receipt.hear(Heard::Refused(format!("{} {}", rejection.status, rejection.reason)));
@@ -272,25 +293,56 @@ fn hear(transport: &mut Transport, side: Side, bytes: &mut [u8], receipt: &mut R
         Transport::Upgrading { .. } if side == Side::Get => {
             receipt.hear(Heard::Failed("something came before it was asked for".into()));
         }
-        Transport::Upgrading { client, .. } => match client.receive(bytes, fastrand::u64(..)) {
-            Ok(None) => {}
-            Ok(Some(Opened::Client(client))) => transport.upgrade(client),
-            Ok(Some(Opened::Rejected(answer))) => receipt.hear(Heard::Refused(answer)),
-            Err(error) => receipt.hear(Heard::Failed(error.to_string())),
-        },
+        Transport::Upgrading { client, .. } => {
+            let opened = client.receive(bytes, fastrand::u64(..));
+            opened_by_polling(transport, opened, receipt);
+        }
         Transport::Polling { client, .. } => {
-            let done = client.receive(side, bytes, |heard| {
-                receipt.hear(match heard {
-                    PollingHeard::Other => return,
-                    PollingHeard::Open => Heard::Open,
-                    PollingHeard::Message(payload) => Heard::Message(payload),
-                    PollingHeard::Rejected(answer) => Heard::Refused(answer),
-                    PollingHeard::Closed => Heard::Failed("closed".into()),
-                });
-            });
+            let done = client.receive(side, bytes, |heard| receipt.hear(polling_heard(heard)));
             if let Err(error) = done {
                 receipt.hear(Heard::Failed(error.to_string()));
             }
         }
+    }
+}
+
+/// The connection has ended: an answer without a length ends with it.
+fn hear_end(transport: &mut Transport, side: Side, receipt: &mut Receipt<'_>) {
+    match transport {
+        Transport::Web { client, .. } => client.end(&mut |heard| receipt.hear(heard)),
+        Transport::Upgrading { client, .. } if side == Side::Post => {
+            let opened = client.end(fastrand::u64(..));
+            opened_by_polling(transport, opened, receipt);
+        }
+        Transport::Polling { client, .. } => {
+            if let Err(error) = client.end(side, |heard| receipt.hear(polling_heard(heard))) {
+                receipt.hear(Heard::Failed(error.to_string()));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn polling_heard(heard: PollingHeard<'_>) -> Heard<'_> {
+    match heard {
+        PollingHeard::Open => Heard::Open,
+        PollingHeard::Message(payload) => Heard::Message(payload),
+        PollingHeard::Other => Heard::Other,
+        PollingHeard::Rejected(answer) => Heard::Refused(answer),
+        PollingHeard::Closed => Heard::Failed("closed".into()),
+    }
+}
+
+/// A session was opened by polling, or was not.
+fn opened_by_polling(
+    transport: &mut Transport,
+    opened: Result<Option<Opened>, PollingError>,
+    receipt: &mut Receipt<'_>,
+) {
+    match opened {
+        Ok(None) => {}
+        Ok(Some(Opened::Client(client))) => transport.upgrade(client),
+        Ok(Some(Opened::Rejected(answer))) => receipt.hear(Heard::Refused(answer)),
+        Err(error) => receipt.hear(Heard::Failed(error.to_string())),
     }
 }

@@ -1,5 +1,6 @@
 //! What is sent, and when: in a closed loop in the place of what came back, in an open loop by the clock.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use nix::sys::time::TimeSpec;
@@ -9,7 +10,7 @@ use super::{LOOK_UP, Shared, Window, Worker};
 use crate::connect;
 use crate::line::{Line, Stage};
 use crate::recorder::Traffic;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Slots};
 use crate::target::Mechanism;
 
 /// How long before a message is due the loop stays awake: setting the alarm and waking up takes about that.
@@ -32,29 +33,26 @@ impl Worker {
         self.begin_again(start_ns);
         self.now = self.shared.now_ns();
         let is_broadcast = self.shared.target.mechanism.is_broadcast();
-        // In an open loop each worker has the share of the rate that its connections have of all that talk; only one publishes.
+        // One schedule for all loops. A broadcast is published by the first of them; of echoes each takes the slots of its own connections.
         let plan = &self.shared.plan;
-        let share = match is_broadcast {
-            true => f64::from(u8::from(self.index == 0)),
-            false => {
-                let mine = (self.index..plan.connections).step_by(plan.threads);
-                let talking = mine.filter(|id| plan.is_active(*id as u32)).count();
-                talking as f64 / plan.active.unwrap_or(plan.connections).max(1) as f64
-            }
+        let schedule = plan.rate_per_s.map(|rate| Schedule::with_arrivals(start_ns, rate, plan.arrivals));
+        self.schedule = match is_broadcast {
+            true => schedule.filter(|_| self.index == 0),
+            false => schedule.zip(self.slots(&self.talkers)).map(|(schedule, slots)| schedule.taking(slots)),
         };
-        if share > 0.0 {
-            let arrivals = plan.arrivals.of_loop(self.index);
-            self.schedule =
-                plan.rate_per_s.map(|rate| Schedule::with_arrivals(start_ns, rate * share, arrivals));
-        }
         if let Some(every) = plan.every {
             // All connections of all loops together ask in equal steps.
-            let offset = every.as_nanos() * self.index as u128 / plan.connections as u128;
             let is_poller = |(_, line): &(usize, &Line)| line.stage == Stage::Open && !line.is_publisher;
             self.pollers = self.lines.iter().enumerate().filter(is_poller).map(|(index, _)| index).collect();
-            if !self.pollers.is_empty() {
-                self.polls = Some(Schedule::in_turn(start_ns + offset as u64, every, self.pollers.len()));
-            }
+            let slots = self.slots(&self.pollers);
+            let count = self.shared.talkers().len();
+            self.polls = slots.map(|slots| Schedule::in_turn(start_ns, every, count).taking(slots));
+        }
+        // Connections that come and go are opened from now on.
+        if plan.churn
+            && let (Some(rate), slots) = (plan.connect_rate_per_s, Slots::every(plan.threads, self.index))
+        {
+            self.pace = Some(Schedule::new(start_ns, rate).taking(slots));
         }
         if is_broadcast {
             return self.publish_more();
@@ -69,6 +67,14 @@ impl Worker {
         }
     }
 
+    /// The slots of some of this worker's connections, in the order in which those of all workers have their turn. `None`: it has none.
+    fn slots(&self, mine: &[usize]) -> Option<Slots> {
+        let all = self.shared.talkers();
+        let place = |index: &usize| all.binary_search(&self.lines[*index].id).ok().map(|place| place as u32);
+        let places: Vec<u32> = mine.iter().filter_map(place).collect();
+        (!places.is_empty()).then(|| Slots::of(places, all.len()))
+    }
+
     /// The one message of a connection that comes and goes. It counts from when the connection was begun.
     pub(super) fn say_something(&mut self, index: usize) {
         if self.shared.plan.churn {
@@ -79,7 +85,8 @@ impl Worker {
 
     /// Sends and asks what is due by the clock. Returns how long nothing will be.
     pub(super) fn send_due(&mut self) -> Duration {
-        let next = [self.send_scheduled(), self.ask_scheduled()].into_iter().flatten().min();
+        let next = [self.send_scheduled(), self.ask_scheduled(), self.next_opening_ns()];
+        let next = next.into_iter().flatten().min();
         self.set_alarm(next)
     }
 
@@ -223,14 +230,22 @@ impl Worker {
         let patience = self.shared.plan.patience.as_nanos() as u64;
         let mechanism = self.shared.target.mechanism;
         let is_churn = self.shared.plan.churn;
+        let message_patience = self.message_patience_ns();
+        let next_address = connect::NEXT_ADDRESS.as_nanos() as u64;
         if self.opening > 0 || is_churn {
             for index in 0..self.lines.len() {
                 let is_old = now.saturating_sub(self.lines[index].since_ns) > 2 * patience;
                 match self.lines[index].stage {
                     // It has done its work; that the server does not end it is not held against it.
                     Stage::Closing if is_old => self.end(index),
-                    Stage::Open if is_old && is_churn => {
-                        self.gone(index, format!("no answer within {:?}", 2 * self.shared.plan.patience));
+                    Stage::Open
+                        if is_churn && now.saturating_sub(self.lines[index].since_ns) > message_patience =>
+                    {
+                        let patience = Duration::from_millis(message_patience / 1_000_000);
+                        self.gone(index, format!("no answer within {patience:?}"));
+                    }
+                    Stage::Connecting(since) if now.saturating_sub(since) > next_address => {
+                        self.tries_next_address(index);
                     }
                     _ => {}
                 }
@@ -243,8 +258,7 @@ impl Worker {
         }
         let datagram_patience = self.shared.plan.datagram_timeout.as_nanos() as u64;
         if mechanism.is_broadcast() {
-            let published = self.shared.plan.patience().as_nanos() as u64;
-            let patience = if mechanism.is_datagram() { datagram_patience } else { published };
+            let patience = if mechanism.is_datagram() { datagram_patience } else { message_patience };
             self.give_up_published(now, patience);
         } else if mechanism.is_datagram() {
             self.now = now;
@@ -263,6 +277,7 @@ impl Worker {
         if mechanism.is_broadcast() && mechanism.is_datagram() {
             self.announce(now);
         }
+        self.lose_patience(now);
     }
 
     /// Whether something that was sent may still come back.
@@ -336,7 +351,11 @@ impl Worker {
             let line = &mut self.lines[index];
             line.under_way.push_back((line.sent, self.now));
         }
-        match self.lines[index].send(payload_bytes, sent_ns, &mut self.workspace) {
+        match self.lines[index].send(self.shared.run, payload_bytes, sent_ns, &mut self.workspace) {
+            // Somebody's closed port refused a datagram: that says nothing about the next one.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && mechanism.is_datagram() => {
+                self.datagram_refused(index);
+            }
             // What goes over a connection is counted when it is written.
             Ok(()) if mechanism.is_datagram() && self.is_measured() => {
                 self.traffic_from(index).bytes_sent += payload_bytes as u64;

@@ -4,12 +4,14 @@ pub(crate) mod mortal;
 pub(crate) mod rooms;
 pub(crate) mod web;
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use switchboard_load::{LoadReport, Percentiles};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
@@ -63,6 +65,30 @@ pub(crate) fn greeting_server(
             answers = answer(number, message);
         }
     })
+}
+
+/// A server that answers when it has `depth` messages of a connection, and all of them then: who has fewer under way never hears of any.
+pub(crate) fn batching_server(depth: usize) -> SocketAddr {
+    let mut held: HashMap<ThreadId, Vec<Answer>> = HashMap::new();
+    echo_server(move |_, message| {
+        // A connection is a thread.
+        let mine = held.entry(thread::current().id()).or_default();
+        mine.push(Answer::Send(message));
+        if mine.len() == depth { std::mem::take(mine) } else { Vec::new() }
+    })
+}
+
+/// Holds what a report says of the messages under way against how many there were to be. `times`: how long each of `count` was.
+///
+/// More than that many are never under way, and each is for as long as it took; what lies outside the window are parts of those at its two edges.
+/// How much less it is than what was asked for is this machine's business: no message is under way while its client is kept from sending it.
+pub(crate) fn expect_under_way(report: &LoadReport, asked: u64, times: Percentiles, count: u64) {
+    let in_flight = report.in_flight_ns as f64;
+    let of_all = times.mean * count as f64;
+    // A histogram knows three digits.
+    let edges = 2.0 * asked as f64 * times.max as f64 + of_all * 0.002;
+    assert!((in_flight - of_all).abs() <= edges, "{in_flight} ns, and each for itself {of_all} ns: {report}");
+    assert!(in_flight <= asked as f64 * report.window_ns as f64 * 1.001, "more than {asked}: {report}");
 }
 
 /// An honest server, but for one pause before it reads message `number`.

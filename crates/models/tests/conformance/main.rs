@@ -56,6 +56,7 @@ mod utf8;
 mod work;
 mod workers;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -155,6 +156,31 @@ impl Case {
     }
 }
 
+/// A part of all trials, chosen by a seed: `CONFORMANCE_SAMPLE=3:7` is a third of them, the seventh such.
+struct Sample {
+    part: u64,
+    seed: u64,
+}
+
+impl Sample {
+    fn asked_for() -> Option<Sample> {
+        let text = std::env::var("CONFORMANCE_SAMPLE").ok()?;
+        let parsed =
+            text.split_once(':').and_then(|(part, seed)| Some((part.parse().ok()?, seed.parse().ok()?)));
+        let (part, seed) = parsed.filter(|(part, _)| *part > 0).unwrap_or_else(|| {
+            panic!("CONFORMANCE_SAMPLE={text}: must be like 3:7, a third of all trials by the seed 7")
+        });
+        println!("a sample of the trials: CONFORMANCE_SAMPLE={part}:{seed}");
+        Some(Sample { part, seed })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, name).hash(&mut hasher);
+        hasher.finish().is_multiple_of(self.part)
+    }
+}
+
 /// `case!(f)` for every model, `case!(Echo, f)` for those that serve it.
 macro_rules! case {
     ($run:ident) => {
@@ -208,6 +234,9 @@ fn main() {
                 Some(lacking) => trial.with_kind(lacking).with_ignored_flag(true),
             });
         }
+    }
+    if let Some(sample) = Sample::asked_for() {
+        trials.retain(|trial| sample.has(trial.name()));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }

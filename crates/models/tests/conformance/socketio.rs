@@ -160,7 +160,11 @@ fn what_would_break_those_who_hear_it_is_not_passed_on(server: &mut Server) {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let blob = r#"{"_placeholder":true,"num":0}"#;
     let mut member = Engine::websocket(server, SOCKETIO).connected();
-    for mut sender in Engine::both(server, SOCKETIO).map(Engine::connected) {
+    for is_polling in [true, false] {
+        // One after the other, or they would hear each other.
+        let sender =
+            if is_polling { Engine::polling(server, SOCKETIO) } else { Engine::websocket(server, SOCKETIO) };
+        let mut sender = sender.connected();
         for event in ["to-others", "to-all", "chat message - client"] {
             sender.send(&[&format!(r#"427["{event}",{}]"#, deep(5000))]);
             let answer = sender.next();

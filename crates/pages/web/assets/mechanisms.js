@@ -15,6 +15,10 @@ const HOLD_S = 25;
 
 /** The names under which Socket.IO's chat is sent and told. */
 const CHAT_TO_SERVER = 'chat message - client';
+const CHAT_TO_ALL = 'chat message - server';
+
+/** Events of Socket.IO whose arguments another client has chosen, all of them: they can say that something was published, but not what. */
+const PASSED_ON = [CHAT_TO_ALL, 'to-others', 'to-all'];
 
 const byPost = (link, data, event) => post(link.topic, data, event);
 
@@ -73,14 +77,18 @@ const serverSentEvents = {
       const source = new EventSource(link.url('/events', {}, 'lastEventId'));
       const answered = link.ask(fail);
       let isOpen = false;
-      source.onopen = () => {
+      // An event of the stream that is called `open` or `error` is none of the connection's. This server publishes none, but who knows what stands before it.
+      const isOwn = (event) => !(event instanceof MessageEvent);
+      source.onopen = (event) => {
+        if (!isOwn(event)) return;
         isOpen = true;
         answered();
         link.answered();
         // A stream without events shows a page nothing, not even which run of the server it is of. Who counts from an event on has to know.
         if (link.id !== null && !link.epoch) link.fetch(link.url('/poll')).then(({ text }) => link.take(JSON.parse(text)), fail);
       };
-      source.onerror = () => {
+      source.onerror = (event) => {
+        if (!isOwn(event)) return;
         source.close();
         link.whyNot(isOpen ? 'The stream ended.' : 'The stream could not be opened.').then(fail);
       };
@@ -187,7 +195,7 @@ const socketIo = {
         isAsking = false;
       };
       socket.onAny((event, data, meta) => {
-        const isNext = meta?.topic === link.topic && meta.id === link.id + 1;
+        const isNext = meta?.topic === link.topic && meta.id === link.id + 1 && !PASSED_ON.includes(event);
         if (isNext && !isAsking) link.hear({ id: meta.id, event, data: typeof data === 'string' ? data : null });
         else if (meta?.topic === link.topic || link.events.includes(event)) catchUp().catch(fail);
       });
@@ -203,7 +211,7 @@ const socketIo = {
     if (!link.socket?.connected) throw new Lost('Socket.IO is not connected.');
     link.onTraffic({ what: 'sent', bytes: 0, isEmpty: false });
     const sender = link.socket.timeout(10000);
-    const isChat = event === CHAT_TO_SERVER.replace('client', 'server');
+    const isChat = event === CHAT_TO_ALL;
     const receipt = await (isChat ? sender.emitWithAck(CHAT_TO_SERVER, data) : sender.emitWithAck('publish', link.topic, event ?? null, data))
       .catch(() => { throw new Lost('No receipt came.'); });
     if (receipt?.error) throw new Lost(`The server refuses: ${receipt.error}`);

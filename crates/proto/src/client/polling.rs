@@ -7,7 +7,7 @@ use memchr::memmem;
 use thiserror::Error;
 
 use crate::socketio::{self, ANNOUNCEMENT, SocketIo};
-use crate::{ClientPlan, Kind, Output, Response, ResponseError, Responses};
+use crate::{ClientPlan, Kind, Output, ResponseError, Responses};
 
 /// What stands between two packets of a payload.
 const SEPARATOR: u8 = 0x1e;
@@ -126,16 +126,36 @@ impl PollingClient {
         mut input: &[u8],
         mut heard: impl FnMut(Heard<'_>),
     ) -> Result<(), PollingError> {
+        let channel = if side == Side::Get { &mut self.get } else { &mut self.post };
         // Taken out, so that an answer can be looked at while the rest changes.
-        let mut responses = std::mem::replace(&mut self.channel(side).responses, Responses::new(0));
+        let mut responses = std::mem::replace(&mut channel.responses, Responses::new(0));
+        let mut rejected = None;
         while let Some(response) = responses.next(&mut input)? {
-            let Response { head, body } = response;
-            if let Some(body) = self.answer(side, head.status, body, &mut heard)? {
-                self.rejected(side, &responses.described(), &body, &mut heard)?;
+            let (status, body) = (response.head.status, response.body);
+            let is_opening = self.socketio.is_opening();
+            if status != 200 || (is_opening && body.first() != Some(&b'0')) {
+                rejected = Some(socketio::shown(body));
                 break;
             }
+            match side {
+                Side::Post if !std::mem::take(&mut self.is_posting) => return Err(PollingError::Unasked),
+                Side::Post => {}
+                Side::Get => {
+                    self.payload(body, &mut heard)?;
+                    self.get.output.copy(&self.get_request);
+                }
+            }
         }
-        self.channel(side).responses = responses;
+        if let Some(body) = rejected {
+            let method = if side == Side::Get { "GET" } else { "POST" };
+            let answer = format!("{}: {}", responses.described(), body.escape_debug());
+            if self.socketio.is_connected() {
+                return Err(PollingError::Answer { method, answer });
+            }
+            heard(Heard::Rejected(answer));
+        }
+        let channel = if side == Side::Get { &mut self.get } else { &mut self.post };
+        channel.responses = responses;
         Ok(())
     }
 
@@ -143,60 +163,10 @@ impl PollingClient {
     ///
     /// # Errors
     /// What the server did wrong.
-    pub fn end(&mut self, side: Side, mut heard: impl FnMut(Heard<'_>)) -> Result<(), PollingError> {
-        let mut responses = std::mem::replace(&mut self.channel(side).responses, Responses::new(0));
-        let rejected = match responses.end()? {
-            Some(Response { head, body }) => self.answer(side, head.status, body, &mut heard)?,
-            None => None,
-        };
-        if let Some(body) = rejected {
-            self.rejected(side, &responses.described(), &body, &mut heard)?;
-        }
-        self.channel(side).responses = responses;
-        Ok(())
-    }
-
-    fn channel(&mut self, side: Side) -> &mut Channel {
-        if side == Side::Get { &mut self.get } else { &mut self.post }
-    }
-
-    /// Takes an answer. Returns what of its body can be shown if it is none of those that a server of Socket.IO gives here.
-    fn answer(
-        &mut self,
-        side: Side,
-        status: u16,
-        body: &[u8],
-        heard: &mut impl FnMut(Heard<'_>),
-    ) -> Result<Option<String>, PollingError> {
-        if status != 200 || (self.socketio.is_opening() && body.first() != Some(&b'0')) {
-            return Ok(Some(socketio::shown(body)));
-        }
-        match side {
-            Side::Post if !std::mem::take(&mut self.is_posting) => return Err(PollingError::Unasked),
-            Side::Post => {}
-            Side::Get => {
-                self.payload(body, heard)?;
-                self.get.output.copy(&self.get_request);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Tells of an answer that was not expected.
-    fn rejected(
-        &self,
-        side: Side,
-        described: &str,
-        body: &str,
-        heard: &mut impl FnMut(Heard<'_>),
-    ) -> Result<(), PollingError> {
-        let method = if side == Side::Get { "GET" } else { "POST" };
-        let answer = format!("{described}: {}", body.escape_debug());
-        if self.socketio.is_connected() {
-            return Err(PollingError::Answer { method, answer });
-        }
-        heard(Heard::Rejected(answer));
-        Ok(())
+    pub fn end(&mut self, side: Side, heard: impl FnMut(Heard<'_>)) -> Result<(), PollingError> {
+        let channel = if side == Side::Get { &mut self.get } else { &mut self.post };
+        channel.responses.finish()?;
+        self.receive(side, &[], heard)
     }
 
     /// Sends a message of `payload_bytes` bytes that `fill` writes with the next POST, as the attachment of an event `message`.

@@ -231,6 +231,38 @@ impl Responses {
         (self.stage != Stage::Head).then_some(self.current)
     }
 
+    /// The connection has ended: the same as [`Responses::end`], but the last answer is returned by the next call of [`Responses::next`].
+    ///
+    /// # Errors
+    /// An answer is not complete.
+    pub fn finish(&mut self) -> Result<(), ResponseError> {
+        match self.stage {
+            Stage::UntilEnd => {
+                self.stage = Stage::Complete;
+                Ok(())
+            }
+            Stage::Head if self.head.is_empty() => Ok(()),
+            _ => Err(ResponseError::Truncated),
+        }
+    }
+
+    /// Whether nothing more need be asked on this connection: the answer that was read last, as far as it has come, says that it ends.
+    pub fn is_ending(&self) -> bool {
+        self.current.is_last
+    }
+
+    /// Whether all that has come are whole answers.
+    pub fn is_between(&self) -> bool {
+        self.stage == Stage::Head && self.head.is_empty()
+    }
+
+    /// Another connection takes the place of this one. Answers are counted on.
+    pub fn begin_again(&mut self) {
+        self.stage = Stage::Head;
+        self.head.clear();
+        self.current.is_last = false;
+    }
+
     /// Whether the server closes the connection behind the answer that was read last, and that answer is complete.
     pub fn is_over(&self) -> bool {
         self.stage == Stage::Head && self.current.is_last
@@ -333,6 +365,7 @@ impl Responses {
             Some(length) => Stage::Length(length),
             None => Stage::UntilEnd,
         };
+        head.is_last |= self.stage == Stage::UntilEnd;
         set(&mut self.phrase, refused.unwrap_or(response.reason.unwrap_or_default().as_bytes()));
         set(&mut self.content_type, content_type.unwrap_or_default());
         set(&mut self.etag, etag.unwrap_or_default());

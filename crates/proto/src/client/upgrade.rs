@@ -47,27 +47,13 @@ impl UpgradingClient {
     /// What the server did wrong. The connection cannot go on.
     pub fn receive(&mut self, mut input: &[u8], seed: u64) -> Result<Option<Opened>, PollingError> {
         let Some(response) = self.responses.next(&mut input)? else { return Ok(None) };
-        let (status, body) = (response.head.status, response.body.to_vec());
-        Ok(Some(self.opened(status, &body, seed)))
-    }
-
-    /// The connection has ended. An answer without a length ends with it.
-    ///
-    /// # Errors
-    /// The answer is not complete.
-    pub fn end(&mut self, seed: u64) -> Result<Option<Opened>, PollingError> {
-        let Some(response) = self.responses.end()? else { return Ok(None) };
-        let (status, body) = (response.head.status, response.body.to_vec());
-        Ok(Some(self.opened(status, &body, seed)))
-    }
-
-    fn opened(&self, status: u16, body: &[u8], seed: u64) -> Opened {
+        let (status, body) = (response.head.status, response.body);
         let opened = body.strip_prefix(b"0").filter(|_| status == 200);
         let handshake = opened.and_then(|json| serde_json::from_slice::<Handshake>(json).ok());
         let sid = session_id(body).map(str::to_owned);
         let shown = socketio::shown(body);
         let described = || self.responses.described();
-        match (handshake, sid) {
+        Ok(Some(match (handshake, sid) {
             (Some(Handshake { upgrades }), Some(sid)) if upgrades.iter().any(|to| to == "websocket") => {
                 let path = format!("{}&transport=websocket&sid={sid}", self.plan.path);
                 let plan = ClientPlan { path, ..self.plan.clone() };
@@ -77,7 +63,16 @@ impl UpgradingClient {
                 Opened::Rejected(format!("{} which offers no upgrade to websocket: {shown}", described()))
             }
             _ => Opened::Rejected(format!("{}: {}", described(), shown.escape_debug())),
-        }
+        }))
+    }
+
+    /// The connection has ended. An answer without a length ends with it.
+    ///
+    /// # Errors
+    /// The answer is not complete.
+    pub fn end(&mut self, seed: u64) -> Result<Option<Opened>, PollingError> {
+        self.responses.finish()?;
+        self.receive(&[], seed)
     }
 
     /// Requests that were answered so far.

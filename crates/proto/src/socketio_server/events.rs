@@ -60,9 +60,9 @@ impl Server {
             CHAT_FROM_CLIENT => self.chat(table, sender, ack, array, &attachments),
             "join" | "leave" => {
                 let room = array.arguments().first().and_then(|room| payload::string(room.get()));
-                let room = match room.as_deref().map(TopicName::new) {
-                    Some(room) => room.map_err(|error| error.to_string()),
-                    None => Err(format!("{name} takes the name of a room")),
+                let room = match room.as_deref() {
+                    None | Some("") => Err(format!("{name} takes the name of a room")),
+                    Some(room) => TopicName::new(room).map_err(|error| error.to_string()),
                 };
                 let done = room.and_then(|room| match name {
                     "join" => self.join(table, sender, &room),

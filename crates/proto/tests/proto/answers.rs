@@ -9,32 +9,43 @@ fn keep() -> ReplyTo {
     ReplyTo { is_http_11: true, keep_alive: true, ..ReplyTo::default() }
 }
 
+/// What every answer says that does not say something else about it.
+const ALWAYS: &str = "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
+
 #[test]
 fn an_answer_says_no_more_than_its_reader_needs() {
     let answer = Answer::json(200, "{}").with("ETag", "\"1\"");
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n";
-    assert_eq!(encode(&answer, &keep()), format!("{head}ETag: \"1\"\r\n\r\n{{}}"));
+    assert_eq!(encode(&answer, &keep()), format!("{head}{ALWAYS}ETag: \"1\"\r\n\r\n{{}}"));
     assert_eq!(
         encode(&answer, &ReplyTo::default()),
-        format!("{head}Connection: close\r\nETag: \"1\"\r\n\r\n{{}}")
+        format!("{head}Connection: close\r\n{ALWAYS}ETag: \"1\"\r\n\r\n{{}}")
     );
     let old = ReplyTo { is_http_11: false, ..keep() };
-    assert_eq!(encode(&answer, &old), format!("{head}Connection: keep-alive\r\nETag: \"1\"\r\n\r\n{{}}"));
+    assert_eq!(
+        encode(&answer, &old),
+        format!("{head}Connection: keep-alive\r\n{ALWAYS}ETag: \"1\"\r\n\r\n{{}}")
+    );
     // RFC 9110, section 9.3.2: the same head.
     let head_only = ReplyTo { is_head: true, ..keep() };
-    assert_eq!(encode(&answer, &head_only), format!("{head}ETag: \"1\"\r\n\r\n"));
+    assert_eq!(encode(&answer, &head_only), format!("{head}{ALWAYS}ETag: \"1\"\r\n\r\n"));
     assert!(answer.body(&head_only).is_empty() && &answer.body(&keep())[..] == b"{}");
 }
 
 #[test]
 fn a_status_without_content_says_nothing_about_it() {
     // RFC 9110, section 8.6.
-    assert_eq!(encode(&Answer::empty(204), &keep()), "HTTP/1.1 204 No Content\r\n\r\n");
+    assert_eq!(encode(&Answer::empty(204), &keep()), format!("HTTP/1.1 204 No Content\r\n{ALWAYS}\r\n"));
     let not_modified = Answer::not_modified("\"7\"");
-    assert_eq!(encode(&not_modified, &keep()), "HTTP/1.1 304 Not Modified\r\nETag: \"7\"\r\n\r\n");
+    assert_eq!(
+        encode(&not_modified, &keep()),
+        format!("HTTP/1.1 304 Not Modified\r\n{ALWAYS}ETag: \"7\"\r\n\r\n")
+    );
     assert_eq!(
         encode(&Answer::new(202, ""), &keep()),
-        "HTTP/1.1 202 Accepted\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 0\r\n\r\n"
+        format!(
+            "HTTP/1.1 202 Accepted\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 0\r\n{ALWAYS}\r\n"
+        )
     );
 }
 
@@ -43,7 +54,7 @@ fn a_stream_ends_with_its_connection() {
     let stream = Answer::stream("text/event-stream").with("Cache-Control", "no-cache");
     assert!(stream.ends_connection(&keep()));
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
-    let no_cache = "Cache-Control: no-cache\r\n\r\n";
+    let no_cache = "X-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\n\r\n";
     assert_eq!(encode(&stream, &keep()), format!("{head}Connection: close\r\n{no_cache}"));
     // Of its head there is no more to come.
     let head_only = ReplyTo { is_head: true, ..keep() };

@@ -79,10 +79,25 @@ fn chunks_are_malformed_in_many_ways() {
         "0\r\nX: \0\r\n\r\n",
         "10000000000000000\r\n",
         "FFFFFFFFFFFFFFFFFFFFF\r\n",
-        "0000000000000000000005\r\nhello\r\n",
+        "1000000000000005\r\nhello\r\n",
+        "0001000000000000005\r\nhello\r\n",
     ] {
         assert_eq!(read(chunked(body)).refusal(), 400, "{body:?}");
     }
+}
+
+#[test]
+fn zeros_before_the_size_of_a_chunk_change_nothing() {
+    for zeros in [1, 14, 15, 16, 17, 1000] {
+        let zeros = "0".repeat(zeros);
+        let request =
+            read(chunked(&format!("{zeros}5\r\nhello\r\n{zeros}A;x\r\n0123456789\r\n{zeros}\r\n\r\n")))
+                .request();
+        assert_eq!(request.body, "hello0123456789");
+    }
+    // They are skipped, but not for ever: neither in one size nor in all together.
+    assert_eq!(read(chunked(&"0".repeat(20_000))).refusal(), 431);
+    assert_eq!(read(chunked(&format!("{}1\r\nx\r\n", "0".repeat(1000)).repeat(20))).refusal(), 431);
 }
 
 #[test]

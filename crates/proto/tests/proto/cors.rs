@@ -68,6 +68,10 @@ fn a_page_of_the_server_itself_may_always_use_it() {
             ("https://here", "here:443"),
             ("https://here", "here"),
             ("http://[::1]:1", "[::1]:1"),
+            // As libraries write it that are no browsers.
+            ("HTTP://Here:80", "here"),
+            ("http://here/", "here"),
+            ("http://here:8080/", "here:8080"),
         ] {
             assert!(origins.allows(origin, Some(host)), "{origin} {host}");
         }
@@ -76,15 +80,55 @@ fn a_page_of_the_server_itself_may_always_use_it() {
 
 #[test]
 fn another_page_may_if_it_is_listed() {
-    let others =
-        ["http://other", "http://here:81", "https://here:80", "null", "", "here", "http://here.evil"];
+    let others = [
+        "http://other",
+        "http://here:81",
+        "https://here:80",
+        "http://here:443",
+        "null",
+        "",
+        "here",
+        "http://here.evil",
+        "http://evil.here",
+        "http://here@evil",
+        "http://evil/here",
+        "http://here//",
+        "http://",
+        "file://",
+        "://here",
+    ];
     for origin in others {
         assert!(!CorsOrigins::SameOrigin.allows(origin, Some("here")), "{origin}");
         assert!(CorsOrigins::Any.allows(origin, Some("here")), "{origin}");
         assert!(list(&[origin]).allows(origin, Some("here")), "{origin}");
         assert!(!list(&["http://a"]).allows(origin, Some("here")), "{origin}");
         assert!(!CorsOrigins::SameOrigin.allows(origin, None), "{origin}");
+        assert!(!CorsOrigins::SameOrigin.allows(origin, Some("")), "{origin}");
     }
+}
+
+#[test]
+fn the_port_counts_and_the_refusal_names_both_ways_out() {
+    let refusal = |origin, host| CorsOrigins::SameOrigin.refusal(origin, host);
+    // Behind a proxy that passes on the host without its port.
+    for (origin, host) in [
+        ("http://here:8080", Some("here")),
+        ("http://here", Some("here:8080")),
+        ("https://here:8443", Some("here")),
+        ("https://here", Some("here:80")),
+        ("http://here", None),
+        ("null", Some("null")),
+    ] {
+        let text = refusal(Some(origin), host).unwrap_or_else(|| panic!("{origin} {host:?}"));
+        assert!(
+            text.contains("proxy_set_header Host $http_host") && text.contains("--cors-origin"),
+            "{text}"
+        );
+        assert!(text.contains(&format!("{origin:?}")) && text.ends_with('\n'), "{text}");
+        assert_eq!(CorsOrigins::Any.refusal(Some(origin), host), None);
+    }
+    assert_eq!(refusal(Some("http://here:8080"), Some("here:8080")), None);
+    assert_eq!((refusal(None, Some("here")), refusal(None, None)), (None, None), "no page");
 }
 
 #[test]
@@ -92,7 +136,8 @@ fn an_answer_says_which_pages_may_read_it() {
     let fields = |origins: &CorsOrigins, origin: &str| {
         let reply = ReplyTo::new(&request_of("GET", origin, "X: y"), origins);
         let encoded = encode(&Answer::empty(204), &reply);
-        encoded.strip_prefix("HTTP/1.1 204 No Content\r\n").unwrap().strip_suffix("\r\n").unwrap().to_owned()
+        let always = "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n";
+        encoded.strip_prefix("HTTP/1.1 204 No Content\r\n").unwrap().strip_suffix(always).unwrap().to_owned()
     };
     assert_eq!(fields(&CorsOrigins::SameOrigin, "http://a"), "");
     let expose = "Access-Control-Expose-Headers: ETag\r\n";

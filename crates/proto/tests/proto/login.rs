@@ -166,7 +166,7 @@ fn each_place_knows_its_methods_and_its_answers_are_not_kept() {
             let is_allowed = allow.split(", ").any(|allowed| allowed == method);
             let answer = wire.ask(request(method, target, ""));
             assert_eq!(status(&answer) != 405, is_allowed, "{method} {target}: {answer}");
-            assert_eq!(answer.contains("\r\nCache-Control: no-store\r\n"), is_allowed, "{answer}");
+            assert!(answer.contains("\r\nCache-Control: no-store\r\n"), "{answer}");
             assert_eq!(method == "HEAD", answer.ends_with("\r\n\r\n"), "{answer}");
         }
     }

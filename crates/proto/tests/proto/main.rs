@@ -4,7 +4,7 @@
 //! `client` say what a user sees; `requests`, `bodies`, `answers` and `cors` hold HTTP to its RFCs, `websocket` the
 //! assembler to its own; `keep_alive` and `delivery` are about what takes time: many requests on a connection, polls, event streams, the ticker; `splitting`, `splitting_http`, `splitting_delivery` and `output` are properties; `differential` compares with
 //! tungstenite. `frames`, `script` and `reading` write bytes by hand for all of them.
-//! `pages` is what people see.
+//! `pages` is what people see, `entrances` what may be published, whichever way it comes.
 //! `engine` is a server of Engine.IO sessions, and the modules with longer names say what its clients see.
 
 mod answers;
@@ -20,6 +20,7 @@ mod engine_polling;
 mod engine_random;
 mod engine_socketio;
 mod engine_websocket;
+mod entrances;
 mod frames;
 mod http;
 mod keep_alive;
