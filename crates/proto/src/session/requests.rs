@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 
 use super::login;
+use super::room::no_memory;
 use super::route::{self, Wanted};
 use super::websocket::Room;
-use super::{Behind, HIGH_WATER_BYTES, Session, Stage, no_memory};
+use super::{Behind, HIGH_WATER_BYTES, Session, Stage};
 use crate::http::{Answer, Handshake, Next, ReplyTo, Rules};
 use crate::topics::{PublishError, Since};
 use crate::{Cursor, Format, Outgoing, Reply, Request, TopicName, engine, poll, sse};

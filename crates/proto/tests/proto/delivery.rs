@@ -124,7 +124,11 @@ fn a_subscriber_that_does_not_read_is_dropped_at_the_limit_and_counted() {
 fn a_message_that_cannot_be_published_ends_its_websocket() {
     let mut wire = Wire::new(App { max_topics: 1, ..App::default() });
     wire.publish("t", None, Kind::Text, b"x");
-    wire.ask_elsewhere(Request::Subscribe { topic: TopicName::new("t").unwrap(), since: None, is_portion: false });
+    wire.ask_elsewhere(Request::Subscribe {
+        topic: TopicName::new("t").unwrap(),
+        since: None,
+        is_portion: false,
+    });
     assert!(wire.ask(upgrade("/broadcast?topic=one%20too%20many")).starts_with("HTTP/1.1 101 "));
     wire.send(&[masked(TEXT, "a"), masked(BINARY, "b")].concat());
     let frames = wire.take_frames();
