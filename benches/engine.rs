@@ -107,7 +107,13 @@ fn poll_session(engines: &mut Engines, now: Instant) -> Query {
 }
 
 fn query(transport: &str, sid: Option<String>) -> Query {
-    Query { endpoint: Endpoint::SocketIo, sid, transport: transport.to_owned(), eio: "4".to_owned() }
+    Query {
+        endpoint: Endpoint::SocketIo,
+        sid,
+        transport: transport.to_owned(),
+        eio: "4".to_owned(),
+        from: None,
+    }
 }
 
 fn say(engines: &mut Engines, port: Port, kind: Kind, data: &Bytes, now: Instant) {

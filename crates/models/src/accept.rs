@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use switchboard_proto::{App, LINGER, http};
+use switchboard_proto::{Address, App, LINGER, http};
 
 use crate::crew::Seat;
 use crate::limits::{Limit, RepeatedLog, descriptor_ceiling, refusing_ceiling};
@@ -227,6 +227,13 @@ impl AsFd for Acceptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }
+}
+
+/// Where a connection comes from, if that matters.
+pub(crate) fn address_of(stream: &TcpStream, app: &App) -> Option<Address> {
+    app.max_per_address?;
+    // A connection that has ended by now has none.
+    stream.peer_addr().ok().map(|address| address.ip().into())
 }
 
 /// Refused connections whose answer is sent. What they still send is read and discarded until they close, their time is up, or their descriptor is

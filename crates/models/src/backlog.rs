@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use nix::sys::socket::{MsgFlags, Shutdown, shutdown};
 
 use crate::relay::Relay;
@@ -13,7 +13,7 @@ use crate::relay::Relay;
 #[derive(Default)]
 pub(crate) struct Backlog {
     /// Encoded messages, what was published shared with all other children; and how many bytes each counts.
-    queue: VecDeque<(Arc<[u8]>, usize)>,
+    queue: VecDeque<(Bytes, usize)>,
     /// How much of the first has been sent.
     offset: usize,
     bytes: usize,
@@ -23,7 +23,7 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     /// Sends a message, or keeps it for later. A child that is more than `max_bytes` behind with what `counts` is cut off: false.
-    pub(crate) fn send(&mut self, relay: &Relay, message: Arc<[u8]>, counts: bool, max_bytes: usize) -> bool {
+    pub(crate) fn send(&mut self, relay: &Relay, message: Bytes, counts: bool, max_bytes: usize) -> bool {
         let counted = if counts { message.len() } else { 0 };
         if self.bytes > 0 && self.bytes + counted > max_bytes {
             *self = Backlog::default();

@@ -17,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use switchboard_proto::{App, CloseReason, Counts, Effect, LINGER, Lookout, Request, Session};
 
+use crate::accept::address_of;
 use crate::limits::Limit;
 use crate::write::write_some;
 
@@ -58,7 +59,10 @@ impl Line {
     pub(crate) fn new(stream: TcpStream, app: &Arc<App>) -> io::Result<Line> {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(WRITE_SLICE))?;
-        let session = Mutex::new(Session::server(app, Instant::now()));
+        let now = Instant::now();
+        let mut session = Session::server(app, now);
+        address_of(&stream, app).into_iter().for_each(|address| session.came_from(address, now));
+        let session = Mutex::new(session);
         let (is_waiting, has_changed) = (AtomicBool::new(false), Condvar::new());
         Ok(Line { stream, session, asking: Mutex::new(()), is_waiting, has_changed })
     }
@@ -91,7 +95,14 @@ impl Line {
                 if is_behind && way.is_stopping() {
                     self.session().close(CloseReason::GoingAway, Instant::now());
                 }
-                self.wait_for_change(way);
+                // Something may be due all the same: what came before waits only for room.
+                match deadline.is_some_and(|due| due <= Instant::now()) {
+                    true => {
+                        self.session().handle_timeout(Instant::now());
+                        self.pass_on(way);
+                    }
+                    false => self.wait_for_change(way),
+                }
                 continue;
             }
             if self.set_read_timeout(deadline, &mut read_timeout).is_err() {

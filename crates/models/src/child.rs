@@ -13,7 +13,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::MsgFlags;
 use nix::unistd::{Pid, getppid};
-use switchboard_proto::{App, CloseReason, Lookout, Port, Request};
+use switchboard_proto::{App, CloseReason, Guests, Lookout, Port, Request};
 
 use crate::Tally;
 use crate::blocking::{Line, Way};
@@ -39,6 +39,8 @@ pub(crate) fn run(stream: TcpStream, relay: Relay, app: &Arc<App>) -> i32 {
 fn serve(stream: TcpStream, relay: Relay, app: &Arc<App>) -> io::Result<()> {
     handle_signals()?;
     close_all_but([stream.as_raw_fd(), relay.as_fd().as_raw_fd()]);
+    // The parent counts the connections of each address.
+    let app = &Arc::new(App { guests: Guests::default(), ..App::clone(app) });
     let line = Arc::new(Line::new(stream, app)?);
     let up = Up {
         line: line.clone(),

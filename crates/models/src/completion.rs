@@ -17,7 +17,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use switchboard_proto::{App, Lent, Wants};
 
-use crate::accept::Acceptor;
+use crate::accept::{Acceptor, address_of};
 use crate::buffers::GROUP;
 use crate::crew::Crew;
 use crate::readiness::{Heard, Key, earliest};
@@ -90,8 +90,13 @@ pub(crate) fn serve(
     // The kernel does not wait on behalf of a descriptor that says of itself that it never waits.
     let listening = acceptor.as_fd().as_raw_fd();
     socket2::SockRef::from(&acceptor).set_nonblocking(false)?;
-    let mut server =
-        Loop { ring, roster: Roster::new(app, crew), spread: Vec::new(), is_short_of_buffers: false };
+    let mut server = Loop {
+        ring,
+        roster: Roster::new(app, crew),
+        app: app.clone(),
+        spread: Vec::new(),
+        is_short_of_buffers: false,
+    };
     server.poll(Kind::Shutdown, shutdown.as_fd().as_raw_fd(), false)?;
     server.watch_crew()?;
     let mut is_accepting = false;
@@ -160,6 +165,7 @@ struct Loop {
     // Dropped first: the kernel gives up what was begun before the sockets and what is being sent are gone.
     ring: Ring,
     roster: Roster<Socket>,
+    app: Arc<App>,
     /// What was published last.
     spread: Vec<Piece>,
     /// In this turn something has come for which there was no buffer.
@@ -205,6 +211,7 @@ impl Loop {
 
     fn take_in(&mut self, stream: Option<TcpStream>, now: Instant) {
         if let Some(stream) = stream {
+            let address = address_of(&stream, &self.app);
             let socket = Socket {
                 stream,
                 is_receiving: false,
@@ -213,7 +220,7 @@ impl Loop {
                 is_silent: false,
                 is_broken: false,
             };
-            self.roster.insert(socket, now);
+            self.roster.insert(socket, address, now);
         }
     }
 

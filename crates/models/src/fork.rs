@@ -54,7 +54,7 @@ pub(crate) const CHILD_ENDED: u64 = u64::MAX - 2;
 
 fn serve(listener: Listener, app: Arc<App>, shutdown: Shutdown) -> io::Result<Tally> {
     let mut acceptor = Acceptor::new(listener.into_tcp()?, &app, None)?;
-    let mut parent = Parent::new(app)?;
+    let mut parent = Parent::new(&app)?;
     parent.epoll.add(acceptor.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
     parent.epoll.add(shutdown.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SHUTDOWN))?;
     let mut is_listening = true;

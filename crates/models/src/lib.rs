@@ -44,6 +44,7 @@ mod datagrams;
 mod desk;
 mod handoff;
 mod hub;
+mod ledger;
 mod limits;
 mod line;
 mod listener;
@@ -92,12 +93,12 @@ pub mod uring;
 pub mod uring_reactors;
 
 pub use crew::{confine, threads_may_have_descriptors_each};
-pub use limits::{keep_freed_memory, raise_descriptor_limit};
+pub use limits::{available_memory, keep_freed_memory, raise_descriptor_limit};
 pub use listener::Listener;
 pub use model::{Family, Mechanism, Model, Workers};
 pub use shutdown::Shutdown;
 pub use switchboard_proto::engine::EngineSettings;
-pub use switchboard_proto::{App, CorsOrigins, PlainApp, Work};
+pub use switchboard_proto::{App, Budget, CorsOrigins, Guests, PlainApp, Work};
 pub use tally::Tally;
 
 /// Every model, in reading order: family by family, and each after the one that it adds to.

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use switchboard_proto::TooManyGuests;
 
 /// Descriptors below the process's limit that are kept for refusing: without one, a surplus connection
 /// could not be accepted, so it could not be answered either.
@@ -25,6 +26,8 @@ pub(crate) enum Limit {
     Workers(usize),
     /// `--max-connections`.
     MaxConnections(usize),
+    /// `--max-per-address`.
+    PerAddress(TooManyGuests),
 }
 
 impl Limit {
@@ -37,6 +40,7 @@ impl Limit {
             Limit::Threads => "threads",
             Limit::Workers(_) => "workers",
             Limit::MaxConnections(_) => "max-connections",
+            Limit::PerAddress(_) => "per-address",
         }
     }
 
@@ -62,6 +66,7 @@ impl Limit {
             Limit::Workers(limit) => {
                 format!("each of {limit} workers has a connection; try again later, or use --workers or a model that needs none")
             }
+            Limit::PerAddress(error) => error.to_string(),
             Limit::MaxConnections(limit) => {
                 format!("{limit} connections are open, and --max-connections allows no more; try again later")
             }
@@ -122,15 +127,44 @@ pub fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
     Ok((soft, hard))
 }
 
+/// Arenas of the allocator, which each thread would otherwise have up to eight times as many of as there are cores: what is freed in one is of no use to a
+/// thread that has another, so that a server of many threads grows from round to round.
+#[cfg(target_env = "gnu")]
+const ARENAS: i32 = 2;
+
+/// The memory that this process may use, in bytes: the machine's, or its control group's if that is less. `None`: nobody knows.
+pub fn available_memory() -> Option<usize> {
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<usize>().ok();
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    // Version 2 has one line, `0::/path`; in version 1 the memory controller has a line of its own. A limit may be set at each level above.
+    let limits = groups.lines().flat_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (root, file) = match parts.next() {
+            Some("") => ("/sys/fs/cgroup", "memory.max"),
+            Some("memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            _ => return Vec::new(),
+        };
+        let path = std::path::Path::new(parts.next().unwrap_or_default());
+        path.ancestors().filter_map(|level| number(&format!("{root}{}/{file}", level.display()))).collect()
+    });
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok();
+    let machine = meminfo.and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+    });
+    limits.chain(machine).min()
+}
+
 /// Lets the allocator keep what is freed for the next message, instead of giving it back to the system and taking it again. Where replies wait
-/// for a while, as they do for a ring, it would do that for each of them, and every page of it be a page fault (mallopt(3)).
+/// for a while, as they do for a ring, it would do that for each of them, and every page of it be a page fault (mallopt(3)). Threads share what is kept.
 pub fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     {
         const TRIM_BYTES: i32 = 16 << 20;
         const MMAP_BYTES: i32 = 4 << 20;
-        // SAFETY: both change a number and nothing else.
+        // SAFETY: each changes a number and nothing else.
         unsafe {
+            nix::libc::mallopt(nix::libc::M_ARENA_MAX, ARENAS);
             nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, TRIM_BYTES);
             nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, MMAP_BYTES);
         }

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -17,11 +18,13 @@ use nix::sys::socket::MsgFlags;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid};
 use slab::Slab;
-use switchboard_proto::{App, Effect, Exchange, Port, Reply, Request};
+use switchboard_proto::{App, Effect, Exchange, Guest, Port, Reply, Request};
 
+use crate::accept::address_of;
 use crate::backlog::Backlog;
 use crate::fork::CHILD_ENDED;
 use crate::hub::counts;
+use crate::ledger::SharedLedger;
 use crate::limits::{Limit, RepeatedLog, no_descriptor_left};
 use crate::relay::{Down, Relay, Up, encode};
 use crate::{Tally, child, readiness};
@@ -47,7 +50,9 @@ const CHILD_SHIFT: u32 = 48;
 
 /// The process that accepts, has the exchange, and buries.
 pub(crate) struct Parent {
-    app: Arc<App>,
+    pub(crate) app: Arc<App>,
+    /// What its children have charged.
+    ledger: SharedLedger,
     exchange: Exchange,
     pub(crate) epoll: Epoll,
     child_ended: SignalFd,
@@ -81,11 +86,13 @@ pub(crate) struct Child {
     relay: Relay,
     /// What it gets of what is published.
     subscribed: Subscribed,
-    /// Its connections that the exchange knows more of than one question.
+    /// Its connections that have a subscription or a session.
     known: HashSet<Port>,
     /// Bytes of what it asked that are done, and of which it has not been told.
     done_bytes: usize,
     backlog: Backlog,
+    /// The connection's place among those of its address.
+    guest: Option<Guest>,
     /// What the relay is watched for. Nothing once it has ended.
     watched: EpollFlags,
 }
@@ -106,7 +113,9 @@ impl Child {
 }
 
 impl Parent {
-    pub(crate) fn new(app: Arc<App>) -> io::Result<Parent> {
+    /// What comes to serve in its children takes `app` from here: with a memory budget that all of them share.
+    pub(crate) fn new(app: &App) -> io::Result<Parent> {
+        let (app, ledger) = SharedLedger::open(app)?;
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
@@ -116,6 +125,7 @@ impl Parent {
         Ok(Parent {
             exchange: Exchange::shared(&app, Instant::now()),
             app,
+            ledger,
             epoll,
             child_ended,
             children: Slab::new(),
@@ -132,12 +142,19 @@ impl Parent {
     /// Gives a connection to a process of its own.
     pub(crate) fn answer(&mut self, stream: TcpStream) -> Result<(), (TcpStream, Limit)> {
         let app = self.app.clone();
+        let guest = match app.guests.admit(address_of(&stream, &app)) {
+            Ok(guest) => guest,
+            Err(error) => return Err((stream, Limit::PerAddress(error))),
+        };
         let mut stream = Some(stream);
         let made = self
             .make(Role::Connection, |relay| child::run(stream.take().expect("it is run once"), relay, &app));
         match (made, stream) {
             (Err(limit), Some(stream)) => Err((stream, limit)),
-            _ => {
+            (made, _) => {
+                if let Some(key) = made.ok().and_then(|pid| self.keys.get(&pid)) {
+                    self.children[*key].guest = guest;
+                }
                 self.tally.connections += 1;
                 Ok(())
             }
@@ -146,11 +163,13 @@ impl Parent {
 
     /// Makes a child that runs `run`, with its end of the relay, and ends with the status that it returns.
     pub(crate) fn make(&mut self, role: Role, run: impl FnOnce(Relay) -> i32) -> Result<Pid, Limit> {
-        let Ok((ours, theirs)) = Relay::pair() else { return Err(no_descriptor_left()) };
+        let Ok((ours, theirs)) = Relay::pair(&self.app.memory) else { return Err(no_descriptor_left()) };
+        let key = self.children.vacant_key();
         let parent = getpid();
         // SAFETY: the parent has one thread, so the child may use everything that its copy of the memory holds.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
+                self.ledger.take_place(key);
                 let status = match child::end_with(parent) {
                     Ok(()) => run(theirs),
                     Err(_) => 1,
@@ -161,7 +180,6 @@ impl Parent {
             Ok(ForkResult::Parent { child: pid }) => {
                 let watched = EpollFlags::EPOLLIN;
                 let entry = self.children.vacant_entry();
-                let key = entry.key();
                 if self.epoll.add(ours.as_fd(), EpollEvent::new(watched, key as u64)).is_err() {
                     // Without a relay a child could neither publish nor subscribe.
                     let _ = kill(pid, Signal::SIGKILL);
@@ -175,6 +193,7 @@ impl Parent {
                     known: HashSet::new(),
                     done_bytes: 0,
                     backlog: Backlog::default(),
+                    guest: None,
                     watched,
                 });
                 self.keys.insert(pid, key);
@@ -284,15 +303,19 @@ impl Parent {
         let child = &mut self.children[key];
         let name = Port((key as u64) << CHILD_SHIFT | port.0);
         match &request {
-            Request::Subscribe { topic, .. } if child.role == Role::Connection => {
-                child.subscribed = Subscribed::To(topic[..].into());
+            Request::Subscribe { .. } | Request::Engine(_) if !request.is_farewell() => {
+                child.known.insert(name);
             }
-            Request::Unsubscribe { .. } if child.role == Role::Connection => {
-                child.subscribed = Subscribed::Nothing
-            }
-            request if request.is_farewell() => drop(child.known.remove(&name)),
-            Request::Engine(_) => drop(child.known.insert(name)),
+            // A connection has a subscription or a session, and not both.
+            Request::Unsubscribe { .. } | Request::Engine(_) => drop(child.known.remove(&name)),
             _ => {}
+        }
+        if child.role == Role::Connection {
+            match &request {
+                Request::Subscribe { topic, .. } => child.subscribed = Subscribed::To(topic[..].into()),
+                Request::Unsubscribe { .. } => child.subscribed = Subscribed::Nothing,
+                _ => {}
+            }
         }
         self.exchange.handle(name, request, now);
         self.pass_on();
@@ -338,7 +361,8 @@ impl Parent {
                     if subscribers.peek().is_some() {
                         let subscribers: Vec<usize> = subscribers.collect();
                         // Encoded once for all of them.
-                        let bytes: Arc<[u8]> = encode(&Down::Effect(Effect::Publish(message))).into();
+                        let bytes = Bytes::from(encode(&Down::Effect(Effect::Publish(message))));
+                        let bytes = self.app.memory.keep(bytes);
                         subscribers.into_iter().for_each(|key| self.send(key, bytes.clone(), true));
                     }
                 }
@@ -352,11 +376,12 @@ impl Parent {
         let port = Port(name & ((1 << CHILD_SHIFT) - 1));
         if self.children.contains(key) {
             let counts = counts(&reply);
-            self.send(key, encode(&Down::Effect(Effect::Reply(port, reply))).into(), counts);
+            let bytes = Bytes::from(encode(&Down::Effect(Effect::Reply(port, reply))));
+            self.send(key, self.app.memory.keep(bytes), counts);
         }
     }
 
-    fn send(&mut self, key: usize, bytes: Arc<[u8]>, counts: bool) {
+    fn send(&mut self, key: usize, bytes: Bytes, counts: bool) {
         let child = &mut self.children[key];
         let max_bytes = match child.role {
             Role::Connection => self.app.max_unsent_bytes,
@@ -396,6 +421,7 @@ impl Parent {
                 known.into_iter().for_each(|name| self.exchange.handle(name, Request::FAREWELL, now));
                 self.pass_on();
                 let child = self.children.remove(key);
+                self.ledger.clear(key);
                 self.release();
                 self.tally = self.tally.plus(child.tally);
                 if child.role == Role::Worker {
@@ -414,7 +440,7 @@ impl Parent {
         let patience = Instant::now() + self.app.grace + LONGER;
         self.exchange.close();
         self.pass_on();
-        let close: Arc<[u8]> = encode(&Down::Close).into();
+        let close = Bytes::from(encode(&Down::Close));
         let keys: Vec<usize> = self.children.iter().map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.send(key, close.clone(), false));
         while !self.children.is_empty() {

@@ -58,13 +58,14 @@ impl Places {
 }
 
 /// An anonymous shared mapping (mmap(2)) of counters.
-struct Shared {
+pub(crate) struct Shared {
     counters: NonNull<c_void>,
     length: usize,
 }
 
 impl Shared {
-    fn new(length: usize) -> io::Result<Shared> {
+    /// So many counters, all zero.
+    pub(crate) fn new(length: usize) -> io::Result<Shared> {
         let bytes = NonZeroUsize::new(length * size_of::<AtomicUsize>()).expect("there is a worker");
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
@@ -72,7 +73,7 @@ impl Shared {
         Ok(Shared { counters, length })
     }
 
-    fn as_slice(&self) -> &[AtomicUsize] {
+    pub(crate) fn as_slice(&self) -> &[AtomicUsize] {
         // SAFETY: the mapping is page-aligned, zeroed, so long, lives as long as this, and is only used atomically.
         unsafe { std::slice::from_raw_parts(self.counters.cast().as_ptr(), self.length) }
     }

@@ -43,6 +43,7 @@ pub const MODEL: Model = Model {
     limits: &[
         "who is woken takes the connection: workers are loaded unevenly",
         "a worker that takes nothing holds up whoever publishes, for --worker-patience at the most",
+        "each worker counts by itself how many connections an address has (--max-per-address)",
     ],
     failure_ends: "the connections of the worker, which is replaced; all, if it is the parent",
     workers: Workers::OnePerCore,
@@ -76,7 +77,8 @@ pub(crate) fn serve_with(
 ) -> io::Result<Tally> {
     // Who knows how many the others have can leave it to them when it has no descriptor left; and of a worker that dies it is known what goes with it.
     let places = Places::new(listeners.len(), app.max_connections.unwrap_or(usize::MAX))?;
-    let mut parent = Parent::new(app.clone())?;
+    let mut parent = Parent::new(app)?;
+    let app = &parent.app.clone();
     parent.epoll.add(shutdown.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SHUTDOWN))?;
     let mut workers: Vec<(Pid, Instant)> = Vec::new();
     loop {

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use switchboard_proto::{Effect, Port, Request};
+use switchboard_proto::{Budget, Effect, Port, Request};
 
 use crate::crew::Elsewhere;
 use crate::{Tally, readiness};
@@ -35,6 +35,8 @@ pub(crate) const MAX_UNDER_WAY_BYTES: usize = 1 << 20;
 /// One end of the socket pair between a child and its parent.
 pub(crate) struct Relay {
     socket: OwnedFd,
+    /// What comes is charged to it.
+    budget: Budget,
     /// The message whose last packet has not come.
     partial: Vec<u8>,
     /// Bytes of what a worker has asked that the parent has not done.
@@ -65,25 +67,54 @@ pub(crate) enum Down {
     Close,
 }
 
+/// What a relay brings.
+pub(crate) trait Message: DeserializeOwned {
+    /// Charges what is long in it.
+    fn charge(&mut self, budget: &Budget);
+}
+
+impl Message for Up {
+    fn charge(&mut self, budget: &Budget) {
+        if let Up::Ask(_, request) = self {
+            request.charge(budget);
+        }
+    }
+}
+
+impl Message for Down {
+    fn charge(&mut self, budget: &Budget) {
+        if let Down::Effect(effect) = self {
+            effect.charge(budget);
+        }
+    }
+}
+
 impl Relay {
     /// The two ends: the parent's and the child's.
-    pub(crate) fn pair() -> io::Result<(Relay, Relay)> {
+    pub(crate) fn pair(budget: &Budget) -> io::Result<(Relay, Relay)> {
         let (one, other) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        Ok((Relay::new(one), Relay::new(other)))
+        Ok((Relay::new(one, budget), Relay::new(other, budget)))
     }
 
     /// A second handle to the same end, for a thread that receives while another sends.
     pub(crate) fn try_clone(&self) -> io::Result<Relay> {
-        Ok(Relay::new(self.socket.try_clone()?))
+        Ok(Relay::new(self.socket.try_clone()?, &self.budget))
     }
 
-    fn new(socket: OwnedFd) -> Relay {
-        Relay { socket, partial: Vec::new(), under_way_bytes: 0, early: VecDeque::new(), is_closed: false }
+    fn new(socket: OwnedFd, budget: &Budget) -> Relay {
+        Relay {
+            socket,
+            budget: budget.clone(),
+            partial: Vec::new(),
+            under_way_bytes: 0,
+            early: VecDeque::new(),
+            is_closed: false,
+        }
     }
 
     /// The next message, and how many bytes it has; `None` when the other side has ended. Blocks unless `flags` say otherwise.
-    pub(crate) fn next<T: DeserializeOwned>(&mut self, flags: MsgFlags) -> io::Result<Option<(T, usize)>> {
+    pub(crate) fn next<T: Message>(&mut self, flags: MsgFlags) -> io::Result<Option<(T, usize)>> {
         let mut packet = [0; PACKET_BYTES];
         loop {
             let received = match recv(self.socket.as_raw_fd(), &mut packet, flags) {
@@ -98,11 +129,14 @@ impl Relay {
             }
             // The usual message is one packet, and is read where it lies.
             let whole = std::mem::take(&mut self.partial);
-            let message = match whole.is_empty() {
+            let message: io::Result<T> = match whole.is_empty() {
                 true => decode(chunk),
                 false => decode(&[&whole[..], chunk].concat()),
             };
-            return message.map(|message| Some((message, whole.len() + chunk.len())));
+            return message.map(|mut message| {
+                message.charge(&self.budget);
+                Some((message, whole.len() + chunk.len()))
+            });
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use switchboard_proto::App;
 
 use crate::Tally;
+use crate::accept::address_of;
 use crate::crew::Crew;
 use crate::desk::{Desk, Job};
 use crate::line::Line;
@@ -20,6 +21,7 @@ const SCRATCH_BYTES: usize = 64 << 10;
 
 /// The connections of one loop, with their sockets.
 pub(crate) struct Table {
+    app: Arc<App>,
     pub(crate) roster: Roster<Line>,
     /// Where sessions go that are to be computed elsewhere, if they are.
     desk: Option<Desk>,
@@ -28,7 +30,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(app: &Arc<App>, crew: Crew, desk: Option<Desk>) -> Table {
-        Table { roster: Roster::new(app, crew), desk, scratch: vec![0; SCRATCH_BYTES] }
+        Table { app: app.clone(), roster: Roster::new(app, crew), desk, scratch: vec![0; SCRATCH_BYTES] }
     }
 
     /// Watches what wakes this loop on behalf of its crew and of its desk.
@@ -45,7 +47,10 @@ impl Table {
     /// Takes in a connection that was just accepted. One that cannot even be made non-blocking is closed by being dropped.
     pub(crate) fn insert(&mut self, stream: TcpStream, now: Instant) {
         match stream.set_nonblocking(true) {
-            Ok(()) => drop(self.roster.insert(Line::new(stream), now)),
+            Ok(()) => {
+                let address = address_of(&stream, &self.app);
+                self.roster.insert(Line::new(stream), address, now);
+            }
             Err(_) => self.roster.leave(),
         }
     }

@@ -30,6 +30,11 @@ impl Socket {
         Ok(Socket(unsafe { AsyncFd::register_with_interest(stream, interest) }?))
     }
 
+    /// What the runtime watches.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.0.get_ref()
+    }
+
     /// Reads once if the session wants to, into the buffer of the thread that the task is on right now; done as well when there is room to write.
     pub(crate) fn poll(
         &self,

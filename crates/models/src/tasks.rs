@@ -27,7 +27,7 @@ use ::tokio::task::yield_now;
 use ::tokio::time::sleep_until;
 use switchboard_proto::{App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session};
 
-use crate::accept::Acceptor;
+use crate::accept::{Acceptor, address_of};
 use crate::task_socket::Socket;
 use crate::{Listener, Shutdown, Tally};
 
@@ -155,7 +155,9 @@ async fn accept(mut acceptor: Acceptor, hub: &Arc<Hub>, shutdown: &Shutdown) -> 
 
 /// The life of one connection.
 async fn connection(stream: Socket, hub: Arc<Hub>) {
-    let mut session = Session::server(&hub.app, Instant::now());
+    let now = Instant::now();
+    let mut session = Session::server(&hub.app, now);
+    address_of(stream.stream(), &hub.app).into_iter().for_each(|address| session.came_from(address, now));
     let port = Port(hub.next_port.fetch_add(1, Ordering::Relaxed));
     let mut ways = Ways { port, published: None, replies: None };
     // An error is the end of the connection, whoever's fault it is.
@@ -321,9 +323,13 @@ async fn keep_time(hub: Arc<Hub>) {
         let due = hub.desk().exchange.poll_timeout();
         select! {
             () = until(due) => {
-                let mut desk = hub.desk();
-                desk.exchange.handle_timeout(Instant::now());
-                desk.pass_on(None);
+                {
+                    let mut desk = hub.desk();
+                    desk.exchange.handle_timeout(Instant::now());
+                    desk.pass_on(None);
+                }
+                // What was enough for once may go on at once, but others come first.
+                yield_now().await;
             }
             () = hub.is_due.notified() => {}
         }

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::EngineSettings;
 use crate::work::Work;
-use crate::{CorsOrigins, Cursor, Epoch, Since};
+use crate::{Budget, CorsOrigins, Cursor, Epoch, Guests, Since};
 
 /// What a server offers and tolerates: the settings that every session of one server shares.
 #[derive(Debug, Clone)]
@@ -13,6 +13,12 @@ pub struct App {
     pub serves_together: bool,
     /// Connections held at once; one more is refused. `None`: what the machine allows.
     pub max_connections: Option<usize>,
+    /// Connections that each address may have at once, and as many sessions of Engine.IO and codes of the sign-in. `None`: as many as there may be.
+    pub max_per_address: Option<usize>,
+    /// The connections that each has.
+    pub guests: Guests,
+    /// What may be held for all clients together, in one process.
+    pub memory: Budget,
     /// Longest message accepted, over all its fragments; for datagrams the longest returned whole.
     pub max_message_bytes: usize,
     /// Bytes that may wait for a subscriber that does not read before it is closed with 1013.
@@ -79,6 +85,9 @@ impl Default for App {
             served_by: "switchboard",
             serves_together: true,
             max_connections: None,
+            max_per_address: None,
+            guests: Guests::default(),
+            memory: Budget::new(1 << 30),
             max_message_bytes: 16 << 20,
             max_unsent_bytes: 4 << 20,
             handshake_timeout: Duration::from_secs(10),

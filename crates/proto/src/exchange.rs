@@ -11,14 +11,18 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{self, Engines, Published};
+use crate::engine::{self, EngineSettings, Engines, Published};
 use crate::login::{self, Logins};
 use crate::lookout::Lookout;
+use crate::socketio_server::CHAT_TOPIC;
 use crate::topics::{PublishError, Since, Topics};
-use crate::{App, Cursor, EventName, Format, Kind, Outgoing, Port, TopicName, poll};
+use crate::{App, Budget, Cursor, EventName, Format, Kind, Outgoing, Port, TopicName, poll};
 
 /// The topic that the ticker publishes on.
 const TICK_TOPIC: &str = "tick";
+
+/// What a stream is replayed at a time. The rest stays in the history until its client has taken that.
+const PORTION_BYTES: usize = 64 << 10;
 
 /// What a connection asks of the exchange.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +33,8 @@ pub enum Request {
         topic: TopicName,
         /// The last event that the client has had.
         since: Option<Cursor>,
+        /// A portion of it is enough, since the rest is asked for when that is written. Otherwise it is as much as one answer may be long.
+        is_portion: bool,
     },
     /// The same for somebody who gets what follows from now on.
     Subscribe {
@@ -36,8 +42,8 @@ pub enum Request {
         topic: TopicName,
         /// The last event that the client has had.
         since: Option<Cursor>,
-        /// Whether it wants all that is held, and not only as much as one answer may be long.
-        wants_all: bool,
+        /// As above.
+        is_portion: bool,
     },
     /// An event for everyone on a topic. Answered by [`Reply::Published`] at once.
     Publish {
@@ -88,7 +94,7 @@ pub enum Effect {
 }
 
 impl Request {
-    /// What the exchange is told when a connection is gone of which it knows more than one question.
+    /// What the exchange is told when a connection is gone that has a subscription or a session.
     pub const FAREWELL: Request = Request::Engine(engine::Request::Gone);
 
     /// Whether it is the last of its connection.
@@ -109,6 +115,17 @@ impl Request {
         }
     }
 
+    /// Charges what is long in a request that has come from another process.
+    pub fn charge(&mut self, budget: &Budget) {
+        if let Request::Publish { data, .. }
+        | Request::Engine(
+            engine::Request::Post { body: data, .. } | engine::Request::Message { data, .. },
+        ) = self
+        {
+            *data = budget.keep(std::mem::take(data));
+        }
+    }
+
     /// What it may take in memory, in bytes.
     pub fn held_bytes(&self) -> usize {
         let data = match self {
@@ -118,6 +135,32 @@ impl Request {
             _ => 0,
         };
         data + size_of::<Request>()
+    }
+}
+
+impl Effect {
+    /// Charges what is long in an effect that has come from another process.
+    pub fn charge(&mut self, budget: &Budget) {
+        match self {
+            Effect::Publish(message) => charge(message, budget),
+            Effect::Reply(_, Reply::Since(since)) => {
+                since.events.iter_mut().for_each(|event| charge(event, budget));
+            }
+            Effect::Reply(
+                _,
+                Reply::Engine(engine::Reply::Answer { body: data, .. } | engine::Reply::Send { data, .. }),
+            ) => {
+                *data = budget.keep(std::mem::take(data));
+            }
+            Effect::Reply(..) => {}
+        }
+    }
+}
+
+fn charge(message: &mut Arc<Outgoing>, budget: &Budget) {
+    // What has just been read is nobody else's.
+    if let Some(message) = Arc::get_mut(message) {
+        message.charge(budget);
     }
 }
 
@@ -161,8 +204,12 @@ impl Exchange {
         Exchange {
             app: app.clone(),
             topics: Topics::new(app),
-            logins: Logins::new(app.login_expiry),
-            engines: Engines::new(&app.engine),
+            logins: Logins::new(app.login_expiry, app.max_per_address),
+            engines: Engines::new(&EngineSettings {
+                memory: app.memory.clone(),
+                max_per_address: app.max_per_address,
+                ..app.engine.clone()
+            }),
             tick: app.tick.and_then(|period| now.checked_add(period)),
             effects: VecDeque::new(),
             is_closing: false,
@@ -190,12 +237,10 @@ impl Exchange {
     pub fn handle(&mut self, port: Port, request: Request, now: Instant) {
         self.now = now;
         match request {
-            Request::Since { topic, since } => {
-                self.tell_since(port, &topic, since, self.app.max_unsent_bytes);
-            }
-            Request::Subscribe { topic, since, wants_all } => {
-                let max_bytes = if wants_all { usize::MAX } else { self.app.max_unsent_bytes };
-                self.tell_since(port, &topic, since, max_bytes);
+            Request::Since { topic, since, is_portion } => self.tell_since(port, &topic, since, is_portion),
+            Request::Subscribe { topic, since, is_portion } => {
+                self.topics.subscribe(port, &topic);
+                self.tell_since(port, &topic, since, is_portion);
             }
             Request::Publish { topic, event, kind, data, is_answered } => {
                 let published =
@@ -204,9 +249,11 @@ impl Exchange {
                     self.effects.push_back(Effect::Reply(port, Reply::Published(published)));
                 }
             }
-            // Who gets what is published is for those to know who have the connections.
-            Request::Unsubscribe { .. } => {}
-            Request::Login(login::Request::Open | login::Request::Confirm { .. }) if self.is_closing => {
+            // The models know who gets what is published. Here it only keeps the topic from being forgotten.
+            Request::Unsubscribe { .. } => self.topics.unsubscribe(port),
+            Request::Login(login::Request::Open { .. } | login::Request::Confirm { .. })
+                if self.is_closing =>
+            {
                 self.effects.push_back(Effect::Reply(port, Reply::Login(login::Reply::GoingAway)));
             }
             Request::Login(request) => {
@@ -223,7 +270,12 @@ impl Exchange {
                 };
                 self.effects.push_back(Effect::Reply(port, Reply::Engine(reply)));
             }
-            Request::Engine(request) => self.engines.handle(port, request, now),
+            Request::Engine(request) => {
+                if request == engine::Request::Gone {
+                    self.topics.unsubscribe(port);
+                }
+                self.engines.handle(port, request, now);
+            }
         }
     }
 
@@ -233,13 +285,16 @@ impl Exchange {
             if let Some(effect) = self.effects.pop_front() {
                 return Some(effect);
             }
+            while let Some((room, is_there)) = self.engines.poll_room() {
+                self.topics.note_room(&room, is_there);
+            }
             match self.engines.poll_effect()? {
                 engine::Effect::Reply(port, reply) => return Some(Effect::Reply(port, Reply::Engine(reply))),
                 engine::Effect::Publish(publish) => {
                     let engine::Publish { topic, event, kind, data, receipt } = *publish;
                     let result = self
                         .admit(&topic, &data)
-                        .and_then(|()| self.topics.publish(&topic, event.as_deref(), kind, data));
+                        .and_then(|()| self.number(&topic, event.as_deref(), kind, data));
                     match result {
                         Ok(message) => {
                             self.engines.published(published(&message), Some(receipt), self.now);
@@ -277,7 +332,7 @@ impl Exchange {
             return self.handle_timeout_as_heard(now, Some(now));
         };
         self.handle_timeout_as_heard(now, None);
-        let overdue = |exchange: &Exchange| exchange.engines.poll_timeout().filter(|due| *due <= now);
+        let overdue = |exchange: &Exchange| exchange.engines.next_deadline().filter(|due| *due <= now);
         let mut judged = lookout.judge(overdue(self), now);
         if judged.is_some() {
             self.handle_timeout_as_heard(now, judged);
@@ -306,7 +361,8 @@ impl Exchange {
         self.engines.handle_timeout_as_heard(now, heard);
     }
 
-    fn tell_since(&mut self, port: Port, topic: &str, since: Option<Cursor>, max_bytes: usize) {
+    fn tell_since(&mut self, port: Port, topic: &str, since: Option<Cursor>, is_portion: bool) {
+        let max_bytes = if is_portion { PORTION_BYTES } else { self.app.max_unsent_bytes };
         let since = self.topics.since(topic, since, max_bytes);
         self.effects.push_back(Effect::Reply(port, Reply::Since(since)));
     }
@@ -347,11 +403,23 @@ impl Exchange {
         kind: Kind,
         data: Bytes,
     ) -> Result<u64, PublishError> {
-        let message = self.topics.publish(topic, event.map(|event| &**event), kind, data)?;
+        let message = self.number(topic, event.map(|event| &**event), kind, data)?;
         self.engines.published(published(&message), None, self.now);
         let id = message.id();
         self.effects.push_back(Effect::Publish(message));
         Ok(id)
+    }
+
+    fn number(
+        &mut self,
+        topic: &str,
+        event: Option<&str>,
+        kind: Kind,
+        data: Bytes,
+    ) -> Result<Arc<Outgoing>, PublishError> {
+        // Whoever speaks Socket.IO takes part in the chat, without a room of that name.
+        let has_sessions = self.engines.sessions() > 0;
+        self.topics.publish(topic, event, kind, data, |name| has_sessions && name == CHAT_TOPIC)
     }
 }
 

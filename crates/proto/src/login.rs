@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{later, random};
 use crate::names::is_one_line;
+use crate::{Address, Guest, Guests, TooManyGuests};
 
 /// What the topic of every code begins with, and of nothing else.
 pub(crate) const TOPIC_PREFIX: &str = "login:";
@@ -35,8 +36,11 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// What a connection asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// A code. Answered by [`Reply::Opened`] or [`Reply::TooMany`].
-    Open,
+    /// A code. Answered by [`Reply::Opened`], [`Reply::TooMany`] or [`Reply::TooManyOfOne`].
+    Open {
+        /// Who asks, if each address may have only so many.
+        from: Option<Address>,
+    },
     /// That a code be confirmed. Answered by [`Reply::Confirmed`], or by the state that it is in instead.
     Confirm {
         /// The code.
@@ -66,6 +70,8 @@ pub enum Reply {
         /// When the first of them will have expired.
         expires_in: Duration,
     },
+    /// As many wait of this address as there may.
+    TooManyOfOne(TooManyGuests),
     /// It is done, and was not before.
     Confirmed,
     /// The server is about to end: nothing more is opened or confirmed.
@@ -108,6 +114,8 @@ pub(crate) enum Change {
 #[derive(Debug)]
 pub(crate) struct Logins {
     expiry: Duration,
+    /// The codes of each address that wait.
+    guests: Guests,
     codes: HashMap<String, Code>,
     /// The codes that wait, in the order in which they were opened and will expire, and when that is.
     open: VecDeque<(Instant, String)>,
@@ -118,7 +126,7 @@ pub(crate) struct Logins {
 
 #[derive(Debug)]
 enum Code {
-    Waiting { expires_at: Instant },
+    Waiting { expires_at: Instant, _guest: Option<Guest> },
     Confirmed { name: String },
     Expired,
 }
@@ -135,9 +143,10 @@ pub fn topic(code: &str) -> String {
 }
 
 impl Logins {
-    pub(crate) fn new(expiry: Duration) -> Logins {
+    pub(crate) fn new(expiry: Duration, max_per_address: Option<usize>) -> Logins {
         Logins {
             expiry,
+            guests: Guests::new(max_per_address),
             codes: HashMap::new(),
             open: VecDeque::new(),
             ended: VecDeque::new(),
@@ -149,7 +158,7 @@ impl Logins {
         // Nobody may confirm a code whose time was over before.
         self.handle_timeout(now);
         match request {
-            Request::Open => self.open(now),
+            Request::Open { from } => self.open(from, now),
             Request::Confirm { code, name } => self.confirm(&code, name, now),
             Request::State { code } => Reply::State(self.state(&code, now)),
         }
@@ -181,16 +190,20 @@ impl Logins {
         self.forget(now);
     }
 
-    fn open(&mut self, now: Instant) -> Reply {
+    fn open(&mut self, from: Option<Address>, now: Instant) -> Reply {
         if self.open.len() >= MAX_OPEN_CODES
             && let Some((first, _)) = self.open.front()
         {
             return Reply::TooMany { expires_in: first.saturating_duration_since(now) };
         }
+        let guest = match self.guests.admit(from) {
+            Ok(guest) => guest,
+            Err(error) => return Reply::TooManyOfOne(error),
+        };
         let code: String =
             random::<CODE_CHARS>().iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect();
         let expires_at = later(now, self.expiry);
-        self.codes.insert(code.clone(), Code::Waiting { expires_at });
+        self.codes.insert(code.clone(), Code::Waiting { expires_at, _guest: guest });
         self.open.push_back((expires_at, code.clone()));
         self.changes.push_back(Change::Opened { topic: topic(&code) });
         Reply::Opened { code, expires_in: self.expiry }
@@ -213,7 +226,7 @@ impl Logins {
     fn state(&self, code: &str, now: Instant) -> State {
         match self.codes.get(code) {
             None => State::Unknown,
-            Some(Code::Waiting { expires_at }) => {
+            Some(Code::Waiting { expires_at, .. }) => {
                 State::Waiting { expires_in: expires_at.saturating_duration_since(now) }
             }
             Some(Code::Confirmed { name }) => State::Confirmed { name: name.clone() },
@@ -238,7 +251,9 @@ mod tests {
     const TICK: Duration = Duration::from_nanos(1);
 
     fn opened(logins: &mut Logins, now: Instant) -> String {
-        let Reply::Opened { code, expires_in } = logins.handle(Request::Open, now) else { panic!("full") };
+        let Reply::Opened { code, expires_in } = logins.handle(Request::Open { from: None }, now) else {
+            panic!("full")
+        };
         assert_eq!(expires_in, EXPIRY);
         assert_eq!(logins.poll_change(), Some(Change::Opened { topic: topic(&code) }));
         code
@@ -261,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_code_is_confirmed_once_and_remembered_for_a_while() {
-        let (mut logins, now) = (Logins::new(EXPIRY), Instant::now());
+        let (mut logins, now) = (Logins::new(EXPIRY, None), Instant::now());
         let code = opened(&mut logins, now);
         assert!(code.len() == CODE_CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte)), "{code}");
         let half = now + EXPIRY / 2;
@@ -282,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_code_expires_at_its_time_whenever_that_is_noticed() {
-        let (mut logins, now) = (Logins::new(EXPIRY), Instant::now());
+        let (mut logins, now) = (Logins::new(EXPIRY, None), Instant::now());
         let (first, second) = (opened(&mut logins, now), opened(&mut logins, now + TICK));
         assert_ne!(first, second);
         assert_eq!(logins.poll_timeout(), Some(now + EXPIRY));
@@ -310,19 +325,22 @@ mod tests {
 
     #[test]
     fn there_are_so_many_open_codes_and_no_more() {
-        let (mut logins, now) = (Logins::new(EXPIRY), Instant::now());
+        let (mut logins, now) = (Logins::new(EXPIRY, None), Instant::now());
         let codes: Vec<String> = (0..MAX_OPEN_CODES).map(|_| opened(&mut logins, now)).collect();
         let later = now + EXPIRY / 3;
-        assert_eq!(logins.handle(Request::Open, later), Reply::TooMany { expires_in: EXPIRY * 2 / 3 });
+        assert_eq!(
+            logins.handle(Request::Open { from: None }, later),
+            Reply::TooMany { expires_in: EXPIRY * 2 / 3 }
+        );
         assert_eq!(confirm(&mut logins, &codes[7], later), Reply::Confirmed);
         logins.changes.clear();
         opened(&mut logins, later);
-        assert!(matches!(logins.handle(Request::Open, later), Reply::TooMany { .. }));
+        assert!(matches!(logins.handle(Request::Open { from: None }, later), Reply::TooMany { .. }));
         // Those that have ended take no place, and are remembered only as far as there is one.
         for _ in 0..3 {
             for code in logins.open.iter().map(|(_, code)| code.clone()).collect::<Vec<_>>() {
                 assert_eq!(confirm(&mut logins, &code, later), Reply::Confirmed);
-                assert!(matches!(logins.handle(Request::Open, later), Reply::Opened { .. }));
+                assert!(matches!(logins.handle(Request::Open { from: None }, later), Reply::Opened { .. }));
             }
         }
         assert_eq!((logins.open.len(), logins.ended.len()), (MAX_OPEN_CODES, MAX_ENDED_CODES));

@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Cursor, Epoch, poll, sse, websocket};
+use crate::{BLOCK_BYTES, Budget, Cursor, Epoch, poll, sse, websocket};
 
 /// Whether a message is text, which must be UTF-8, or any bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,18 +52,32 @@ pub struct Outgoing {
     /// Each made when the first receiver of that kind asks for it, and shared by all the others.
     #[serde(skip)]
     encoded: [OnceLock<Bytes>; Format::ALL.len()],
+    /// What its encodings are charged to.
+    #[serde(skip)]
+    budget: Option<Budget>,
 }
 
 impl Outgoing {
     /// An event that is not encoded for anyone yet. `event`: its name, where it is not `message`.
     pub fn new(topic: Arc<str>, id: u64, event: Option<&str>, kind: Kind, data: Bytes) -> Outgoing {
         let event = event.filter(|event| *event != DEFAULT_EVENT).map(Box::from);
-        Outgoing { topic, id, epoch: None, event, kind, data, encoded: Default::default() }
+        Outgoing { topic, id, epoch: None, event, kind, data, encoded: Default::default(), budget: None }
     }
 
     /// The same with the run of the server that has given the number.
     pub fn with_epoch(self, epoch: Option<Epoch>) -> Outgoing {
         Outgoing { epoch, ..self }
+    }
+
+    /// The same, charged to this budget as far as it is long. `data` is expected to be, if it came in this process.
+    pub fn with_budget(self, budget: &Budget) -> Outgoing {
+        Outgoing { budget: Some(budget.clone()), ..self }
+    }
+
+    /// Charges an event that has come from another process, as far as it is long.
+    pub(crate) fn charge(&mut self, budget: &Budget) {
+        self.data = budget.keep(std::mem::take(&mut self.data));
+        self.budget = Some(budget.clone());
     }
 
     /// The topic it was published on.
@@ -98,12 +112,23 @@ impl Outgoing {
 
     /// The event as its receivers of that format get it.
     pub fn encoded(&self, format: Format) -> &Bytes {
-        self.encoded[format as usize].get_or_init(|| match format {
-            Format::WebSocket => websocket_frame(self.kind, &self.data),
-            Format::EventStream => sse::encode(self),
-            Format::Poll => poll::encode_one(self),
-            Format::JsonWebSocket => websocket_frame(Kind::Text, &poll::encode_event(self)),
+        self.encoded[format as usize].get_or_init(|| {
+            let bytes = match format {
+                Format::WebSocket => websocket_frame(self.kind, &self.data),
+                Format::EventStream => sse::encode(self),
+                Format::Poll => poll::encode_one(self),
+                Format::JsonWebSocket => websocket_frame(Kind::Text, &poll::encode_event(self)),
+            };
+            match &self.budget {
+                Some(budget) => budget.keep(bytes),
+                None => bytes,
+            }
         })
+    }
+
+    /// The part of [`held_bytes`](Outgoing::held_bytes) that nobody is charged who has it: all of it, if it is short.
+    pub(crate) fn uncharged_bytes(&self) -> usize {
+        if self.data.len() <= BLOCK_BYTES { self.held_bytes() } else { size_of::<Outgoing>() }
     }
 
     /// What it may take in memory, its encodings included, in bytes.

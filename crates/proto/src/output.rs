@@ -4,6 +4,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+use crate::memory::{Budget, Charge, OverBudget};
+
 /// Writes shorter than this are copied next to each other; longer ones are queued by reference.
 ///
 /// A reference takes a place in the queue and a segment of a gathered write; a short copy takes neither.
@@ -53,6 +55,10 @@ pub struct Output {
     tail_written: usize,
     /// Bytes that were taken out to be written and are not known to be written yet.
     lent: usize,
+    /// What that takes in memory until all of it is written, if it is nobody else's.
+    owned_lent: usize,
+    /// What is charged of all that is nobody else's.
+    charge: Charge,
     /// Bytes written since the connection began: a peer whose count rises is reading.
     written: u64,
     /// How often the kernel has taken less than there was: what is queued then is not sent at once.
@@ -63,9 +69,18 @@ pub struct Output {
 
 #[derive(Debug, Default)]
 struct Queue {
-    parts: VecDeque<Bytes>,
+    parts: VecDeque<Part>,
     /// Bytes in `parts`, so that `len` need not walk it.
     bytes: usize,
+    /// Those of them that are nobody else's.
+    owned_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Part {
+    bytes: Bytes,
+    /// What it takes in memory until all of it is written. Nothing, if others have it as well and it is charged to whoever has made it.
+    owned_bytes: usize,
 }
 
 impl Output {
@@ -85,7 +100,22 @@ impl Output {
 
     /// The parts before the tail.
     fn parts(&self) -> impl Iterator<Item = &Bytes> {
-        self.queue.iter().flat_map(|queue| &queue.parts)
+        self.queue.iter().flat_map(|queue| &queue.parts).map(|part| &part.bytes)
+    }
+
+    /// Charges what is held here and nowhere else. To be called when something was appended.
+    ///
+    /// # Errors
+    /// It has become more than there may be.
+    #[inline]
+    pub(crate) fn account(&mut self, budget: &Budget) -> Result<(), OverBudget> {
+        let owned = self.owned_bytes();
+        self.charge.set(budget, owned)
+    }
+
+    fn owned_bytes(&self) -> usize {
+        let lent = if self.lent > 0 { self.owned_lent } else { 0 };
+        self.tail.capacity() + lent + self.queue.as_ref().map_or(0, |queue| queue.owned_bytes)
     }
 
     /// Whether there is nothing to write.
@@ -130,10 +160,19 @@ impl Output {
 
     /// Appends `bytes`: by reference where that is cheaper than a copy.
     pub fn share(&mut self, bytes: &Bytes) {
+        self.append(bytes, false);
+    }
+
+    /// The same for what others have as well, and is charged to whoever has made it.
+    pub fn share_charged(&mut self, bytes: &Bytes) {
+        self.append(bytes, true);
+    }
+
+    fn append(&mut self, bytes: &Bytes, is_shared: bool) {
         if bytes.len() < COALESCE_BYTES {
             self.copy(bytes);
         } else {
-            self.push(bytes.clone());
+            self.push_part(bytes.clone(), if is_shared { 0 } else { bytes.len() });
         }
     }
 
@@ -142,24 +181,31 @@ impl Output {
         debug_assert!(self.is_empty(), "something should have been written before");
         self.written += written as u64;
         if written < bytes.len() {
-            self.share(&bytes.slice(written..));
+            self.share_charged(&bytes.slice(written..));
         }
     }
 
     /// Appends `bytes` by reference.
     pub fn push(&mut self, bytes: Bytes) {
-        if !self.tail.is_empty() {
-            let mut before = Bytes::from(std::mem::take(&mut self.tail));
-            before.advance(std::mem::take(&mut self.tail_written));
-            self.queue(before);
-        }
-        self.queue(bytes);
+        let owned_bytes = bytes.len();
+        self.push_part(bytes, owned_bytes);
     }
 
-    fn queue(&mut self, bytes: Bytes) {
+    fn push_part(&mut self, bytes: Bytes, owned_bytes: usize) {
+        if !self.tail.is_empty() {
+            let held = self.tail.capacity();
+            let mut before = Bytes::from(std::mem::take(&mut self.tail));
+            before.advance(std::mem::take(&mut self.tail_written));
+            self.queue(before, held);
+        }
+        self.queue(bytes, owned_bytes);
+    }
+
+    fn queue(&mut self, bytes: Bytes, owned_bytes: usize) {
         let queue = self.queue.get_or_insert_default();
         queue.bytes += bytes.len();
-        queue.parts.push_back(bytes);
+        queue.owned_bytes += owned_bytes;
+        queue.parts.push_back(Part { bytes, owned_bytes });
     }
 
     /// Fills `slices` with the next bytes to write and returns how many slices that took.
@@ -189,13 +235,16 @@ impl Output {
     pub fn lend(&mut self) -> Option<Lent> {
         let lent =
             match self.queue.as_mut().and_then(|queue| queue.parts.pop_front().map(|part| (queue, part))) {
-                Some((queue, part)) => {
-                    queue.bytes -= part.len();
+                Some((queue, Part { bytes, owned_bytes })) => {
+                    queue.bytes -= bytes.len();
+                    queue.owned_bytes -= owned_bytes;
                     self.queue.take_if(|queue| queue.parts.is_empty());
-                    Lent { bytes: Piece::Shared(part), written: 0 }
+                    self.owned_lent = owned_bytes;
+                    Lent { bytes: Piece::Shared(bytes), written: 0 }
                 }
                 None if self.tail.len() > self.tail_written => {
                     let written = std::mem::take(&mut self.tail_written);
+                    self.owned_lent = self.tail.capacity();
                     Lent { bytes: Piece::Owned(std::mem::take(&mut self.tail)), written }
                 }
                 None => return None,
@@ -208,20 +257,28 @@ impl Output {
     pub fn returned(&mut self, written: usize) {
         self.lent -= written;
         self.written += written as u64;
+        self.charge.lower(self.owned_bytes());
     }
 
     /// Takes note that the first `written` bytes are with the kernel now.
-    pub fn consume(&mut self, mut written: usize) {
+    pub fn consume(&mut self, written: usize) {
+        self.forget(written);
+        self.charge.lower(self.owned_bytes());
+    }
+
+    fn forget(&mut self, mut written: usize) {
         self.written += written as u64;
         if let Some(queue) = &mut self.queue {
             while let Some(front) = queue.parts.front_mut() {
-                let part = written.min(front.len());
-                front.advance(part);
+                let part = written.min(front.bytes.len());
+                front.bytes.advance(part);
                 queue.bytes -= part;
                 written -= part;
-                if !front.is_empty() {
+                if !front.bytes.is_empty() {
                     return;
                 }
+                // What is half written is held as a whole.
+                queue.owned_bytes -= front.owned_bytes;
                 queue.parts.pop_front();
             }
         }

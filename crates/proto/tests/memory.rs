@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use switchboard_proto::engine::{self, Endpoint, EngineSettings, Engines, Query};
 use switchboard_proto::{
-    App, Client, ClientEvent, ClientPlan, Dialect, Kind, Outgoing, Port, Reply, Request, Session, Since,
+    App, Budget, Client, ClientEvent, ClientPlan, Dialect, Effect, Exchange, Kind, Outgoing, Port, Reply,
+    Request, Session, Since,
 };
 
 /// The system's allocator, which also knows how many bytes each thread holds and how often it asked for some:
@@ -199,6 +202,7 @@ fn an_idle_socketio_session_takes_two_hundred_bytes() {
                 sid: None,
                 transport: "websocket".into(),
                 eio: "4".into(),
+                from: None,
             };
             engines.handle(port, engine::Request::Upgrade(query), now + Duration::from_millis(port.0));
             engines.handle(port, engine::Request::Message { kind: Kind::Text, data: "40".into() }, now);
@@ -243,4 +247,326 @@ fn a_client_allocates_nothing_for_a_message() {
         }
     }
     assert_eq!(allocations, 0);
+}
+
+/// Longest message, and longest body, of the clients below.
+const LONGEST: usize = 256 << 10;
+
+/// What they may make the server hold.
+const BUDGET: usize = 4 << 20;
+
+/// What a client may hold that is charged to nobody: what is no longer than a block, of its input, of its output and of what waits for its session, its head, and its
+/// place in all tables. And what one read brings before it is known that it is too much.
+const EACH: usize = 48 << 10;
+
+/// What the last event takes beyond its data, since it is encoded when the first receiver wants it; and the tables of a server without clients.
+const SLACK: usize = 5 * LONGEST + (512 << 10);
+
+/// By which way a client comes in, and what it does there over and over.
+#[derive(Debug, Clone, Copy)]
+enum Entrance {
+    Head,
+    Body,
+    ChunkedBody,
+    Publish,
+    PublishTopics,
+    Polls,
+    LongPoll,
+    EventStream,
+    Echo,
+    Fragments,
+    Broadcast,
+    JsonBroadcast,
+    Polling,
+    EngineWebSocket,
+    Attachments,
+    Rooms,
+    Login,
+}
+
+const ENTRANCES: [Entrance; 17] = [
+    Entrance::Head,
+    Entrance::Body,
+    Entrance::ChunkedBody,
+    Entrance::Publish,
+    Entrance::PublishTopics,
+    Entrance::Polls,
+    Entrance::LongPoll,
+    Entrance::EventStream,
+    Entrance::Echo,
+    Entrance::Fragments,
+    Entrance::Broadcast,
+    Entrance::JsonBroadcast,
+    Entrance::Polling,
+    Entrance::EngineWebSocket,
+    Entrance::Attachments,
+    Entrance::Rooms,
+    Entrance::Login,
+];
+
+/// A server and clients that say much and read nothing.
+struct House {
+    app: Arc<App>,
+    exchange: Exchange,
+    sessions: Vec<Session>,
+    now: Instant,
+    /// The sessions of Engine.IO that poll, by client.
+    sids: Vec<String>,
+    before: isize,
+}
+
+fn websocket(path: &str) -> Vec<u8> {
+    String::from_utf8_lossy(ECHO).replace("/echo", path).into_bytes()
+}
+
+/// A frame that is masked by zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first, 0xFF];
+    frame.extend((payload.len() as u64).to_be_bytes());
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+fn post(target: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+impl House {
+    fn new(clients: usize) -> House {
+        let before = HELD_BYTES.get();
+        let app = Arc::new(App {
+            memory: Budget::new(BUDGET),
+            max_message_bytes: LONGEST,
+            history_bytes: 2 << 20,
+            ..App::default()
+        });
+        let now = Instant::now();
+        let exchange = Exchange::new(&app, now);
+        let sessions = (0..clients).map(|_| Session::server(&app, now)).collect();
+        House { app, exchange, sessions, now, sids: vec![String::new(); clients], before }
+    }
+
+    /// Hands over bytes as a loop would: as much at a time as it reads, and as long as the session wants to read.
+    fn send(&mut self, client: usize, bytes: &[u8]) {
+        for part in bytes.chunks(64 << 10) {
+            if !self.sessions[client].wants().read || self.sessions[client].is_over() {
+                return;
+            }
+            self.sessions[client].receive(&mut part.to_vec(), self.now);
+            self.pass_on();
+        }
+    }
+
+    fn pass_on(&mut self) {
+        loop {
+            let mut is_settled = true;
+            for client in 0..self.sessions.len() {
+                while let Some(request) = self.sessions[client].poll_event() {
+                    is_settled = false;
+                    self.exchange.handle(Port(client as u64), request, self.now);
+                    self.take_effects();
+                }
+            }
+            if self.exchange.poll_timeout().is_some_and(|due| due <= self.now) {
+                is_settled = false;
+                self.exchange.handle_timeout(self.now);
+                self.take_effects();
+            }
+            if is_settled {
+                return;
+            }
+        }
+    }
+
+    fn take_effects(&mut self) {
+        while let Some(effect) = self.exchange.poll_effect() {
+            match effect {
+                Effect::Publish(message) => {
+                    for session in &mut self.sessions {
+                        if session.subscription().is_some_and(|(topic, _)| topic == message.topic()) {
+                            session.deliver(&message, self.now);
+                        }
+                    }
+                }
+                Effect::Reply(Port(client), reply) => {
+                    if let Reply::Engine(engine::Reply::Answer { body, .. }) = &reply
+                        && let Some(rest) =
+                            std::str::from_utf8(body).ok().and_then(|body| body.strip_prefix("0{\"sid\":\""))
+                    {
+                        self.sids[client as usize] = rest.split('"').next().unwrap_or_default().to_owned();
+                    }
+                    self.sessions[client as usize].reply(reply, self.now);
+                }
+            }
+        }
+    }
+
+    /// What is allocated for all of it.
+    fn held_bytes(&self) -> usize {
+        usize::try_from(HELD_BYTES.get() - self.before).expect("no less than nothing")
+    }
+
+    /// The connection has ended, and another comes in its place. Its session of Engine.IO may well be left behind.
+    fn reconnect(&mut self, client: usize) {
+        if let Some(farewell) = self.sessions[client].poll_farewell() {
+            self.exchange.handle(Port(client as u64), farewell, self.now);
+            self.take_effects();
+        }
+        self.sessions[client] = Session::server(&self.app, self.now);
+        self.pass_on();
+    }
+
+    /// What a client says next by this way; `is_first`: its connection is new.
+    fn say(&mut self, client: usize, entrance: Entrance, is_first: bool, size: usize) {
+        let payload = vec![b'x'; size];
+        let topic = size % 7;
+        let begin = |path: &str| if is_first { websocket(path) } else { Vec::new() };
+        match entrance {
+            Entrance::Head => {
+                let start = if is_first { &b"GET / HTTP/1.1\r\nX: "[..] } else { b"" };
+                self.send(client, &[start, &payload[..size.min(9000)]].concat());
+            }
+            Entrance::Body => {
+                let head = "POST /publish HTTP/1.1\r\nHost: h\r\nContent-Length: 262144\r\n\r\n";
+                self.send(client, &[head.as_bytes(), &payload[..size.min(LONGEST - 1)]].concat());
+            }
+            Entrance::ChunkedBody => {
+                let head = "POST /publish HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+                let start = if is_first { head } else { "" };
+                self.send(client, &[format!("{start}{size:x}\r\n").as_bytes(), &payload, b"\r\n"].concat());
+            }
+            Entrance::Publish => self.send(client, &post(&format!("/publish?topic=t{topic}"), &payload)),
+            Entrance::PublishTopics => {
+                let one = |i: usize| post(&format!("/publish?topic={}{i}", "n".repeat(200)), b"x");
+                self.send(client, &(0..100).flat_map(|i| one(size * 100 + i)).collect::<Vec<_>>());
+            }
+            Entrance::Polls => {
+                let one = format!("GET /poll?topic=t{topic}&since=0 HTTP/1.1\r\nHost: h\r\n\r\n");
+                self.send(client, one.repeat(1 + size / 1000).as_bytes());
+            }
+            Entrance::LongPoll => {
+                let head = "GET /longpoll?topic=nothing HTTP/1.1\r\nHost: h\r\n\r\n";
+                self.send(client, &[head.as_bytes(), &payload].concat());
+            }
+            Entrance::EventStream => {
+                self.send(
+                    client,
+                    format!("GET /events?topic=t{topic}&since=0 HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes(),
+                );
+            }
+            Entrance::Echo => self.send(client, &[begin("/echo"), frame(0x82, &payload)].concat()),
+            Entrance::Fragments => {
+                self.send(client, &[begin("/echo"), frame(if is_first { 2 } else { 0 }, &payload)].concat());
+            }
+            Entrance::Broadcast => {
+                self.send(
+                    client,
+                    &[begin(&format!("/broadcast?topic=t{topic}&since=0")), frame(0x82, &payload)].concat(),
+                );
+            }
+            Entrance::JsonBroadcast => {
+                let path = format!("/broadcast?topic=t{topic}&format=json&since=0");
+                self.send(client, &[begin(&path), frame(0x82, &payload)].concat());
+            }
+            Entrance::Polling => {
+                if is_first {
+                    self.send(client, b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: h\r\n\r\n");
+                    self.poll_post(client, b"40");
+                }
+                let events: Vec<String> = (0..1 + size / 300)
+                    .map(|i| {
+                        format!(
+                            "42[\"{}\",\"{}\"]",
+                            ["to-all", "to-me", "message"][i % 3],
+                            "x".repeat(i % 300)
+                        )
+                    })
+                    .collect();
+                self.poll_post(client, events.join("\x1e").as_bytes());
+                self.poll_post(client, format!("42[\"to-me\",\"{}\"]", "x".repeat(size)).as_bytes());
+            }
+            Entrance::EngineWebSocket => {
+                if is_first {
+                    self.send(client, &websocket("/socket.io/?EIO=4&transport=websocket"));
+                    self.send(client, &frame(0x81, b"40"));
+                }
+                let event = format!("42[\"to-all\",\"{}\"]", "x".repeat(size));
+                self.send(client, &frame(0x81, event.as_bytes()));
+                let event = format!("42[\"publish\",\"t{topic}\",\"e\",\"{}\"]", "x".repeat(size));
+                self.send(client, &frame(0x81, event.as_bytes()));
+            }
+            Entrance::Attachments => {
+                if is_first {
+                    self.send(client, &websocket("/socket.io/?EIO=4&transport=websocket"));
+                    self.send(client, &frame(0x81, b"40"));
+                    let places: Vec<String> =
+                        (0..500).map(|i| format!("{{\"_placeholder\":true,\"num\":{i}}}")).collect();
+                    self.send(
+                        client,
+                        &frame(0x81, format!("45500-[\"to-me\",{}]", places.join(",")).as_bytes()),
+                    );
+                }
+                (0..5).for_each(|_| self.send(client, &frame(0x82, &payload[..size.min(20_000)])));
+            }
+            Entrance::Rooms => {
+                if is_first {
+                    self.send(client, &websocket("/socket.io/?EIO=4&transport=websocket"));
+                    self.send(client, &frame(0x81, b"40"));
+                }
+                for i in 0..64 {
+                    let event = format!("42[\"join\",\"{}{i}\"]", "r".repeat(250));
+                    self.send(client, &frame(0x81, event.as_bytes()));
+                }
+            }
+            Entrance::Login => {
+                (0..20).for_each(|_| self.send(client, &post("/login/codes", b"")));
+            }
+        }
+    }
+
+    fn poll_post(&mut self, client: usize, body: &[u8]) {
+        let target = format!("/socket.io/?EIO=4&transport=polling&sid={}", self.sids[client]);
+        self.send(client, &post(&target, body));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// However clients come in and whatever they say without reading a byte: what is held is no more than the budget and a slack that is known.
+    #[test]
+    fn what_clients_make_a_server_hold_stays_within_its_budget(
+        clients in vec(0..ENTRANCES.len(), 4..24),
+        sizes in vec(prop_oneof![0..200_usize, 200..20_000_usize, 20_000..LONGEST], 20..60),
+        seed in any::<u32>(),
+    ) {
+        let mut house = House::new(clients.len());
+        let mut is_first = vec![true; clients.len()];
+        let (mut state, mut highest) = (seed, 0);
+        let limit = BUDGET + clients.len() * EACH + SLACK;
+        for size in sizes {
+            for (client, entrance) in clients.iter().enumerate() {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if house.sessions[client].is_over() || state >> 28 == 0 {
+                    house.reconnect(client);
+                    is_first[client] = true;
+                }
+                let first = std::mem::replace(&mut is_first[client], false);
+                house.say(client, ENTRANCES[*entrance], first, size);
+                highest = highest.max(house.held_bytes());
+                prop_assert!(
+                    highest <= limit,
+                    "{highest} bytes held, {} charged, of {limit}, by {:?}",
+                    house.app.memory.used_bytes(),
+                    ENTRANCES[*entrance]
+                );
+            }
+        }
+        // All of it is given back.
+        let memory = house.app.memory.clone();
+        drop(house);
+        prop_assert_eq!(memory.used_bytes(), 0);
+    }
 }

@@ -52,14 +52,25 @@ pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeOrOff(pub(crate) Option<Duration>);
 
-/// A duration that is not zero, or `off`.
+/// The period of a server's timer, or `off`.
 pub(crate) fn time_or_off(text: &str) -> Result<TimeOrOff, String> {
     match text {
         "off" => Ok(TimeOrOff(None)),
-        text => match some_time(text) {
+        text => match timer(text) {
             Ok(time) => Ok(TimeOrOff(Some(time))),
             Err(error) => Err(format!("{error}, or off")),
         },
+    }
+}
+
+/// The shortest time that a timer of a server may have: with less it would do nothing else.
+const SHORTEST_TIMER: Duration = Duration::from_millis(1);
+
+/// The period or the patience of a server's timer.
+pub(crate) fn timer(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < SHORTEST_TIMER => Err(format!("must be at least {SHORTEST_TIMER:?}")),
+        time => Ok(time),
     }
 }
 
@@ -148,6 +159,11 @@ mod tests {
         for absurd in ["0", "on", "-1s", ""] {
             assert!(time_or_off(absurd).unwrap_err().ends_with("or off"), "{absurd}");
         }
+        assert_eq!(timer("1ms"), Ok(Duration::from_millis(1)));
+        for absurd in ["1ns", "999us", "0", "-1"] {
+            assert!(timer(absurd).is_err(), "{absurd}");
+        }
+        assert_eq!(timer("1ns").unwrap_err(), "must be at least 1ms");
         assert_eq!(microseconds("0.25"), Ok(0.25));
         assert_eq!(cpus("0-2,7"), Ok(Cpus(vec![0, 1, 2, 7])));
         for absurd in ["", "a", "3-1", "1,", "-1", "99999"] {

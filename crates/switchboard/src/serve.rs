@@ -1,13 +1,14 @@
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
 use switchboard_models::{
-    App, CorsOrigins, EngineSettings, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
-    keep_freed_memory, raise_descriptor_limit,
+    App, Budget, CorsOrigins, EngineSettings, Guests, Listener, MODELS, Mechanism, Model, PlainApp, Shutdown,
+    Work, Workers, available_memory, keep_freed_memory, raise_descriptor_limit,
 };
 
 use crate::{Failure, args, listen};
@@ -26,18 +27,26 @@ pub(crate) struct Args {
     /// Close a WebSocket with 1009 that sends a longer message; do not return longer datagrams
     #[arg(long, default_value = "16MiB", value_name = "SIZE", value_parser = args::bytes)]
     max_message_bytes: usize,
+    /// Connections that each address (IPv6: each /64) may have at once, and as many sessions of Engine.IO and codes of the sign-in; one more is refused with
+    /// 503 [default: no such limit, since many clients may share an address]
+    #[arg(long, value_name = "N")]
+    max_per_address: Option<NonZeroUsize>,
+    /// Memory that all clients together may make the server hold; beyond it a request is answered with 503 and a WebSocket closed with 1013
+    /// [default: half of the machine's or the control group's memory]
+    #[arg(long, value_name = "SIZE", value_parser = args::bytes)]
+    max_memory: Option<usize>,
     /// Close a subscriber with 1013 that has more than this waiting
     #[arg(long, default_value = "4MiB", value_name = "SIZE", value_parser = args::bytes)]
     max_unsent_bytes: usize,
-    /// Answer 408 when a request head takes longer
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = args::some_time)]
+    /// Answer 408 when a request head takes longer, or when less than 1 KiB a second of a body comes in such a time
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = args::timer)]
     handshake_timeout: Duration,
     /// Ping a WebSocket that was silent for so long, and close it after as long again; `off`: never, so that one whose
     /// peer vanished may stay for ever
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = args::time_or_off)]
     heartbeat: args::TimeOrOff,
     /// Close a connection that is silent for so long between two requests
-    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::some_time)]
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::timer)]
     keep_alive: Duration,
     #[command(flatten)]
     delivery: Delivery,
@@ -76,17 +85,18 @@ struct Delivery {
     /// What all topics together may hold; the oldest events go first
     #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = args::bytes)]
     history_bytes: usize,
-    /// Answer 503 to who publishes on one topic more than these
+    /// Maximum number of topics; beyond it the least recently used one without subscribers is forgotten, and if all have some, publishing on a new one is
+    /// answered with 503
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     max_topics: usize,
     /// Send a comment on an event stream that was silent for so long
-    #[arg(long, default_value = "15s", value_name = "TIME", value_parser = args::some_time)]
+    #[arg(long, default_value = "15s", value_name = "TIME", value_parser = args::timer)]
     sse_heartbeat: Duration,
     /// Publish the time on the topic `tick` so often [default: never]
-    #[arg(long, value_name = "TIME", value_parser = args::some_time)]
+    #[arg(long, value_name = "TIME", value_parser = args::timer)]
     tick: Option<Duration>,
     /// Let a code of the sign-in expire that is not confirmed for so long
-    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::some_time)]
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::timer)]
     login_expiry: Duration,
     /// Let pages of these origins read answers, open WebSockets and publish, separated by commas; `*`: all. Pages of others are answered with 403; programs,
     /// which send no `Origin`, are served [default: its own pages]
@@ -96,16 +106,16 @@ struct Delivery {
     #[arg(long, default_value = "/socket.io/", value_name = "PATH", value_parser = args::path)]
     socketio_path: String,
     /// Ping sessions of Socket.IO and Engine.IO so often
-    #[arg(long, default_value = "25s", value_name = "TIME", value_parser = args::some_time)]
+    #[arg(long, default_value = "25s", value_name = "TIME", value_parser = args::timer)]
     ping_interval: Duration,
     /// Close such a session that does not answer a ping for so long
-    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = args::some_time)]
+    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = args::timer)]
     ping_timeout: Duration,
     /// Longest payload of such a session
     #[arg(long, default_value = "1MB", value_name = "SIZE", value_parser = args::bytes)]
     max_payload: usize,
     /// Close a session of Socket.IO that has not joined a namespace after so long
-    #[arg(long, default_value = "45s", value_name = "TIME", value_parser = args::some_time)]
+    #[arg(long, default_value = "45s", value_name = "TIME", value_parser = args::timer)]
     connect_timeout: Duration,
     /// Answer 503 to who begins one such session more than these
     #[arg(long, default_value_t = 200_000, value_name = "N")]
@@ -139,6 +149,9 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
         served_by: model.name,
         serves_together: model.serves.contains(&Mechanism::Together),
         max_connections: args.max_connections,
+        max_per_address: args.max_per_address.map(NonZeroUsize::get),
+        guests: Guests::new(args.max_per_address.map(NonZeroUsize::get)),
+        memory: Budget::new(args.max_memory.unwrap_or_else(default_memory)),
         max_message_bytes: args.max_message_bytes,
         max_unsent_bytes: args.max_unsent_bytes,
         handshake_timeout: args.handshake_timeout,
@@ -169,6 +182,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
             connect_timeout: delivery.connect_timeout,
             max_unsent_bytes: args.max_unsent_bytes,
             max_sessions: Some(delivery.max_sessions),
+            ..EngineSettings::default()
         },
         started: SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -208,6 +222,11 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     let tally = (model.serve)(listener, Arc::new(app), shutdown).map_err(failed)?;
     switchboard_console::log!("{}: {tally}", model.name);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a server may hold if nobody says: the rest is for the kernel's side of its sockets, and for everything else on the machine.
+fn default_memory() -> usize {
+    available_memory().map_or(1 << 30, |bytes| bytes / 2)
 }
 
 /// Whether what was said about the waiting means something to the model.

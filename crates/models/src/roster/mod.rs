@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use slab::Slab;
-use switchboard_proto::{App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session};
+use switchboard_proto::{
+    Address, App, CloseReason, Effect, Exchange, Outgoing, Port, Reply, Request, Session,
+};
 
 pub(crate) use self::published::Piece;
 use self::subscribers::Subscribers;
@@ -50,6 +52,8 @@ pub(crate) struct Roster<S> {
     is_asking: bool,
     /// What was published in this turn and is not on its way yet.
     published: Vec<Arc<Outgoing>>,
+    /// Sessions that are away.
+    away: usize,
     /// What was published for sessions that are away.
     postponed: HashMap<Key, Vec<Effect>>,
     /// What this loop has of the others, if it is one of several.
@@ -97,6 +101,7 @@ impl<S> Roster<S> {
             asking: Vec::new(),
             is_asking: false,
             published: Vec::new(),
+            away: 0,
             postponed: HashMap::new(),
             crew,
             is_closing: false,
@@ -132,8 +137,9 @@ impl<S> Roster<S> {
     }
 
     /// Takes in a connection that was just accepted.
-    pub(crate) fn insert(&mut self, socket: S, now: Instant) -> Key {
-        let session = Session::server(&self.app, now);
+    pub(crate) fn insert(&mut self, socket: S, address: Option<Address>, now: Instant) -> Key {
+        let mut session = Session::server(&self.app, now);
+        address.into_iter().for_each(|address| session.came_from(address, now));
         self.serial = (self.serial + 1) % (1 << (WORKER_SHIFT - SERIAL_SHIFT));
         let serial = self.serial;
         let member = Member { session, socket, timer: None, is_touched: false, serial, away_since: None };
@@ -266,7 +272,11 @@ impl<S> Roster<S> {
             if exchange.poll_timeout().is_some_and(|due| due <= now) {
                 // What was read by then may still be with a pool: it counts when all that were away then have come back.
                 self.heard = self.heard.or(heard.map(|heard| (heard, now)));
-                let away = self.members.iter().filter_map(|(_, member)| member.away_since).min();
+                // To look at all of them is for the model that has a pool, and for no other.
+                let away = match self.away {
+                    0 => None,
+                    _ => self.members.iter().filter_map(|(_, member)| member.away_since).min(),
+                };
                 let judged = self.heard.take_if(|(_, noted)| away.is_none_or(|away| away > *noted));
                 exchange.handle_timeout_as_heard(now, judged.map(|(heard, _)| heard));
                 self.take_effects(now);
@@ -301,6 +311,7 @@ impl<S> Roster<S> {
         let stand_in = Session::server(&self.app, now);
         let member = &mut self.members[key];
         member.away_since = Some(now);
+        self.away += 1;
         std::mem::replace(&mut member.session, stand_in)
     }
 
@@ -310,6 +321,7 @@ impl<S> Roster<S> {
         let member = &mut self.members[key];
         member.session = session;
         member.away_since = None;
+        self.away -= 1;
         let was_asking = std::mem::replace(&mut self.is_asking, true);
         for effect in self.postponed.remove(&key).into_iter().flatten() {
             match effect {

@@ -9,7 +9,8 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, geteuid, setresuid};
 use switchboard_models::{
-    App, CorsOrigins, EngineSettings, Listener, Mechanism, Model, PlainApp, Shutdown, Work, Workers,
+    App, Budget, CorsOrigins, EngineSettings, Guests, Listener, Mechanism, Model, PlainApp, Shutdown, Work,
+    Workers,
 };
 
 /// The environment variable that makes this program a server, and says how.
@@ -86,6 +87,8 @@ impl Settings {
             milliseconds(app.engine.connect_timeout),
             app.engine.max_payload_bytes.to_string(),
             number(app.engine.max_sessions.map(|n| n as u64)),
+            app.memory.max_bytes().to_string(),
+            number(app.max_per_address.map(|n| n as u64)),
             milliseconds(app.login_expiry),
             milliseconds(app.worker_patience),
             number(self.memory),
@@ -134,7 +137,11 @@ impl Settings {
             max_payload_bytes: size(word()),
             max_sessions: number(word()).map(|n| n as usize),
             max_unsent_bytes: app.max_unsent_bytes,
+            ..EngineSettings::default()
         };
+        app.memory = Budget::new(size(word()));
+        app.max_per_address = number(word()).map(|n| n as usize);
+        app.guests = Guests::new(app.max_per_address);
         app.login_expiry = milliseconds(word()).expect("a time");
         app.worker_patience = milliseconds(word()).expect("a time");
         let memory = number(word());

@@ -35,6 +35,7 @@ mod framing;
 mod http;
 mod keep_alive;
 mod leaving;
+mod limits;
 mod login;
 mod long_polling;
 mod mechanisms;
@@ -92,6 +93,7 @@ const CASES: &[&[Case]] = &[
     mechanisms::CASES,
     names::CASES,
     resuming::CASES,
+    limits::CASES,
     login::CASES,
     engineio::CASES,
     engine_ends::CASES,

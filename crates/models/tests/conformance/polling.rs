@@ -15,7 +15,6 @@ pub(crate) const CASES: &[Case] = &[
     case!(Poll, whoever_has_the_answer_already_is_told_so),
     case!(Poll, what_is_no_longer_held_is_counted).with(|settings| settings.app.history_events = 3),
     case!(Poll, a_question_that_makes_no_sense_is_a_bad_request),
-    case!(Poll, one_topic_more_than_there_may_be_is_refused).with(|settings| settings.app.max_topics = 3),
     case!(Poll, the_ticker_publishes_the_time)
         .with(|settings| settings.app.tick = Some(std::time::Duration::from_millis(40))),
 ];
@@ -181,23 +180,6 @@ fn a_question_that_makes_no_sense_is_a_bad_request(server: &mut Server) {
         let response = client.response();
         assert!(response.status == status && response.says_close(), "{response:?}");
     }
-}
-
-fn one_topic_more_than_there_may_be_is_refused(server: &mut Server) {
-    let mut client = Client::connect(server);
-    for topic in ["a", "b", "c"] {
-        // To ask for it makes no topic.
-        client.ask("/poll?topic=nothing&since=0");
-        assert_eq!(client.publish(topic, "x"), 1);
-    }
-    for round in 0..3 {
-        client.send(post("topic=d", "", b"x"));
-        let response = client.response();
-        assert_eq!((response.status, response.header("Switchboard-Refused")), (503, Some("topics")));
-        assert!(response.body.contains("--max-topics") && !response.says_close(), "{response:?}");
-        assert_eq!(client.publish("a", "still"), round + 2);
-    }
-    assert_eq!(client.ask("/poll?topic=d&since=0")["newest"], 0);
 }
 
 fn the_ticker_publishes_the_time(server: &mut Server) {

@@ -8,9 +8,9 @@ use super::interface::{ContentType, Effect, Endpoint, Query, Reply};
 use super::packet::{self, SEPARATOR};
 use super::session::{Closing, Poll, Polling, Session, Transport};
 use super::table::By;
-use super::{Engines, OVERTAKING, later, sid};
+use super::{Engines, MAX_SENT, OVERTAKING, later, sid};
 use crate::socketio_server::Sockets;
-use crate::{Kind, Port};
+use crate::{Kind, OverBudget, Port, TooManyGuests};
 
 /// Effects that may wait to be taken before a body is read on.
 const MAX_EFFECTS: usize = 1024;
@@ -24,6 +24,8 @@ pub(super) enum Refusal {
     BadRequest = 3,
     Full = 4,
     UnsupportedVersion = 5,
+    NoMemory = 6,
+    TooManyGuests = 7,
 }
 
 /// The rest of the body of a POST.
@@ -36,7 +38,7 @@ pub(super) struct Posted {
     body: Bytes,
     /// Packets were taken from its front.
     is_begun: bool,
-    now: Instant,
+    pub(super) now: Instant,
 }
 
 /// How a request came.
@@ -51,7 +53,7 @@ impl Engines {
     pub(super) fn get(&mut self, port: Port, query: &Query, now: Instant) {
         match self.check(query, Method::Get) {
             Err(refusal) => self.refuse(port, refusal),
-            Ok(None) => match self.handshake(query.endpoint, None, now) {
+            Ok(None) => match self.handshake(query, None, now) {
                 Ok(opening) => self.table.answer(port, 200, ContentType::Text, opening),
                 Err(refusal) => self.refuse(port, refusal),
             },
@@ -113,11 +115,10 @@ impl Engines {
             Err(refusal) => return self.refuse(port, refusal),
         };
         let Some(polling) = self.table.get_mut(index).and_then(Session::polling) else { return };
-        if polling.post.take_if(|begun| *begun == port).is_some() {
-            self.table.detach(port);
-        } else if polling.post.is_some() {
+        if polling.post.is_some_and(|begun| begun != port) {
             return self.end(index, port);
         }
+        self.end_post(index, port);
         let limit = self.table.settings.max_payload_bytes;
         if body.len() > limit {
             let sentence = format!("The body has {} bytes; maxPayload is {limit}.\n", body.len());
@@ -132,6 +133,15 @@ impl Engines {
         self.read_on(Posted { port, index, endpoint: query.endpoint, sid, body, is_begun: false, now });
     }
 
+    /// Takes note that a POST has come to its end, if it was known that it had begun.
+    fn end_post(&mut self, index: u32, port: Port) {
+        if let Some(polling) = self.table.get_mut(index).and_then(Session::polling)
+            && polling.post.take_if(|begun| *begun == port).is_some()
+        {
+            self.table.detach(port);
+        }
+    }
+
     /// Receives the packets of a body, until what they lead to is enough for once: one packet may be an event for everybody, and a body may
     /// hold a hundred thousand of them.
     pub(super) fn read_on(&mut self, mut posted: Posted) {
@@ -139,6 +149,7 @@ impl Engines {
         if self.table.find(&posted.sid, posted.endpoint) != Some(index) {
             return self.refuse(port, Refusal::BadRequest);
         }
+        self.end_post(index, port);
         loop {
             let end = memchr::memchr(SEPARATOR, &posted.body);
             // An echo of a piece would keep the whole body in memory for as long as it waits.
@@ -161,7 +172,12 @@ impl Engines {
             }
             // A question is answered before what stands behind it is read: the answer has its place among what that leads to.
             let has_asked = matches!(self.table.effects.back(), Some(Effect::Since(_)));
-            if has_asked || self.table.effects.len() > MAX_EFFECTS {
+            if has_asked || self.table.effects.len() > MAX_EFFECTS || self.table.sent > MAX_SENT {
+                // Its session may send no other POST until this one is answered.
+                if let Some(polling) = self.table.get_mut(index).and_then(Session::polling) {
+                    polling.post = Some(port);
+                    self.table.attach(port, index);
+                }
                 return self.backlog.push_back(posted);
             }
         }
@@ -233,14 +249,20 @@ impl Engines {
     /// Opens a session, on a WebSocket if there is one, and returns its first packet.
     pub(super) fn handshake(
         &mut self,
-        endpoint: Endpoint,
+        query: &Query,
         websocket: Option<Port>,
         now: Instant,
     ) -> Result<Bytes, Refusal> {
+        let has_memory = self.table.account(self.socketio.held_bytes());
         let settings = &self.table.settings;
         if settings.max_sessions.is_some_and(|limit| self.table.len() >= limit) {
             return Err(Refusal::Full);
         }
+        if !has_memory {
+            return Err(Refusal::NoMemory);
+        }
+        let Ok(guest) = self.table.guests.admit(query.from) else { return Err(Refusal::TooManyGuests) };
+        let endpoint = query.endpoint;
         let secret = sid::random();
         let connect_by = (endpoint == Endpoint::SocketIo).then(|| later(now, settings.connect_timeout));
         let (transport, upgrades) = match websocket {
@@ -256,6 +278,7 @@ impl Engines {
             heard: false,
             heartbeat: later(now, interval),
             transport,
+            _guest: guest.map(Box::new),
             sockets: Sockets::new(connect_by),
         });
         if let Some(port) = websocket {
@@ -282,12 +305,22 @@ impl Engines {
 
     fn refusal(&self, refusal: Refusal) -> Reply {
         let limit;
+        let is_refused = matches!(refusal, Refusal::Full | Refusal::NoMemory | Refusal::TooManyGuests);
         let message = match refusal {
             Refusal::TransportUnknown => "Transport unknown",
             Refusal::SessionUnknown => "Session ID unknown",
             Refusal::BadHandshakeMethod => "Bad handshake method",
             Refusal::BadRequest => "Bad request",
             Refusal::UnsupportedVersion => "Unsupported protocol version",
+            Refusal::NoMemory => {
+                limit = OverBudget.to_string();
+                &limit
+            }
+            Refusal::TooManyGuests => {
+                let max = self.table.settings.max_per_address.unwrap_or_default();
+                limit = TooManyGuests { max }.to_string();
+                &limit
+            }
             Refusal::Full => {
                 let sessions = self.table.len();
                 limit =
@@ -296,9 +329,14 @@ impl Engines {
             }
         };
         Reply::Answer {
-            status: if refusal == Refusal::Full { 503 } else { 400 },
+            status: if is_refused { 503 } else { 400 },
             content_type: ContentType::Json,
-            body: format!(r#"{{"code":{},"message":"{message}"}}"#, refusal as u8).into(),
+            // Clients know no code for the others.
+            body: format!(
+                r#"{{"code":{},"message":"{message}"}}"#,
+                if is_refused { 4 } else { refusal as u8 }
+            )
+            .into(),
         }
     }
 }

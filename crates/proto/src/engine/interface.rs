@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Cursor, EventName, Kind, Port, TopicName};
+use crate::{Address, Budget, Cursor, EventName, Kind, Port, TopicName};
 
 /// What one server grants its sessions.
 #[derive(Debug, Clone)]
@@ -23,6 +23,10 @@ pub struct EngineSettings {
     pub max_unsent_bytes: usize,
     /// Sessions at once; one more handshake is answered 503. `None`: what memory allows.
     pub max_sessions: Option<usize>,
+    /// Sessions that each address may have at once; one more handshake is answered 503. `None`: as many as there may be.
+    pub max_per_address: Option<usize>,
+    /// What sessions, and what waits for them, is charged to. An exchange puts its own here.
+    pub memory: Budget,
 }
 
 impl Default for EngineSettings {
@@ -35,6 +39,8 @@ impl Default for EngineSettings {
             connect_timeout: Duration::from_secs(45),
             max_unsent_bytes: 4 << 20,
             max_sessions: None,
+            max_per_address: None,
+            memory: Budget::new(1 << 30),
         }
     }
 }
@@ -88,6 +94,8 @@ pub struct Query {
     pub transport: String,
     /// `EIO`: the protocol's version. Empty if it is missing.
     pub eio: String,
+    /// Where it comes from, if each address may have only so many sessions.
+    pub from: Option<Address>,
 }
 
 /// What is spoken on top of Engine.IO.

@@ -36,7 +36,7 @@ pub(crate) use sid::random;
 pub(crate) use table::Table;
 
 use crate::socketio_server::{Malformed, Server};
-use crate::{Kind, Port};
+use crate::{Kind, Port, TopicName};
 use packet::Incoming;
 use session::Session;
 use table::By;
@@ -47,6 +47,9 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a packet on one connection may take longer than a request on another that was sent after it: they are read by different
 /// processes or threads, perhaps. Where the order matters, so long is waited for it.
 const OVERTAKING: Duration = Duration::from_millis(25);
+
+/// Packets that may be sent to sessions before a loop does something else: one body may hold a hundred thousand events for a thousand sessions.
+const MAX_SENT: usize = 16 << 10;
 
 /// Every Engine.IO session of one server, and the Socket.IO server on top of them.
 ///
@@ -115,6 +118,7 @@ impl Engines {
     /// The next thing to be done, in order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         while self.table.effects.is_empty()
+            && self.table.sent <= MAX_SENT
             && let Some(posted) = self.backlog.pop_front()
         {
             self.read_on(posted);
@@ -123,14 +127,29 @@ impl Engines {
         self.table.effects.pop_front()
     }
 
+    /// A room that somebody has entered first (true) or left last, in order: it subscribes to the topic of its name.
+    pub fn poll_room(&mut self) -> Option<(TopicName, bool)> {
+        self.socketio.poll_room()
+    }
+
     /// When [`handle_timeout`](Engines::handle_timeout) should be called, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.table.next_deadline()
+        self.read_on_at().into_iter().chain(self.table.next_deadline()).min()
     }
 
     /// When it should be called because something comes due after `now`.
     pub(crate) fn poll_timeout_after(&self, now: Instant) -> Option<Instant> {
-        self.table.next_deadline_after(now)
+        self.read_on_at().into_iter().chain(self.table.next_deadline_after(now)).min()
+    }
+
+    /// The earliest deadline of a session: what its client is judged by.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.table.next_deadline()
+    }
+
+    /// What was enough for once goes on in the next turn of the loop.
+    fn read_on_at(&self) -> Option<Instant> {
+        self.backlog.front().map(|posted| posted.now)
     }
 
     /// Does what is due at `now`. Harmless when nothing is. All that clients have sent until then must have been handed over.
@@ -141,6 +160,7 @@ impl Engines {
     /// Does what is due at `now`, but judges clients only by what was due at `heard`: all that they had sent by then is
     /// handed over. `None`: judges nobody.
     pub fn handle_timeout_as_heard(&mut self, now: Instant, heard: Option<Instant>) {
+        self.table.sent = 0;
         let mut looked_at = None;
         while let Some(due) = self.table.due(now, looked_at) {
             if !self.expire(due.1, now, heard) {
@@ -289,6 +309,7 @@ impl Engines {
 
     fn settle(&mut self) {
         self.table.answer_ready();
+        self.table.account(self.socketio.held_bytes());
         for (index, sockets) in self.table.take_departed() {
             self.socketio.forget(index, &sockets);
         }

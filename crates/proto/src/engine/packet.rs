@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use base64::{Engine as _, alphabet};
 use bytes::Bytes;
 
-use crate::Kind;
+use crate::{BLOCK_BYTES, Kind};
 
 /// Stands between the packets of a payload.
 pub(super) const SEPARATOR: u8 = 0x1e;
@@ -91,6 +91,13 @@ impl Outgoing {
     /// Bytes that it takes while it waits: itself and its place.
     pub(super) fn cost_bytes(&self) -> usize {
         self.data.len() + size_of::<Outgoing>()
+    }
+}
+
+impl Outgoing {
+    /// The part of that which nobody else is charged: what is long is shared with others, and charged by itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of::<Outgoing>() + if self.data.len() <= BLOCK_BYTES { self.data.len() } else { 0 }
     }
 }
 

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::interface::Endpoint;
 use super::packet::{self, Outgoing};
 use super::sid::Secret;
-use crate::Port;
 use crate::socketio_server::Sockets;
+use crate::{Guest, Port};
 
 /// One session. What only some have is in a box, since there may be a hundred thousand that are idle.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Session {
     pub(super) heard: bool,
     pub(super) heartbeat: Instant,
     pub(super) transport: Transport,
+    /// Its place among those of its address, if these are limited.
+    pub(super) _guest: Option<Box<Guest>>,
     /// What Socket.IO has to know of it.
     pub(crate) sockets: Sockets,
 }
@@ -39,6 +41,8 @@ pub(super) struct Polling {
     pub(super) unsent: Vec<Outgoing>,
     /// What `unsent` takes, by [`Outgoing::cost_bytes`].
     pub(super) unsent_bytes: usize,
+    /// The same by [`Outgoing::held_bytes`].
+    pub(super) held_bytes: usize,
     pub(super) upgrade: Option<Upgrade>,
     /// The client has closed, and nothing is left of the session but this.
     pub(super) closing: Option<Closing>,
@@ -97,7 +101,7 @@ impl Polling {
         if self.unsent.is_empty() {
             return None;
         }
-        self.unsent_bytes = 0;
+        (self.unsent_bytes, self.held_bytes) = (0, 0);
         Some(packet::encode_payload(&std::mem::take(&mut self.unsent)))
     }
 

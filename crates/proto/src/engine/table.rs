@@ -13,11 +13,22 @@ use super::packet::{self, Outgoing};
 use super::session::{Closing, Poll, Session, Transport};
 use super::sid;
 use crate::socketio_server::Sockets;
-use crate::{Kind, Port};
+use crate::{Charge, Guests, Kind, Port};
+
+/// The part of the memory that may wait for all sessions that poll: so many times less.
+const WAITING_SHARE: usize = 8;
+
+/// What a session takes that has nothing waiting, its entries in all tables included.
+const SESSION_BYTES: usize = 256;
+
+/// What is charged at a time for all sessions together.
+const CHARGED_AT_ONCE: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) settings: EngineSettings,
+    /// The sessions that each address has.
+    pub(super) guests: Guests,
     sessions: Slab<Session>,
     /// Which session a connection belongs to, as long as that waits for something from it or has something for it.
     ports: HashMap<Port, u32, BuildHasherDefault<PortHasher>>,
@@ -28,6 +39,12 @@ pub(crate) struct Table {
     ready: Vec<u32>,
     /// What Socket.IO has to clean up behind sessions that ended.
     departed: Vec<(u32, Sockets)>,
+    /// What waits for all sessions that poll, and how many of them it waits for.
+    held_bytes: usize,
+    waiting: usize,
+    charge: Charge,
+    /// Packets sent to sessions since the loop has last done something else.
+    pub(super) sent: usize,
 }
 
 /// Who ends a session.
@@ -43,12 +60,17 @@ impl Table {
     pub(super) fn new(settings: &EngineSettings) -> Table {
         Table {
             settings: settings.clone(),
+            guests: Guests::new(settings.max_per_address),
             sessions: Slab::new(),
             ports: HashMap::default(),
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             ready: Vec::new(),
             departed: Vec::new(),
+            held_bytes: 0,
+            waiting: 0,
+            charge: Charge::default(),
+            sent: 0,
         }
     }
 
@@ -67,6 +89,7 @@ impl Table {
         match &mut session.transport {
             Transport::WebSocket(port) => self.close_websocket(*port, by),
             Transport::Polling(polling) => {
+                self.note_taken(polling.held_bytes);
                 if let Some(Poll { port, .. }) = polling.poll.take() {
                     self.ports.remove(&port);
                     let last = if by == By::Client { packet::NOOP } else { packet::CLOSE };
@@ -109,6 +132,7 @@ impl Table {
     /// Sends a packet. A client that leaves too much behind is closed: what it would miss cannot be made good.
     pub(crate) fn send(&mut self, index: u32, kind: Kind, data: Bytes) {
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
+        self.sent += 1;
         match &mut session.transport {
             Transport::WebSocket(port) => {
                 let port = *port;
@@ -118,9 +142,17 @@ impl Table {
                 let packet = Outgoing { kind, data };
                 let bytes = polling.unsent_bytes + packet.cost_bytes();
                 // A single packet may be longer than the limit: who polls is never closed for it.
-                if bytes > self.settings.max_unsent_bytes && !polling.unsent.is_empty() {
+                let held_bytes = packet.held_bytes();
+                let limit = self.settings.memory.max_bytes() / WAITING_SHARE;
+                // When all together leave too much, each may leave its equal part of that.
+                let is_too_much = self.held_bytes + held_bytes > limit
+                    && polling.held_bytes + held_bytes > limit / self.waiting.max(1);
+                if (bytes > self.settings.max_unsent_bytes || is_too_much) && !polling.unsent.is_empty() {
                     return self.close(index, By::Server);
                 }
+                self.waiting += usize::from(polling.unsent.is_empty());
+                self.held_bytes += held_bytes;
+                polling.held_bytes += held_bytes;
                 if polling.unsent.is_empty() && polling.poll.is_some() {
                     self.ready.push(index);
                 }
@@ -140,13 +172,29 @@ impl Table {
     /// Answers the GET of a session, if there is one and something to say.
     pub(super) fn answer_poll(&mut self, index: u32) {
         let Some(polling) = self.get_mut(index).and_then(Session::polling) else { return };
+        let held_bytes = polling.held_bytes;
         if let Some(Poll { port, .. }) = polling.poll
             && let Some(payload) = polling.take_payload()
         {
             polling.poll = None;
+            self.note_taken(held_bytes);
             self.ports.remove(&port);
             self.answer(port, 200, ContentType::Text, payload);
         }
+    }
+
+    /// Takes note that a session has been sent what waited for it, or that nobody will be.
+    pub(super) fn note_taken(&mut self, held_bytes: usize) {
+        // Each packet takes some.
+        self.waiting -= usize::from(held_bytes > 0);
+        self.held_bytes -= held_bytes;
+    }
+
+    /// Charges what is held, `others` in the sessions' rooms. False: one more session would be too much.
+    pub(super) fn account(&mut self, others: usize) -> bool {
+        let bytes = self.sessions.len() * SESSION_BYTES + self.held_bytes + others;
+        let _ = self.charge.set(&self.settings.memory, bytes / CHARGED_AT_ONCE * CHARGED_AT_ONCE);
+        !self.settings.memory.is_used_up()
     }
 
     /// Changes what a deadline may follow from.

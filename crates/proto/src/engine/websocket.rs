@@ -16,7 +16,7 @@ impl Engines {
     pub(super) fn upgrade(&mut self, port: Port, query: &Query, now: Instant) {
         match self.check(query, Method::Upgrade) {
             Err(refusal) => self.refuse(port, refusal),
-            Ok(None) => match self.handshake(query.endpoint, Some(port), now) {
+            Ok(None) => match self.handshake(query, Some(port), now) {
                 Ok(data) => {
                     self.table.reply(port, Reply::Accept);
                     self.table.reply(port, Reply::Send { kind: Kind::Text, data });
@@ -74,6 +74,7 @@ impl Engines {
                     std::mem::replace(&mut session.transport, Transport::WebSocket(port))
                 });
                 let Some(Transport::Polling(polling)) = before else { return };
+                self.table.note_taken(polling.held_bytes);
                 if let Some(poll) = polling.poll {
                     self.table.detach(poll.port);
                     if now < later(poll.since, OVERTAKING) {

@@ -53,7 +53,6 @@ impl Body {
     }
 
     /// Bytes that are set aside for it.
-    #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         match self {
             Body::Length { received, .. } => received.capacity(),

@@ -72,7 +72,6 @@ impl Chunked {
     }
 
     /// Bytes that are set aside for it.
-    #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.received.capacity()
     }

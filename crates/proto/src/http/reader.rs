@@ -17,7 +17,15 @@ pub struct Reader {
 #[derive(Debug)]
 enum Partial {
     Head(Vec<u8>),
-    Body(Box<Request>, Body),
+    Body(Box<Request>, Body, Taken),
+}
+
+/// Bytes that came for a body, and how many had come when that was last asked.
+#[derive(Debug, Default)]
+struct Taken {
+    head: usize,
+    bytes: u64,
+    looked: u64,
 }
 
 /// What [`Reader::next`] found.
@@ -50,9 +58,26 @@ impl Reader {
     /// The request whose head has arrived and whose body has not ended.
     pub fn begun(&self) -> Option<&Request> {
         match self.partial.as_deref() {
-            Some(Partial::Body(request, _)) => Some(request),
+            Some(Partial::Body(request, ..)) => Some(request),
             _ => None,
         }
+    }
+
+    /// Bytes that are set aside for what is not whole.
+    pub fn held_bytes(&self) -> usize {
+        match self.partial.as_deref() {
+            None => 0,
+            Some(Partial::Head(received)) => received.capacity(),
+            // What is kept of a head is at most about as long as it was.
+            Some(Partial::Body(_, body, taken)) => taken.head + body.capacity(),
+        }
+    }
+
+    /// Whether at least so many bytes have come for the body of a request since this was last asked. False if no body is being received.
+    pub fn has_taken(&mut self, bytes: u64) -> bool {
+        let Some(Partial::Body(_, _, taken)) = self.partial.as_deref_mut() else { return false };
+        let before = std::mem::replace(&mut taken.looked, taken.bytes);
+        taken.bytes - before >= bytes
     }
 
     /// Takes bytes from the start of `input` until a request is whole.
@@ -77,7 +102,7 @@ impl Reader {
         match request::read(input) {
             Ok(Some((head, head_bytes))) => {
                 take(input, head_bytes);
-                self.begin_body(head, input, rules, interim)
+                self.begin_body(head, head_bytes, input, rules, interim)
             }
             Ok(None) => {
                 let received = take(input, input.len());
@@ -107,7 +132,7 @@ impl Reader {
             Ok(Some((head, head_bytes))) => {
                 self.partial = None;
                 take(input, head_bytes - before);
-                self.begin_body(head, input, rules, interim)
+                self.begin_body(head, head_bytes, input, rules, interim)
             }
             Ok(None) => {
                 take(input, additional);
@@ -121,6 +146,7 @@ impl Reader {
     fn begin_body(
         &mut self,
         head: Head,
+        head_bytes: usize,
         input: &mut &mut [u8],
         rules: &Rules<'_>,
         interim: &mut Vec<u8>,
@@ -137,16 +163,21 @@ impl Reader {
         if expects_continue && input.is_empty() {
             interim.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.receive_body(request, body, input, rules)
+        let taken = Taken { head: head_bytes, ..Taken::default() };
+        self.receive_body(request, body, taken, input, rules)
     }
 
     fn continue_body(&mut self, input: &mut &mut [u8], rules: &Rules<'_>) -> Next {
-        let Some(Partial::Body(_, body)) = self.partial.as_deref_mut() else { return Next::Incomplete };
+        let Some(Partial::Body(_, body, taken)) = self.partial.as_deref_mut() else {
+            return Next::Incomplete;
+        };
+        let before = input.len();
         let received = body.receive(input);
+        taken.bytes += (before - input.len()) as u64;
         if let Ok(None) = received {
             return Next::Incomplete;
         }
-        let Some(Partial::Body(mut request, _)) = self.partial.take().map(|partial| *partial) else {
+        let Some(Partial::Body(mut request, ..)) = self.partial.take().map(|partial| *partial) else {
             return Next::Incomplete;
         };
         match received {
@@ -162,6 +193,7 @@ impl Reader {
         &mut self,
         mut request: Request,
         mut body: Body,
+        taken: Taken,
         input: &mut &mut [u8],
         rules: &Rules<'_>,
     ) -> Next {
@@ -171,7 +203,7 @@ impl Reader {
                 Next::Request(request)
             }
             Ok(None) => {
-                self.partial = Some(Box::new(Partial::Body(Box::new(request), body)));
+                self.partial = Some(Box::new(Partial::Body(Box::new(request), body, taken)));
                 Next::Incomplete
             }
             Err(answer) => refused(answer, &request, rules),
@@ -199,15 +231,6 @@ mod tests {
     use super::super::body::TRUSTED_BYTES;
     use super::*;
 
-    /// Bytes that a reader holds for what is incomplete.
-    fn kept_bytes(reader: &Reader) -> usize {
-        match reader.partial.as_deref() {
-            None => 0,
-            Some(Partial::Head(received)) => received.capacity(),
-            Some(Partial::Body(request, body)) => request.body.len() + body.capacity(),
-        }
-    }
-
     /// Hands over `pieces`; returns the most that was kept, beside what had arrived by then.
     fn receive(pieces: &[&[u8]], max_body_bytes: usize) -> Vec<(usize, usize)> {
         let rules = Rules { origins: &CorsOrigins::Any, max_body: &|_| max_body_bytes };
@@ -224,7 +247,7 @@ mod tests {
                     Next::Refused(..) => return kept,
                 }
             }
-            kept.push((kept_bytes(&reader), arrived));
+            kept.push((reader.held_bytes(), arrived));
         }
         kept
     }
@@ -234,12 +257,12 @@ mod tests {
         let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n";
         let part = vec![b'x'; 1 << 20];
         let kept = receive(&[head.as_bytes(), b"x", &part, &part, &part], 1 << 30);
-        assert_eq!(kept[0].0, 0);
-        assert_eq!(kept[1].0, TRUSTED_BYTES);
+        assert_eq!(kept[0].0, head.len());
+        assert_eq!(kept[1].0, head.len() + TRUSTED_BYTES);
         assert!(kept.iter().all(|(kept, arrived)| *kept <= 2 * arrived + TRUSTED_BYTES), "{kept:?}");
         // A body that is short takes what it is long, and no more.
         let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n";
-        assert_eq!(receive(&[head.as_bytes(), b"x"], 1000)[1].0, 1000);
+        assert_eq!(receive(&[head.as_bytes(), b"x"], 1000)[1].0, head.len() + 1000);
     }
 
     proptest! {

@@ -70,7 +70,7 @@ pub(super) fn allowed(place: Place<'_>) -> &'static str {
 pub(super) fn route(place: Place<'_>, request: &Request) -> Result<Wanted, Answer> {
     let wants = |question, request| Ok(Wanted::Login { question, request });
     match (place, &request.method) {
-        (Place::Codes, Method::Post) => wants(Question::Open, login::Request::Open),
+        (Place::Codes, Method::Post) => wants(Question::Open, login::Request::Open { from: None }),
         (Place::Code(code), Method::Post) => {
             let name = str::from_utf8(&request.body).ok().and_then(login::name).map(str::to_owned);
             let Some(name) = name else {
@@ -107,6 +107,7 @@ pub(super) fn answer(question: &Question, reply: Reply) -> Answer {
             Answer::new(503, text).with("Retry-After", retry_after).with(REFUSED_HEADER, "codes")
         }
         (_, Reply::GoingAway) => going_away(),
+        (_, Reply::TooManyOfOne(error)) => crate::http::refused(super::PER_ADDRESS, &error.to_string()),
         (_, Reply::Confirmed) => Answer::json(200, json!({"confirmed": true}).to_string()),
         (_, Reply::State(State::Unknown)) => Answer::new(
             404,

@@ -6,6 +6,7 @@
 mod login;
 mod questions;
 mod requests;
+mod room;
 mod route;
 mod site;
 mod websocket;
@@ -13,19 +14,23 @@ mod websocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+
 use self::questions::Questions;
 use self::requests::Waiting;
 use self::websocket::WebSocket;
 use crate::engine;
 use crate::http::{self, Answer, Reader, ReplyTo};
-use crate::topics::Since;
-use crate::{App, Cursor, Format, Outgoing, Output, Reply, Request, TopicName, sse};
+use crate::{Address, App, Charge, Cursor, Format, Guest, Outgoing, Output, Reply, Request, TopicName, sse};
 
 /// Unsent output above which a session stops reading, until its peer takes some of it: backpressure.
 const HIGH_WATER_BYTES: usize = 64 << 10;
 
 /// What may come behind a request that is held until something is published: it must be read, or its peer's end would not be noticed.
 const MAX_PIPELINED_BYTES: usize = 1 << 20;
+
+/// What a refusal calls the limit for each address.
+pub(crate) const PER_ADDRESS: &str = "per-address";
 
 /// How long a connection whose last answer is written goes on reading, and discarding, what its peer still
 /// sends. A close with unread input would turn into a reset, and a reset overtakes the answer.
@@ -56,14 +61,28 @@ pub struct Session {
     polls: bool,
     /// The server ends: the next request is the last.
     is_leaving: bool,
+    /// The exchange knows of a subscription of this connection's.
+    has_subscribed: bool,
+    /// What is charged of what has arrived and is not whole, or waits.
+    input: Charge,
+    /// Where it comes from, if each address may have only so much.
+    origin: Option<Box<Origin>>,
+}
+
+/// Where a connection comes from, and its place among those that come from there.
+#[derive(Debug)]
+struct Origin {
+    address: Address,
+    _guest: Option<Guest>,
 }
 
 /// Where a connection is in its life. It goes to and fro between the first two while it is HTTP, and otherwise only downwards in this list.
 #[derive(Debug)]
 enum Stage {
     /// Reading requests. Deadline: the handshake timeout of the one that has begun, or the patience for the next (`is_used`).
-    /// `written`, here and below: so much was written when it was last looked at.
-    Http { reader: Reader, is_used: bool, written: u64 },
+    /// `written`, here and below: so much was written when it was last looked at. `behind`: what came behind a request whose answer, or that of one before
+    /// it, is still to be written.
+    Http { reader: Reader, is_used: bool, written: u64, behind: Option<Box<Behind>> },
     /// A request is with the exchange, or waits for something to be published. Deadline: the end of a long poll.
     Waiting(Box<Waiting>),
     /// Deadline: the heartbeat, or the end of the patience for an answer to our close.
@@ -78,6 +97,15 @@ enum Stage {
     Done,
 }
 
+/// Requests that are read on when there is room for their answers.
+#[derive(Debug)]
+struct Behind {
+    input: BytesMut,
+    since: Instant,
+    /// The peer will send no more, but wants its answers.
+    has_ended: bool,
+}
+
 /// What a connection gets of what is published.
 #[derive(Debug)]
 struct Subscription {
@@ -85,6 +113,17 @@ struct Subscription {
     format: Format,
     /// Where that ends in what is [written](Output::written) which was published before it came: however much that is, it does not count as being behind.
     replayed: u64,
+    /// The last event that it was replayed.
+    last: u64,
+    /// Not all that was published before has been replayed.
+    replay: Option<Box<Replay>>,
+}
+
+/// What is left to be replayed stays in the history, where what is published meanwhile follows it, and is asked for in portions as its client takes them.
+#[derive(Debug)]
+struct Replay {
+    since: Instant,
+    is_asked: bool,
 }
 
 /// What the session would do next with its socket.
@@ -103,6 +142,8 @@ pub enum CloseReason {
     GoingAway,
     /// A subscriber that does not read as fast as others publish: 1013.
     TooSlow,
+    /// It holds more than is left of `--max-memory`: 1013.
+    NoMemory,
 }
 
 /// What one session contributes to the server's tally.
@@ -123,7 +164,7 @@ impl Session {
     pub fn server(app: &Arc<App>, now: Instant) -> Session {
         Session {
             app: app.clone(),
-            stage: Stage::Http { reader: Reader::default(), is_used: false, written: 0 },
+            stage: Stage::Http { reader: Reader::default(), is_used: false, written: 0, behind: None },
             output: Output::default(),
             questions: Questions::default(),
             subscription: None,
@@ -135,6 +176,20 @@ impl Session {
             has_engine: false,
             polls: false,
             is_leaving: false,
+            has_subscribed: false,
+            input: Charge::default(),
+            origin: None,
+        }
+    }
+
+    /// Takes note of where it comes from. If that has as many connections as it may have, the next thing is a refusal.
+    pub fn came_from(&mut self, address: Address, now: Instant) {
+        match self.app.guests.admit(Some(address)) {
+            Ok(guest) => self.origin = Some(Box::new(Origin { address, _guest: guest })),
+            Err(error) => {
+                self.is_refused = true;
+                self.last_answer(&http::refused(PER_ADDRESS, &error.to_string()), &ReplyTo::default(), now);
+            }
         }
     }
 
@@ -151,14 +206,16 @@ impl Session {
             }
             Stage::WebSocket(_) => self.receive_frames(bytes, now),
             // Whoever opened an event stream has nothing more to say.
-            Stage::Stream { .. } | Stage::Drain { .. } | Stage::Flush { .. } | Stage::Done => {}
+            Stage::Stream { .. } | Stage::Drain { .. } | Stage::Flush { .. } | Stage::Done => return,
         }
+        self.account(now);
     }
 
     /// Takes note that the peer will send no more. What was promised to it is still written; what it only waited for is not.
     pub fn receive_eof(&mut self, now: Instant) {
         match &mut self.stage {
             Stage::Waiting(waiting) if !waiting.what.is_held() => waiting.has_ended = true,
+            Stage::Http { behind: Some(behind), .. } => behind.has_ended = true,
             _ if self.output.is_empty() => self.end(),
             _ => self.flush(now),
         }
@@ -170,15 +227,27 @@ impl Session {
             (Stage::Waiting(_), reply) => self.answer_waiting(reply, now),
             (Stage::WebSocket(_), Reply::Engine(reply)) => self.engine_says(reply, now),
             (Stage::Http { .. }, Reply::Engine(reply)) => self.refuse_body(reply, now),
+            (Stage::WebSocket(_) | Stage::Stream { .. }, Reply::Since(found)) => {
+                self.go_on_replaying(&found, now)
+            }
             (Stage::WebSocket(_), Reply::Published(Err(error))) => self.not_published(error, now),
             // It came too late.
-            _ => {}
+            _ => return,
         }
+        self.account(now);
     }
 
     /// Does what is due at `now`. Harmless when nothing is.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.has_room_since().is_some() {
+            self.go_on_with_room(now);
+            self.account(now);
+        }
         if self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        if self.is_body_coming() {
+            self.deadline = now.checked_add(self.app.handshake_timeout);
             return;
         }
         match &self.stage {
@@ -236,14 +305,22 @@ impl Session {
             // It gets what follows its subscription, and that has not been answered yet.
             _ => return,
         }
-        let Some(Subscription { format, replayed, .. }) = self.subscription.as_deref() else { return };
+        let Some(Subscription { format, replayed, last, replay, .. }) = self.subscription.as_deref() else {
+            return;
+        };
+        if replay.is_some() || message.id() <= *last {
+            return;
+        }
         let bytes = message.encoded(*format);
         let behind = self.output.len() - replayed.saturating_sub(self.output.written()) as usize;
         // A single message may be longer than the limit: somebody who keeps up is never dropped for it.
         if behind > 0 && behind + bytes.len() > self.app.max_unsent_bytes {
             self.close(CloseReason::TooSlow, now);
         } else {
-            self.output.share(bytes);
+            self.output.share_charged(bytes);
+            if self.output.account(&self.app.memory).is_err() {
+                self.give_up(now);
+            }
         }
     }
 
@@ -260,14 +337,16 @@ impl Session {
             Stage::Stream { .. } => true,
             _ => false,
         };
-        takes_publications && self.output.is_empty()
+        let is_replaying =
+            || self.subscription.as_ref().is_some_and(|subscription| subscription.replay.is_some());
+        takes_publications && self.output.is_empty() && !is_replaying()
     }
 
     /// Begins to close: a WebSocket by a close frame, anything else when what it was promised is written.
     pub fn close(&mut self, why: CloseReason, now: Instant) {
         match (&mut self.stage, why) {
             (Stage::WebSocket(_), why) => self.close_websocket(why, now),
-            (Stage::Stream { .. }, CloseReason::TooSlow) => {
+            (Stage::Stream { .. }, CloseReason::TooSlow | CloseReason::NoMemory) => {
                 // An event stream has no words for it: its client comes again, and says what it has had.
                 self.is_dropped = true;
                 self.end();
@@ -310,17 +389,25 @@ impl Session {
 
     /// The next thing that the exchange must know, in order.
     pub fn poll_event(&mut self) -> Option<Request> {
-        self.questions.pop()
+        let request = self.questions.pop();
+        match &request {
+            Some(Request::Subscribe { .. }) => self.has_subscribed = true,
+            Some(Request::Unsubscribe { .. }) => self.has_subscribed = false,
+            _ => {}
+        }
+        request
     }
 
     /// What the exchange must know when the connection is gone, for whatever reason. To be asked once, at the end.
     pub fn poll_farewell(&mut self) -> Option<Request> {
-        std::mem::take(&mut self.has_engine).then_some(Request::Engine(engine::Request::Gone))
+        let has_engine = std::mem::take(&mut self.has_engine);
+        let has_subscribed = std::mem::take(&mut self.has_subscribed);
+        (has_engine || has_subscribed).then_some(Request::FAREWELL)
     }
 
     /// When [`handle_timeout`](Session::handle_timeout) should be called, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline
+        self.has_room_since().or(self.deadline)
     }
 
     /// True once, when the last byte of the output is written and no more will follow while the peer may
@@ -354,6 +441,8 @@ impl Session {
         let write = !self.output.is_empty();
         let keeps_up = self.output.len() <= HIGH_WATER_BYTES;
         match &self.stage {
+            // What waits is read first.
+            Stage::Http { behind: Some(_), .. } => Wants { read: false, write },
             Stage::Http { .. } | Stage::WebSocket(_) | Stage::Stream { .. } => {
                 Wants { read: keeps_up, write }
             }
@@ -384,18 +473,11 @@ impl Session {
     }
 
     fn subscribe(&mut self, topic: TopicName, format: Format, since: Option<Cursor>) {
-        self.subscription = Some(Box::new(Subscription { topic: topic.clone(), format, replayed: 0 }));
-        // A long poll gets the rest when it asks again.
-        let wants_all = format != Format::Poll;
-        self.ask(Request::Subscribe { topic, since, wants_all });
-    }
-
-    /// Queues what was published before it came.
-    fn replay(&mut self, found: &Since) {
-        if let Some(subscription) = &mut self.subscription {
-            found.events.iter().for_each(|event| self.output.share(event.encoded(subscription.format)));
-            subscription.replayed = self.output.written() + self.output.len() as u64;
-        }
+        let subscription = Subscription { topic: topic.clone(), format, replayed: 0, last: 0, replay: None };
+        self.subscription = Some(Box::new(subscription));
+        // The client of a long poll asks for the rest itself.
+        let is_portion = format != Format::Poll;
+        self.ask(Request::Subscribe { topic, since, is_portion });
     }
 
     fn unsubscribe(&mut self) {
@@ -416,7 +498,7 @@ impl Session {
     /// Reads the next request, or waits for it.
     fn listen(&mut self, now: Instant) {
         let written = self.output.written();
-        self.stage = Stage::Http { reader: Reader::default(), is_used: true, written };
+        self.stage = Stage::Http { reader: Reader::default(), is_used: true, written, behind: None };
         self.deadline = now.checked_add(self.app.keep_alive);
     }
 

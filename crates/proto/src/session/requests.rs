@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 
 use super::login;
+use super::room::no_memory;
 use super::route::{self, Wanted};
 use super::websocket::Room;
-use super::{Session, Stage, going_away};
+use super::{Behind, HIGH_WATER_BYTES, Session, Stage, going_away};
 use crate::http::{Answer, Handshake, Next, ReplyTo, Rules};
 use crate::topics::{PublishError, Since};
 use crate::{Cursor, Format, Outgoing, Reply, Request, TopicName, engine, poll, sse};
+
+/// Bytes per second of a body on average over each handshake timeout; one that comes more slowly is answered with 408. Nothing that a client pays for less may
+/// be held for long.
+const MIN_BODY_RATE: f64 = 1024.0;
 
 /// A request whose answer is not known yet.
 #[derive(Debug)]
@@ -93,19 +98,26 @@ impl Waiting {
 }
 
 impl Session {
-    /// Reads requests and serves them, one by one, as long as the input lasts.
+    /// Reads requests and serves them, one by one, as long as the input lasts and there is room for their answers.
     pub(super) fn receive_requests(&mut self, mut input: &mut [u8], now: Instant) {
+        if let Stage::Http { behind: Some(behind), .. } = &mut self.stage {
+            // It was read before the model knew that nothing was to be read.
+            return behind.input.extend_from_slice(input);
+        }
         self.read_requests(&mut input, now);
         // Something else than requests follows, or an answer has to come first.
         match &mut self.stage {
             Stage::Waiting(waiting) => waiting.input.extend_from_slice(input),
             Stage::WebSocket(_) => self.receive_frames(input, now),
+            Stage::Http { behind, .. } if !input.is_empty() => {
+                *behind = Some(Box::new(Behind { input: (&*input).into(), since: now, has_ended: false }));
+            }
             _ => {}
         }
     }
 
     /// The same with what came behind a request that has been answered. What has to wait once more stays where it is: there may be many requests.
-    fn go_on(&mut self, mut input: BytesMut, now: Instant) {
+    pub(super) fn go_on(&mut self, mut input: BytesMut, now: Instant) {
         let mut rest = &mut input[..];
         self.read_requests(&mut rest, now);
         let left = rest.len();
@@ -113,15 +125,30 @@ impl Session {
         match &mut self.stage {
             Stage::Waiting(waiting) => waiting.input = input,
             Stage::WebSocket(_) => self.receive_frames(&mut input, now),
+            Stage::Http { behind, .. } if !input.is_empty() => {
+                *behind = Some(Box::new(Behind { input, since: now, has_ended: false }));
+            }
             _ => {}
         }
     }
 
-    /// Takes requests from the start of `input` as long as each is answered at once.
+    /// Whether the body of the request comes at a rate that is worth waiting for. To be asked whenever its time is up.
+    pub(super) fn is_body_coming(&mut self) -> bool {
+        let bytes = (MIN_BODY_RATE * self.app.handshake_timeout.as_secs_f64()) as u64;
+        match &mut self.stage {
+            Stage::Http { reader, .. } => reader.has_taken(bytes.max(1)),
+            _ => false,
+        }
+    }
+
+    /// Takes requests from the start of `input` as long as each is answered at once and its client takes the answers.
     fn read_requests(&mut self, input: &mut &mut [u8], now: Instant) {
         let app = self.app.clone();
         let rules = Rules { origins: &app.cors, max_body: &|request| route::max_body_bytes(&app, request) };
         while let Stage::Http { reader, is_used, .. } = &mut self.stage {
+            if self.output.len() > HIGH_WATER_BYTES && !input.is_empty() {
+                return;
+            }
             let (was_idle, was_in_body) = (reader.is_idle(), reader.begun().is_some());
             let mut interim = Vec::new();
             let next = reader.next(input, &rules, &mut interim);
@@ -132,11 +159,11 @@ impl Session {
                 Next::Incomplete => {
                     // A request has its time from its first byte on; the first one of all from the accept on.
                     let has_begun = was_idle && *is_used && !reader.is_idle();
-                    // As long as something comes of a body it goes on.
-                    if has_begun || reader.begun().is_some() {
+                    let begun = reader.begun().filter(|_| !was_in_body);
+                    // So has a body, from the end of its head on, and again as long as enough of it comes.
+                    if has_begun || begun.is_some() {
                         self.deadline = now.checked_add(app.handshake_timeout);
                     }
-                    let begun = reader.begun().filter(|_| !was_in_body);
                     if let Some(begun) = begun.and_then(|request| route::post_begun(&app, request)) {
                         self.has_engine = true;
                         self.ask(Request::Engine(begun));
@@ -152,11 +179,6 @@ impl Session {
                 }
                 Next::Request(request) => {
                     let reply_to = ReplyTo::new(&request, &app.cors);
-                    if self.output.len() > app.max_unsent_bytes {
-                        let text =
-                            "Too many answers wait to be read: read faster, or raise --max-unsent-bytes.\n";
-                        return self.last_answer(&Answer::new(503, text), &reply_to, now);
-                    }
                     self.serve(request, reply_to, now);
                 }
             }
@@ -186,7 +208,7 @@ impl Session {
             }
             Wanted::Echo { handshake } => return self.upgrade(&handshake, Room::Echo, now),
             Wanted::Poll { topic, since } => {
-                self.ask(Request::Since { topic: topic.clone(), since });
+                self.ask(Request::Since { topic: topic.clone(), since, is_portion: false });
                 Pending::Poll(Box::new(Poll { topic, since, if_none_match }))
             }
             Wanted::LongPoll { topic, since, timeout } => {
@@ -203,23 +225,34 @@ impl Session {
             }
             Wanted::Publish { topic, event, kind, data } => {
                 self.count(data.len());
+                if !app.memory.has_room(data.len()) {
+                    self.is_refused = true;
+                    return self.answer(&no_memory(), &reply_to, now);
+                }
+                let data = app.memory.keep(data);
                 self.ask(Request::Publish { topic, event, kind, data, is_answered: true });
                 Pending::Publish
             }
-            Wanted::Login { question, request } => {
+            Wanted::Login { question, mut request } => {
+                if let crate::login::Request::Open { from } = &mut request {
+                    *from = self.origin.as_ref().map(|origin| origin.address);
+                }
                 self.ask(Request::Login(request));
                 Pending::Login(question)
             }
-            Wanted::Engine(request) => {
+            Wanted::Engine(mut request) => {
+                self.say_where_from(&mut request);
                 let is_held = matches!(request, engine::Request::Get(_));
-                if let engine::Request::Post { body, .. } = &request {
+                if let engine::Request::Post { body, .. } = &mut request {
                     self.count(body.len());
+                    *body = app.memory.keep(std::mem::take(body));
                 }
                 self.has_engine = true;
                 self.ask(Request::Engine(request));
                 Pending::Engine { is_held }
             }
-            Wanted::EngineUpgrade { handshake, request } => {
+            Wanted::EngineUpgrade { handshake, mut request } => {
+                self.say_where_from(&mut request);
                 self.has_engine = true;
                 self.ask(Request::Engine(request));
                 Pending::EngineUpgrade(handshake)
@@ -228,6 +261,12 @@ impl Session {
         self.stage =
             Stage::Waiting(Box::new(Waiting { reply_to, what, input: BytesMut::new(), has_ended: false }));
         self.deadline = None;
+    }
+
+    fn say_where_from(&self, request: &mut engine::Request) {
+        if let engine::Request::Get(query) | engine::Request::Upgrade(query) = request {
+            query.from = self.origin.as_ref().map(|origin| origin.address);
+        }
     }
 
     fn count(&mut self, bytes: usize) {
@@ -269,7 +308,7 @@ impl Session {
                 let handshake = std::mem::take(handshake);
                 let input = std::mem::take(&mut waiting.input);
                 self.upgrade(&handshake, Room::Topic, now);
-                self.begin_topic(&found);
+                self.begin_topic(&found, now);
                 self.go_on(input, now);
             }
             (Pending::Publish, Reply::Published(Ok(id))) => {
@@ -356,7 +395,7 @@ impl Session {
         } else if found.events.is_empty() {
             self.output.copy(&sse::encode_place(last));
         }
-        self.replay(found);
+        self.replay(found, now);
         self.stage = Stage::Stream { behind: None };
         self.deadline = now.checked_add(self.app.sse_heartbeat);
     }
@@ -380,6 +419,10 @@ impl Session {
 
     /// Answers a request, and waits for the next if there may be one.
     fn answer(&mut self, answer: &Answer, reply_to: &ReplyTo, now: Instant) {
+        if !self.app.memory.has_room(answer.body(reply_to).len()) {
+            self.is_refused = true;
+            return self.last_answer(&no_memory(), reply_to, now);
+        }
         if !reply_to.keep_alive {
             return self.last_answer(answer, reply_to, now);
         }

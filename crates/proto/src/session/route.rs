@@ -178,7 +178,7 @@ pub(super) fn post_begun(app: &App, request: &Request) -> Option<engine::Request
 fn engine_query(endpoint: Endpoint, query: &Query) -> Result<engine::Query, Answer> {
     let text = |name| query.only(name).map(|value| value.unwrap_or_default().to_owned());
     let sid = query.only("sid")?.map(str::to_owned);
-    Ok(engine::Query { endpoint, sid, transport: text("transport")?, eio: text("EIO")? })
+    Ok(engine::Query { endpoint, sid, transport: text("transport")?, eio: text("EIO")?, from: None })
 }
 
 fn engine(endpoint: Endpoint, request: Request) -> Result<Wanted, Answer> {

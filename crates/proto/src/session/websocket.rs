@@ -10,7 +10,7 @@ use crate::topics::PublishError;
 use crate::topics::Since;
 use crate::websocket::{Assembler, Incoming, MAX_HEADER_BYTES, Opcode, Payload, Role, Violation};
 use crate::websocket::{encode_close, encode_header};
-use crate::{Format, Kind, Output, Request, poll};
+use crate::{BLOCK_BYTES, Format, Kind, Output, OverBudget, Request, poll};
 
 /// A payload that is echoed by reference from this size on; a shorter one is copied next to its header.
 const SHARE_BYTES: usize = 4096;
@@ -43,6 +43,11 @@ pub(super) enum Room {
 }
 
 impl WebSocket {
+    /// What has arrived of a message that is not whole.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.assembler.held_bytes()
+    }
+
     /// Whether it gets what is published.
     pub(super) fn takes_publications(&self) -> bool {
         self.room == Room::Topic && !self.close_sent
@@ -74,12 +79,12 @@ impl Session {
     }
 
     /// What a subscriber gets before all that is published from now on.
-    pub(super) fn begin_topic(&mut self, found: &Since) {
+    pub(super) fn begin_topic(&mut self, found: &Since, now: Instant) {
         if let Some((topic, Format::JsonWebSocket)) = self.subscription() {
             let hello = poll::encode_hello(topic, found);
             self.output.share(&websocket_frame(Kind::Text, &hello));
         }
-        self.replay(found);
+        self.replay(found, now);
     }
 
     pub(super) fn receive_frames(&mut self, mut input: &mut [u8], now: Instant) {
@@ -114,11 +119,12 @@ impl Session {
                             let Some(topic) = self.subscription.as_ref().map(|it| it.topic.clone()) else {
                                 return;
                             };
-                            let data = payload.into_bytes();
+                            let data = self.app.memory.keep(payload.into_bytes());
                             Request::Publish { topic, event: None, kind, data, is_answered: false }
                         }
                         Room::Engine => {
-                            Request::Engine(engine::Request::Message { kind, data: payload.into_bytes() })
+                            let data = self.app.memory.keep(payload.into_bytes());
+                            Request::Engine(engine::Request::Message { kind, data })
                         }
                     };
                     self.questions.push(request);
@@ -145,7 +151,11 @@ impl Session {
                     return self.close_websocket(CloseReason::TooSlow, now);
                 }
                 encode_header(self.output.tail(), kind.into(), data.len(), None);
-                self.output.share(&data);
+                // What is long is charged by itself.
+                match data.len() > BLOCK_BYTES {
+                    true => self.output.share_charged(&data),
+                    false => self.output.share(&data),
+                }
                 if is_behind && data == engine::PING_PACKET {
                     self.engine_ping_waits(now);
                 }
@@ -200,6 +210,7 @@ impl Session {
                 let reason = format!("over {limit} bytes unsent: read faster or raise --max-unsent-bytes");
                 self.fail(1013, &reason, now);
             }
+            CloseReason::NoMemory => self.fail(1013, &OverBudget.to_string(), now),
         }
     }
 

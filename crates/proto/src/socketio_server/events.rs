@@ -6,7 +6,7 @@ use super::packet::{Type, encode};
 use super::payload::{self, Array};
 use super::{Emission, Namespace, Sender, Server, is_connected, places};
 use crate::engine::{Effect, Publish, Receipt, Since, Table};
-use crate::{Cursor, EventName, Kind, TopicName};
+use crate::{Cursor, EventName, Kind, OverBudget, TopicName};
 
 /// Rooms that a socket may be in.
 const MAX_ROOMS: usize = 64;
@@ -16,7 +16,7 @@ const MAX_ROOMS: usize = 64;
 const MAX_DEPTH: usize = 1000;
 
 /// The topic that all of the namespace `/` takes part in, and the event that it is told by.
-pub(super) const CHAT_TOPIC: &str = "chat";
+pub(crate) const CHAT_TOPIC: &str = "chat";
 pub(super) const CHAT_EVENT: &str = "chat message - server";
 
 /// The event by which a client takes part.
@@ -178,7 +178,12 @@ impl Server {
         if socket.rooms().len() >= MAX_ROOMS && !socket.is_in(room) {
             return Err(format!("a socket is in {MAX_ROOMS} rooms at the most: leave one first"));
         }
-        if socket.join(room) {
+        if table.settings.memory.is_used_up() {
+            return Err(OverBudget.to_string());
+        }
+        let socket =
+            table.get_mut(sender.session).and_then(|session| session.sockets.get_mut(sender.namespace));
+        if socket.is_some_and(|socket| socket.join(room)) {
             self.enter(room, sender);
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! this file, what connects and disconnects and how packets become events; `events`, what the application does; `rooms`, who gets what
 //! is published; `packet`, `payload` and `places`, how all of it is written; `sockets`, what is remembered of a session.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
 
 use base64::Engine as _;
@@ -21,6 +21,7 @@ mod sockets;
 use crate::Kind;
 use crate::TopicName;
 use crate::engine::{Table, random};
+pub(crate) use events::CHAT_TOPIC;
 use packet::{Packet, Type, encode};
 use payload::Array;
 use rooms::Members;
@@ -31,6 +32,10 @@ use sockets::{Assembling, Socket};
 #[derive(Debug)]
 pub(crate) struct Server {
     rooms: HashMap<TopicName, Members>,
+    /// Rooms that have come to be, or that nobody is in any more.
+    room_changes: VecDeque<(TopicName, bool)>,
+    /// What rooms and their members take.
+    rooms_bytes: usize,
     /// The number of the last socket.
     sockets: u64,
     /// Before the number in each socket's id, so that two servers give different ones.
@@ -79,7 +84,13 @@ struct Sender {
 
 impl Server {
     pub(crate) fn new() -> Server {
-        Server { rooms: HashMap::new(), sockets: 0, prefix: random() }
+        Server {
+            rooms: HashMap::new(),
+            room_changes: VecDeque::new(),
+            rooms_bytes: 0,
+            sockets: 0,
+            prefix: random(),
+        }
     }
 
     /// Takes a text message, with Engine.IO's `4` before it.
@@ -112,8 +123,11 @@ impl Server {
         data: Bytes,
     ) -> Result<(), Malformed> {
         let limit_bytes = table.settings.max_unsent_bytes.max(table.settings.max_payload_bytes);
+        let budget = table.settings.memory.clone();
         let sockets = &mut table.get_mut(session).ok_or(Malformed)?.sockets;
-        if let Some(Assembling { message, place, attachments, .. }) = sockets.attach(data, limit_bytes)? {
+        if let Some(Assembling { message, place, attachments, .. }) =
+            sockets.attach(data, limit_bytes, &budget)?
+        {
             let packet = read(&message)?;
             let array = Array::again(packet.payload, &place);
             self.act(table, session, &packet, Some(array), attachments)?;
@@ -250,8 +264,13 @@ impl Emission {
         Emission::with_id(Type::Ack, namespace, Some(id), ["", arguments], attachments)
     }
 
+    /// The same, charged as long as anybody has it.
+    fn kept(self, table: &Table) -> Emission {
+        Emission { head: table.settings.memory.keep(self.head), ..self }
+    }
+
     fn send(self, table: &mut Table, session: u32) {
-        table.send(session, Kind::Text, self.head);
+        table.send(session, Kind::Text, table.settings.memory.keep(self.head));
         for attachment in self.attachments {
             table.send(session, Kind::Binary, attachment);
         }
@@ -266,10 +285,11 @@ impl Emission {
     }
 
     /// Sends to all of a namespace, or all but one.
-    fn send_all(&self, table: &mut Table, namespace: Namespace, except: Option<u32>) {
+    fn send_all(self, table: &mut Table, namespace: Namespace, except: Option<u32>) {
+        let emission = self.kept(table);
         for session in table.indices() {
             if Some(session) != except && is_connected(table, session, namespace) {
-                self.send_copy(table, session);
+                emission.send_copy(table, session);
             }
         }
     }

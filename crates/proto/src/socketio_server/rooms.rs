@@ -11,17 +11,43 @@ use crate::{Kind, TopicName};
 /// The sockets in a room, as sessions and namespaces.
 pub(super) type Members = BTreeSet<(u32, Namespace)>;
 
+/// What a socket's being in a room takes, with the room's own part: its name stands with the socket, with the room, and with the topic.
+fn member_bytes(room: &str) -> usize {
+    3 * room.len() + 128
+}
+
 impl Server {
     pub(super) fn enter(&mut self, room: &TopicName, sender: Sender) {
-        self.rooms.entry(room.clone()).or_default().insert((sender.session, sender.namespace));
+        let member = (sender.session, sender.namespace);
+        self.rooms_bytes += member_bytes(room);
+        match self.rooms.get_mut(room) {
+            Some(members) => members.insert(member),
+            None => {
+                self.room_changes.push_back((room.clone(), true));
+                self.rooms.entry(room.clone()).or_default().insert(member)
+            }
+        };
     }
 
     pub(super) fn exit(&mut self, room: &str, sender: Sender) {
         let Some(members) = self.rooms.get_mut(room) else { return };
-        members.remove(&(sender.session, sender.namespace));
-        if members.is_empty() {
-            self.rooms.remove(room);
+        if members.remove(&(sender.session, sender.namespace)) {
+            self.rooms_bytes -= member_bytes(room);
         }
+        if members.is_empty()
+            && let Some((room, _)) = self.rooms.remove_entry(room)
+        {
+            self.room_changes.push_back((room, false));
+        }
+    }
+
+    /// What rooms and their members take.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.rooms_bytes
+    }
+
+    pub(crate) fn poll_room(&mut self) -> Option<(TopicName, bool)> {
+        self.room_changes.pop_front()
     }
 
     pub(super) fn leave_all(&mut self, sender: Sender, socket: &Socket) {
@@ -70,7 +96,7 @@ impl Server {
         let arguments =
             format!(r#"{data},{{"topic":{},"id":{}}}"#, payload::quoted(message.topic), message.id);
         for namespace in Namespace::ALL.into_iter().filter(|namespace| told != Some(*namespace)) {
-            let emission = Emission::new(namespace, &name, &arguments, attachments.clone());
+            let emission = Emission::new(namespace, &name, &arguments, attachments.clone()).kept(table);
             for (session, _) in members.iter().filter(|(_, member)| *member == namespace) {
                 emission.send_copy(table, *session);
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::packet::{Packet, Type};
 use super::payload::{Array, Place};
 use super::{Malformed, Namespace};
-use crate::TopicName;
+use crate::{Budget, Charge, TopicName};
 
 /// Questions that may wait for a socket's acknowledgement.
 const MAX_QUESTIONS: usize = 64;
@@ -50,6 +50,7 @@ pub(super) struct Assembling {
     pub(super) attachments: Vec<Bytes>,
     wanted: usize,
     bytes: usize,
+    charge: Charge,
 }
 
 impl Sockets {
@@ -124,11 +125,12 @@ impl Sockets {
         &mut self,
         data: Bytes,
         limit_bytes: usize,
+        budget: &Budget,
     ) -> Result<Option<Assembling>, Malformed> {
         let slot = &mut self.rare.as_mut().ok_or(Malformed)?.assembling;
         let assembling = slot.as_mut().ok_or(Malformed)?;
         assembling.bytes += data.len();
-        if assembling.bytes > limit_bytes {
+        if assembling.bytes > limit_bytes || assembling.charge.set(budget, assembling.bytes).is_err() {
             return Err(Malformed);
         }
         assembling.attachments.push(data);
@@ -205,6 +207,7 @@ impl Socket {
 
 impl Assembling {
     pub(super) fn new(message: Bytes, place: Place, wanted: usize) -> Assembling {
-        Assembling { bytes: message.len(), message, place, attachments: Vec::new(), wanted }
+        let (bytes, charge) = (message.len(), Charge::default());
+        Assembling { bytes, message, place, attachments: Vec::new(), wanted, charge }
     }
 }

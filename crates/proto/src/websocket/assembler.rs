@@ -80,6 +80,11 @@ impl Assembler {
         }
     }
 
+    /// Bytes that are set aside for what is not whole.
+    pub fn held_bytes(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.data.capacity())
+    }
+
     /// Takes bytes from the start of `input` until something is whole; `None` when `input` is used up.
     ///
     /// # Errors

@@ -95,6 +95,11 @@ impl Assembled {
         Ok(())
     }
 
+    /// Bytes that are set aside for it.
+    pub(super) fn capacity(&self) -> usize {
+        self.data.capacity()
+    }
+
     /// The payload without what stands before it.
     pub fn into_bytes(self) -> Bytes {
         let mut bytes = Bytes::from(self.data);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use switchboard_proto::{App, Exchange, Kind};
+use switchboard_proto::{App, Exchange, Kind, Request, TopicName};
 
 use super::frames::{BINARY, CLOSE, TEXT, masked};
 use super::pair::{TICK, Wire, secs, upgrade};
@@ -124,6 +124,11 @@ fn a_subscriber_that_does_not_read_is_dropped_at_the_limit_and_counted() {
 fn a_message_that_cannot_be_published_ends_its_websocket() {
     let mut wire = Wire::new(App { max_topics: 1, ..App::default() });
     wire.publish("t", None, Kind::Text, b"x");
+    wire.ask_elsewhere(Request::Subscribe {
+        topic: TopicName::new("t").unwrap(),
+        since: None,
+        is_portion: false,
+    });
     assert!(wire.ask(upgrade("/broadcast?topic=one%20too%20many")).starts_with("HTTP/1.1 101 "));
     wire.send(&[masked(TEXT, "a"), masked(BINARY, "b")].concat());
     let frames = wire.take_frames();
@@ -201,7 +206,8 @@ fn what_is_replayed_may_be_more_than_may_wait() {
         let mut wire = Wire::new(App { max_unsent_bytes: 10_000, ..App::default() });
         (0..20).for_each(|_| wire.publish("t", None, Kind::Text, &[b'x'; 2000]));
         wire.send(&request);
-        assert!(wire.session.output().len() > 40_000);
+        let replayed = wire.session.output().len();
+        assert!((40_000..60_000).contains(&replayed), "{replayed}");
         // What follows may wait behind it, as much as ever, whether some of it has been taken or not.
         for _ in 0..4 {
             wire.publish("t", None, Kind::Text, &[b'x'; 2000]);
@@ -210,6 +216,48 @@ fn what_is_replayed_may_be_more_than_may_wait() {
         assert!(!wire.session.counts().is_dropped);
         wire.publish("t", None, Kind::Text, &[b'x'; 2000]);
         assert!(wire.session.counts().is_dropped, "{is_websocket}");
+    }
+}
+
+#[test]
+fn what_is_replayed_leaves_the_history_in_portions_and_what_follows_comes_behind_it() {
+    for request in [get("/events?topic=t&since=0").into_bytes(), upgrade("/broadcast?topic=t&since=0")] {
+        let mut wire = Wire::new(App { max_unsent_bytes: 10_000, ..App::default() });
+        let mut published = 0;
+        let mut publish = |wire: &mut Wire| {
+            published += 1;
+            let data = format!("[{published}]{}", "x".repeat(10_000));
+            wire.publish("t", None, Kind::Text, data.as_bytes());
+        };
+        (0..500).for_each(|_| publish(&mut wire));
+        wire.send(&request);
+        let mut output = Vec::new();
+        // It reads a little at a time, and others go on publishing.
+        for _ in 0..200 {
+            publish(&mut wire);
+            assert!(wire.session.output().len() < 200_000, "{}", wire.session.output().len());
+            output.extend(wire.take_some(5000));
+        }
+        output.extend(wire.take());
+        publish(&mut wire);
+        output.extend(wire.take());
+        let output = String::from_utf8_lossy(&output).into_owned();
+        let found = output.split('[').skip(1).map(|rest| rest.split(']').next().unwrap().parse().unwrap());
+        assert_eq!(found.collect::<Vec<u32>>(), (1..=701).collect::<Vec<_>>());
+        assert!(!wire.session.counts().is_dropped && !output.contains("event: gap"));
+    }
+}
+
+#[test]
+fn a_replay_that_is_not_read_ends_when_the_history_has_gone_past_it() {
+    for request in [get("/events?topic=t&since=0").into_bytes(), upgrade("/broadcast?topic=t&since=0")] {
+        let mut wire = Wire::new(App { history_events: 100, ..App::default() });
+        (0..100).for_each(|_| wire.publish("t", None, Kind::Text, &[b'x'; 10_000]));
+        wire.send(&request);
+        (0..100).for_each(|_| wire.publish("t", None, Kind::Text, &[b'x'; 10_000]));
+        assert!(wire.session.output().len() < 200_000 && !wire.session.counts().is_dropped);
+        wire.take();
+        assert!(wire.session.counts().is_dropped && !wire.subscribed);
     }
 }
 

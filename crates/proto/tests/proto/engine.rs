@@ -23,7 +23,7 @@ pub(crate) fn settings() -> EngineSettings {
         max_payload_bytes: 1_000_000,
         connect_timeout: CONNECT_TIMEOUT,
         max_unsent_bytes: 100_000,
-        max_sessions: None,
+        ..EngineSettings::default()
     }
 }
 
@@ -187,7 +187,7 @@ impl Server {
 }
 
 pub(crate) fn query(endpoint: Endpoint, transport: &str) -> Query {
-    Query { endpoint, sid: None, transport: transport.to_owned(), eio: "4".to_owned() }
+    Query { endpoint, sid: None, transport: transport.to_owned(), eio: "4".to_owned(), from: None }
 }
 
 /// The same session over a WebSocket.

@@ -1,7 +1,9 @@
 //! What the application on Socket.IO does, event by event.
 
-use switchboard_proto::engine::{Endpoint, Request};
-use switchboard_proto::{Kind, Port};
+use std::time::Duration;
+
+use switchboard_proto::engine::{Endpoint, EngineSettings, Request};
+use switchboard_proto::{Budget, Kind, Port};
 
 use super::engine::{Server, settings, sid_of};
 
@@ -246,13 +248,73 @@ fn one_body_of_many_events_for_all_is_read_bit_by_bit() {
     let body = vec![r#"42["to-others"]"#; 10_000].join("\x1e");
     let request = Request::Post { query: session, content_type: None, body: body.into() };
     server.engines.handle(port, request, server.now);
-    let mut effects = 0;
-    while server.engines.poll_effect().is_some() {
-        effects += 1;
-        if effects == 1 {
-            assert_eq!(server.engines.effects_waiting(), 1099, "of a million");
+    let (mut effects, mut turns) = (0, 0);
+    loop {
+        let before = effects;
+        while server.engines.poll_effect().is_some() {
+            effects += 1;
+            if effects == 1 {
+                assert_eq!(server.engines.effects_waiting(), 1099, "of a million");
+            }
         }
+        assert!(effects - before < 20_000, "others get their turn");
+        if server.engines.poll_timeout().is_none_or(|due| due > server.now) {
+            break;
+        }
+        turns += 1;
+        server.engines.handle_timeout(server.now);
     }
     assert_eq!(effects, 100 * 10_000 + 1);
-    assert_eq!(listeners.len(), 100);
+    assert_eq!((listeners.len(), turns), (100, 60));
+}
+
+#[test]
+fn a_body_that_is_read_bit_by_bit_is_the_only_one_of_its_session() {
+    let mut server = Server::new(&settings());
+    let body = vec![r#"42["to-others"]"#; 2000].join("\x1e");
+    let mut begin = || {
+        let listeners: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        let session = server.polling(Endpoint::SocketIo);
+        assert_eq!(server.post(session.clone(), "40"), ["200 ok"]);
+        let port = server.port();
+        let request = Request::Post { query: session.clone(), content_type: None, body: body.clone().into() };
+        server.ask(port, request);
+        assert_eq!(server.told(port), [""; 0], "it is not read to its end");
+        (listeners, session, port)
+    };
+    // What comes beside it, or its connection's end, is the end of the session.
+    let (listeners, session, port) = begin();
+    let (_, other, lost) = begin();
+    assert_eq!(server.post(session, "42[\"to-me\"]"), [r#"400 {"code":3,"message":"Bad request"}"#]);
+    server.ask(lost, Request::Gone);
+    server.wait(Duration::ZERO);
+    assert_eq!(server.told(port), [r#"400 {"code":3,"message":"Bad request"}"#]);
+    assert!(server.told(lost).is_empty() || server.told(lost) != ["200 ok"]);
+    assert!(server.post(other, "3")[0].starts_with("400 "));
+    assert_eq!(server.engines.sessions(), 2 * listeners.len());
+}
+
+#[test]
+fn what_one_body_leaves_for_many_sessions_that_do_not_poll_is_bounded() {
+    let budget = Budget::new(16 << 20);
+    let settings = EngineSettings { memory: budget.clone(), ..settings() };
+    let mut server = Server::new(&EngineSettings { max_unsent_bytes: 4 << 20, ..settings });
+    let session = server.polling(Endpoint::SocketIo);
+    let quiet = server.polling(Endpoint::SocketIo);
+    for _ in 0..500 {
+        let listener = server.polling(Endpoint::SocketIo);
+        assert_eq!(server.post(listener, "40"), ["200 ok"]);
+    }
+    assert_eq!(server.post(session.clone(), "40"), ["200 ok"]);
+    let port = server.port();
+    let body = vec![r#"42["to-others"]"#; 14_000].join("\x1e");
+    server.ask(port, Request::Post { query: session, content_type: None, body: body.into() });
+    while server.engines.poll_timeout().is_some_and(|due| due <= server.now) {
+        assert!(budget.used_bytes() < 5 << 20, "{}", budget.used_bytes());
+        server.wait(Duration::ZERO);
+    }
+    assert_eq!(server.told(port), ["200 ok"]);
+    // Those that had most waiting have been closed, and nobody else.
+    assert!(server.engines.sessions() < 300, "{}", server.engines.sessions());
+    assert_eq!(server.post(quiet, "40"), ["200 ok"]);
 }

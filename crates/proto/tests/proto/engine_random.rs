@@ -223,6 +223,7 @@ proptest! {
             sid: None,
             transport: "polling".to_owned(),
             eio: "4".to_owned(),
+            from: None,
         };
         let mut world = World {
             engines: Engines::new(&settings()),

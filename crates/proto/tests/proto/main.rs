@@ -9,6 +9,7 @@
 
 mod answers;
 mod bodies;
+mod budget;
 mod client;
 mod cors;
 mod delivery;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use switchboard_proto::{
     App, Client, ClientEvent, ClientPlan, Dialect, Effect, EventName, Exchange, Kind, Outgoing, Port,
-    Rejection, Request, Session, TopicName,
+    Rejection, Reply, Request, Session, TopicName,
 };
 
 /// The request that opens a WebSocket, with the key of RFC 6455, section 1.3.
@@ -84,6 +84,17 @@ impl Wire {
         self.ask_elsewhere(Request::Publish { topic, event, kind, data, is_answered: false });
     }
 
+    /// The newest event of a topic.
+    pub(crate) fn exchange_event(&mut self, topic: &str) -> Arc<Outgoing> {
+        let topic = TopicName::new(topic).expect("a name");
+        let request = Request::Since { topic, since: Some(0.into()), is_portion: false };
+        self.exchange.handle(Port(8), request, self.now);
+        let Some(Effect::Reply(_, Reply::Since(found))) = self.exchange.poll_effect() else {
+            panic!("no answer")
+        };
+        found.events.last().expect("an event").clone()
+    }
+
     /// Has another connection ask for something, and delivers here what is published because of it.
     pub(crate) fn ask_elsewhere(&mut self, request: Request) {
         self.exchange.handle(Port(8), request, self.now);
@@ -121,10 +132,18 @@ impl Wire {
         }
     }
 
-    /// Writes up to `limit` bytes of the output, as a socket with so much room would.
+    /// Writes up to `limit` bytes of the output, as a socket with so much room would. What follows from its being written, since something waited for room, is
+    /// written as well.
     pub(crate) fn take_some(&mut self, limit: usize) -> Vec<u8> {
         let mut taken = Vec::new();
-        while taken.len() < limit && !self.session.output().is_empty() {
+        loop {
+            if self.session.poll_timeout().is_some_and(|due| due < self.now + TICK) && !self.is_closed() {
+                self.session.handle_timeout(self.now);
+                self.pass_on();
+            }
+            if taken.len() >= limit || self.session.output().is_empty() {
+                break;
+            }
             let mut slices = [IoSlice::new(&[]); 4];
             let used = self.session.output().slices(&mut slices);
             let before = taken.len();
