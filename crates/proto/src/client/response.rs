@@ -514,10 +514,13 @@ mod tests {
             let Some(Part::Head(head)) = part else { panic!("{part:?}") };
             (head, responses.described(), responses.etag().to_owned())
         };
-        let (seen, described, etag) =
-            head("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nETag: \"a\"\r\n\r\n");
+        let (seen, described, etag) = head(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nETag: \"a\"\r\nContent-Length: 1\r\n\r\n",
+        );
         assert_eq!((seen.content, seen.is_last, &*etag), (Content::Other, false, &b"\"a\""[..]));
         assert_eq!(described, "200 OK (text/html; charset=utf-8)");
+        let (seen, ..) = head("HTTP/1.1 200 OK\r\n\r\n");
+        assert!(seen.is_last, "nothing but the end of the connection says where its body ends");
         let (seen, described, _) = head(
             "HTTP/1.1 503 Service Unavailable\r\nSwitchboard-Refused: FD_SETSIZE\r\nConnection: Close\r\n\r\n",
         );
