@@ -60,22 +60,22 @@ pub enum LabError {
         reason: String,
     },
     /// Another process is writing into the folder.
-    #[error("{} is being written by {holder}; wait until that has ended, or stop it with SIGTERM and go on with switchboard run --resume", .dir.display())]
+    #[error("{} is being written by {holder}; wait until that process has ended, or stop it with SIGTERM and continue with switchboard run --resume", .dir.display())]
     InUse {
         /// The folder.
         dir: PathBuf,
         /// The process, and since when.
         holder: String,
     },
-    /// The servers of a folder that is to be continued are started by commands that nobody has vouched for.
-    #[error("cannot resume {}: its run.json starts servers by commands that are neither built in nor those of --servers:{}\nIf you trust the folder, --trust-commands runs them; if you have the definition, --servers FILE says so", .dir.display(), indented(.commands))]
+    /// The plan of a folder to be resumed starts servers by commands that the user has not allowed.
+    #[error("cannot resume {}: its run.json has commands for servers that are neither built in nor given by --servers:{}\nIf you trust the folder, run them with --trust-commands; if you have their definition, give it with --servers FILE", .dir.display(), indented(.commands))]
     Untrusted {
         /// The folder.
         dir: PathBuf,
         /// The servers' names and commands.
         commands: Vec<String>,
     },
-    /// The user wished for no more before anything was measured.
+    /// The user interrupted the run before anything was measured.
     #[error("stopped before anything was measured")]
     Interrupted,
     /// A file of the results, or of the machine, could not be read or written.
@@ -125,7 +125,7 @@ impl LabError {
     }
 }
 
-/// A line for each.
+/// Each on a line of its own.
 fn indented(lines: &[String]) -> String {
     lines.iter().map(|line| format!("\n  {}", crate::text::line(line))).collect()
 }

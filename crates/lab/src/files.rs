@@ -1,8 +1,8 @@
 //! Opening, reading and writing the files of a results folder, which may have come from a stranger.
 //!
-//! A results folder holds regular files and nothing else. A pipe in place of one would hang the reader, a device would never end, and a link
-//! would lead out of the folder: to read what the folder's owner may not see, or to write where he could not. All of them are refused
-//! here, and so is what is larger than any run makes it.
+//! A results folder holds regular files and nothing else. A pipe in place of a file would hang the reader, a device would never end, and a link
+//! would lead out of the folder: the folder's owner could make us read or write a file that he may not access himself. This module refuses all of
+//! them, and any file that is larger than a run can make it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -11,13 +11,13 @@ use std::path::Path;
 
 use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 
-/// The largest file that is read as a whole: the plan of a run with as many points as there can be has half of it.
+/// The largest file that is read as a whole; the largest possible plan has half of that.
 const MOST_BYTES: u64 = 64 << 20;
 /// The largest file that is read line by line, or only to compute its checksum.
 const MOST_BYTES_OF_LINES: u64 = 1 << 30;
-/// The longest line: a point has a few kilobytes, its histograms have some tens of them.
+/// The longest line; a point has a few kilobytes, its histograms have some tens of kilobytes.
 const MOST_BYTES_OF_LINE: u64 = 8 << 20;
-/// The largest file of one's own with a definition.
+/// The largest file with a user's definition.
 const MOST_BYTES_OF_DEFINITION: u64 = 1 << 20;
 
 /// The flags with which a pipe does not block, a terminal is not taken over and a link is not followed.
@@ -25,7 +25,7 @@ const CAREFUL: i32 = O_NONBLOCK | O_NOCTTY | O_NOFOLLOW;
 
 /// Opens a regular file for reading.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    // Merely opening some devices does something, so what it is is asked first, and once more of what was opened.
+    // Opening some devices has an effect, so the type is checked first, and again on the open file.
     is_regular(&fs::symlink_metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(CAREFUL).open(path)?;
     is_regular(&file.metadata()?)?;
@@ -42,12 +42,12 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     text(read(path)?)
 }
 
-/// Reads a definition that the user has named: whatever it is, a pipe too, but not without end.
+/// Reads a definition that the user has named. It may be a pipe; its length is limited.
 pub(crate) fn read_definition(path: &Path) -> io::Result<String> {
     text(bounded(File::open(path)?, MOST_BYTES_OF_DEFINITION)?)
 }
 
-/// Opens a regular file of any size that a run can give it, to be read from its beginning to its end.
+/// Opens a regular file of any size that a run can make, for reading from beginning to end.
 pub(crate) fn open_large(path: &Path) -> io::Result<impl Read + use<>> {
     let file = open(path)?;
     is_at_most(file.metadata()?.len(), MOST_BYTES_OF_LINES)?;
@@ -59,13 +59,13 @@ pub(crate) fn open_large(path: &Path) -> io::Result<impl Read + use<>> {
 pub(crate) enum Line<'a> {
     /// A line that ends as it should.
     Whole(&'a [u8]),
-    /// The last line, if its end is missing: whoever wrote it was killed, or the disk was full.
+    /// The last line without its end: its writer was killed, or the disk was full.
     Torn(&'a [u8]),
-    /// It is longer than any line that a run writes.
+    /// A line longer than any that a run writes.
     TooLong,
 }
 
-/// Gives every line of a regular file that is not empty to `each`, with its number from 1, until that wants no more.
+/// Calls `each` with every nonempty line of a regular file and its number from 1, until `each` returns false.
 pub(crate) fn each_line(path: &Path, mut each: impl FnMut(usize, Line<'_>) -> bool) -> io::Result<()> {
     let mut reader = BufReader::new(open_large(path)?);
     let mut line = Vec::new();
@@ -93,8 +93,8 @@ pub(crate) fn each_line(path: &Path, mut each: impl FnMut(usize, Line<'_>) -> bo
     Ok(())
 }
 
-/// Opens a regular file for lines to be appended to, and makes it where it is missing. Whatever stands behind the last
-/// end of a line is cut off: nobody can read it, and the next line must not be glued to it.
+/// Opens a regular file for appending lines; creates it if it is missing. Cuts off an incomplete last line, so that the
+/// next line does not continue it.
 pub(crate) fn open_lines(path: &Path) -> io::Result<File> {
     mend(path)?;
     let file = OpenOptions::new().append(true).create(true).custom_flags(CAREFUL).open(path)?;
@@ -102,7 +102,7 @@ pub(crate) fn open_lines(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Cuts off a last line that is torn; a whole one that only lacks its end gets it. Says how many bytes were cut off.
+/// Cuts off an incomplete last line and returns the number of bytes cut off. A complete line that only lacks its line end gets it.
 pub(crate) fn mend(path: &Path) -> io::Result<u64> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -126,7 +126,7 @@ pub(crate) fn mend(path: &Path) -> io::Result<u64> {
             rest.splice(..0, bytes.drain(place + 1..));
             break from + place as u64 + 1;
         }
-        // What is that long is no line, and need not be kept to find that out.
+        // A line cannot be that long, so the rest need not be kept.
         if rest.len() as u64 <= MOST_BYTES_OF_LINE {
             rest.splice(..0, bytes);
         }
@@ -143,23 +143,23 @@ pub(crate) fn mend(path: &Path) -> io::Result<u64> {
     Ok(length - whole)
 }
 
-/// One write(2) a line, so that a kill between two lines damages none. Where there is room for a part of it only, that part is taken back.
+/// Writes each line by one write(2), so that a kill between two lines damages none. If only a part of the line fits, that part is removed.
 pub(crate) fn append_line<T: serde::Serialize>(file: &mut File, value: &T) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     let before = file.metadata()?.len();
     let written = file.write_all(&line);
     if written.is_err() {
-        // The reason is on its way to the user. Should this fail too, the next run cuts the rest off.
+        // The user gets the error. If this fails too, the next run cuts the rest off.
         let _ = file.set_len(before);
     }
     written
 }
 
-/// Writes a file of a results folder so that it is there whole or not at all, whatever happens in between.
+/// Writes a file of a results folder so that it is there completely or not at all, even after a kill.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("part");
-    // One that was left behind is removed and not written into: it may be a link to elsewhere.
+    // An old temporary file is removed, not written to: it may be a link to elsewhere.
     let written = fs::remove_file(&temporary).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),
@@ -171,7 +171,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     });
     let moved = written.and_then(|()| fs::rename(&temporary, path));
     if moved.is_err() {
-        // The reason is on its way to the user; a leftover would only take up what may be missing.
+        // The user gets the error; a leftover would only take up disk space.
         let _ = fs::remove_file(&temporary);
     }
     moved

@@ -1,7 +1,7 @@
 //! The lock on a results folder: one process at a time writes into it.
 //!
-//! It is flock(2) on a file in the folder, so it ends with the process that holds it, however that ends. The file says who that is; the one that
-//! is done removes it.
+//! The lock is flock(2) on a file in the folder, so it ends with the process that holds it, even after a kill. The file names that process, which
+//! removes the file when it is done.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -16,21 +16,21 @@ use crate::error::LabError;
 use crate::files;
 use crate::say::say;
 
-/// The file of a results folder that is being written. It is no part of the results.
+/// The lock file of a results folder. It is not part of the results.
 pub(crate) const LOCK: &str = "run.lock";
 
-/// Times that a lock is asked for: somebody who only looks whether there is one holds it for a moment.
+/// Number of attempts to take the lock: a process that only checks for it holds it for a moment.
 const TRIES: usize = 5;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
-/// As long as it exists nobody else writes into the folder.
+/// While it exists, no other process writes into the folder.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
     _file: File,
 }
 
-/// Who holds a lock, as the file has it.
+/// The holder of a lock, as written in the file.
 #[derive(Serialize, Deserialize)]
 struct Holder {
     pid: u32,
@@ -57,13 +57,13 @@ impl Lock {
                     ));
                 }
             }
-            // The one that held it may have removed the file in between; then nobody else would meet this lock.
+            // The former holder may have removed the file in between; then no other process would see this lock.
             if !is_still_there(&path, &file).map_err(failed)? {
                 continue;
             }
             let holder = Holder { pid: std::process::id(), since: crate::now() };
             let text = serde_json::to_vec(&holder).expect("a number and a text can be written");
-            // On a full disk there is no room for it, and the lock holds all the same.
+            // On a full disk this fails; the lock holds nevertheless.
             let _ = file.set_len(0).and_then(|()| file.write_all(&text));
             return Ok(Lock { path, _file: file });
         }
@@ -80,24 +80,24 @@ impl Drop for Lock {
     }
 }
 
-/// Who is writing into a folder, in words; `None`: nobody is.
+/// The process that is writing into a folder, in words; `None` if there is none.
 pub(crate) fn holder(dir: &Path) -> Option<String> {
     let mut file = files::open(&dir.join(LOCK)).ok()?;
     if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
-        // What a process leaves that was killed says nothing any more.
+        // The file is left from a process that was killed.
         return None;
     }
     let mut text = Vec::new();
     let read = file.rewind().and_then(|()| file.take(1000).read_to_end(&mut text));
     let holder = read.ok().and_then(|_| serde_json::from_slice::<Holder>(&text).ok());
     Some(match holder {
-        // A moment ago is not yet written down.
+        // The holder has only just taken the lock and has not written the file yet.
         None => "another process".to_owned(),
         Some(Holder { pid, since }) => format!("process {pid}, since {}", crate::text::line(&since)),
     })
 }
 
-/// An error if somebody is writing into the folder.
+/// An error if a process is writing into the folder.
 pub(crate) fn is_free(dir: &Path) -> Result<(), LabError> {
     holder(dir).map_or(Ok(()), |holder| Err(LabError::InUse { dir: dir.to_owned(), holder }))
 }

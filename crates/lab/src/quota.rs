@@ -1,15 +1,15 @@
-//! The CPU quota of a container (cgroups(7)): how many cores it may use, and whether it was held back for having used them up.
+//! Reads the CPU quota of a container (cgroups(7)): how many cores it may use, and whether the quota held processes back.
 //!
-//! A server that has used its quota stands still until the next period, up to a tenth of a second, which looks like a slow server and is a rule
-//! of whoever started the container. Both versions of cgroups are read, and every group from that of the lab up to the outermost one that can be seen
-//! from here, since the tightest rules.
+//! A server that has used up its quota stands still until the next period, for up to 0.1 s. It looks like a slow server, but the limit was set by
+//! the container. Both versions of cgroups are read, and every group from that of the lab up to the outermost visible one, because the tightest
+//! quota applies.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// So much CPU time in each period.
+/// A quota: CPU time in each period.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Quota {
     /// The version of cgroups, 1 or 2.
@@ -25,9 +25,9 @@ pub(crate) struct Quota {
 pub struct Throttled {
     /// The quota, in cores.
     pub cores: f64,
-    /// Periods in which it was used up (`nr_throttled`).
+    /// Number of periods in which the quota was used up (`nr_throttled`).
     pub periods: u64,
-    /// For how long processes were held back, of all cores together (`throttled_usec`, `throttled_time`).
+    /// How long processes were held back, summed over all cores (`throttled_usec`, `throttled_time`).
     pub time_ns: u64,
 }
 
@@ -36,7 +36,7 @@ pub struct Throttled {
 pub(crate) struct Quotas(Vec<(Quota, PathBuf)>);
 
 impl Quotas {
-    /// Those of this process.
+    /// The quotas of this process.
     pub(crate) fn here() -> Quotas {
         Quotas::within(Path::new("/"))
     }
@@ -62,7 +62,7 @@ impl Quotas {
         self.0.iter().map(|(quota, _)| *quota).min_by(|one, other| one.cores.total_cmp(&other.cores))
     }
 
-    /// How they have held processes back until now; `None` where there is none.
+    /// How the quotas have held processes back so far; `None` without a quota.
     pub(crate) fn throttled(&self) -> Option<Throttled> {
         let cores = self.tightest()?.cores;
         let stats = self.0.iter().filter_map(|(_, stat)| fs::read_to_string(stat).ok());
@@ -88,7 +88,7 @@ impl Throttled {
     }
 }
 
-/// Version 1: `cpu.cfs_quota_us`, which is -1 where there is none, and `cpu.cfs_period_us`.
+/// Version 1: `cpu.cfs_quota_us` (-1: no quota) and `cpu.cfs_period_us`.
 fn first(quota: &str, period: &str) -> Option<Quota> {
     of(1, quota.trim().parse().ok()?, period.trim().parse().ok()?)
 }
@@ -97,7 +97,7 @@ fn first(quota: &str, period: &str) -> Option<Quota> {
 fn second(max: &str) -> Option<Quota> {
     let mut words = max.split_whitespace();
     let quota = words.next()?.parse().ok()?;
-    // A file that has only the quota has the usual period.
+    // Without a period in the file it is the default, 100 ms.
     of(2, quota, words.next().map_or(Some(100_000), |period| period.parse().ok())?)
 }
 

@@ -59,9 +59,9 @@ pub struct RunOptions {
     /// The results folder, new or empty; with several experiments the folder of their folders. By default
     /// `results/<date>-<host>-<experiment>` in the working directory, with a number behind it if that exists.
     pub out: Option<PathBuf>,
-    /// Continue the run in this folder; only `progress`, `program`, `patience`, `servers` and `trust_commands` are used beside it.
+    /// Continue the run in this folder. Of the other options only `progress`, `program`, `patience`, `servers` and `trust_commands` are used.
     pub resume: Option<PathBuf>,
-    /// Start the servers of a folder that is continued by whatever commands it has. Otherwise they must be those of a built-in experiment, or of `servers`.
+    /// Run any command in the plan of the resumed folder. Otherwise the commands must be those of a built-in experiment or of `servers`.
     pub trust_commands: bool,
     /// The seed of the order.
     pub seed: Option<u64>,
@@ -145,7 +145,7 @@ pub fn run(options: &RunOptions, interrupt: &Interrupt) -> Result<RunSummary, La
             }
             None => vec![dir.clone()],
         };
-        // What is wrong with the last one is found before the first has run for minutes.
+        // All experiments are checked first, so that an error in the last one is found before the first has run for minutes.
         let plans = lab.plans_of(&folders)?;
         for folder in collection.iter().chain(&folders) {
             locks.push(Lock::take(folder)?);
@@ -272,7 +272,7 @@ impl Lab<'_> {
         }
     }
 
-    /// The plans of folders that are to be continued, if all of them can be.
+    /// The plans of the folders to be resumed; an error if one cannot be.
     fn plans_of(&self, folders: &[PathBuf]) -> Result<Vec<Plan>, LabError> {
         let mut known: Vec<ExternalServer> =
             experiment::experiments().into_iter().flat_map(|experiment| experiment.servers).collect();
@@ -293,7 +293,11 @@ impl Lab<'_> {
                 return Err(LabError::Untrusted { dir: dir.clone(), commands });
             }
             for command in commands {
-                say(format_args!("trusted, from {}: {}", dir.join(RUN).display(), text::line(&command)));
+                say(format_args!(
+                    "running a trusted command of {}: {}",
+                    dir.join(RUN).display(),
+                    text::line(&command)
+                ));
             }
             Ok(plan)
         };
@@ -384,11 +388,11 @@ impl Lab<'_> {
     fn folder(&self, experiments: &[Experiment]) -> Result<(PathBuf, Lock), LabError> {
         if let Some(dir) = &self.options.out {
             fs::create_dir_all(dir).map_err(LabError::file(dir))?;
-            // Nothing is written into a folder of something else, not even for a moment.
+            // A folder with other files must stay unchanged, so the lock is taken only after this check.
             lock::is_free(dir)?;
             is_empty(dir)?;
             let lock = Lock::take(dir)?;
-            // Another run may have had it in between.
+            // Another run may have used the folder in between.
             is_empty(dir)?;
             return Ok((dir.clone(), lock));
         }
@@ -405,20 +409,23 @@ impl Lab<'_> {
     }
 }
 
-/// Cuts off what a run that was killed, or that met a full disk, has left of a line; in words.
+/// Cuts off an incomplete last line that a kill or a full disk has left; returns messages about it.
 fn mend(dir: &Path) -> Result<Vec<String>, LabError> {
     let mut said = Vec::new();
     for name in [POINTS, HISTOGRAMS, SYSCALLS] {
         let path = dir.join(name);
         let cut = files::mend(&path).map_err(LabError::file(&path))?;
         if cut > 0 {
-            said.push(format!("{}: the last line was torn; its {cut} bytes are cut off", path.display()));
+            said.push(format!(
+                "{}: the last line was incomplete; its {cut} bytes were cut off",
+                path.display()
+            ));
         }
     }
     Ok(said)
 }
 
-/// An error if there is anything in a folder but a lock.
+/// An error if a folder holds anything but a lock.
 fn is_empty(dir: &Path) -> Result<(), LabError> {
     for entry in fs::read_dir(dir).map_err(LabError::file(dir))? {
         if entry.map_err(LabError::file(dir))?.file_name() != LOCK {

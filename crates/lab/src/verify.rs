@@ -95,14 +95,14 @@ pub fn verify(dir: &Path) -> Verification {
         return busy;
     }
     let verification = verify_still(dir);
-    // A run may have begun to write into it meanwhile, and then this means nothing.
+    // If a run has begun to write into it meanwhile, this outcome means nothing.
     match being_written(dir).filter(|_| !verification.agrees()) {
         Some(busy) => busy,
         None => verification,
     }
 }
 
-/// Of a folder that is being written nothing can be said yet but that.
+/// The outcome for a folder that is being written: it cannot be verified yet.
 fn being_written(dir: &Path) -> Option<Verification> {
     let error = lock::is_free(dir).err()?;
     Some(Verification::of(dir, vec![Examined::problem("lock", error.to_string())]))

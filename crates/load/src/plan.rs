@@ -16,19 +16,19 @@ const SHORTEST_EVERY: Duration = Duration::from_millis(1);
 /// Longer than anybody waits, and short enough that nanoseconds can be added up.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Random due times are made one after the other, at some tens of millions a second.
+/// Highest rate with random due times: they are computed one after the other, at some tens of millions per second.
 const HIGHEST_RANDOM_RATE: f64 = 1e7;
 
-/// More connections than a machine has ports for, even from many addresses: several load generators can open more.
+/// Most connections of one load generator: more than a machine has ports for, even from many addresses. Several load generators can open more.
 const MOST_CONNECTIONS: usize = 4_000_000;
 
-/// More threads than anybody has cores.
+/// Most threads: more than any machine has cores.
 const MOST_THREADS: usize = 1024;
 
-/// Messages in flight on a connection.
+/// Most messages in flight on a connection.
 const MOST_DEPTH: usize = 1 << 16;
 
-/// The longest message, and the most that may be in flight on one connection, in bytes: both are held in memory.
+/// Longest message, and most bytes in flight on one connection: both are held in memory.
 const LONGEST_PAYLOAD: usize = 1 << 30;
 
 /// What to do to a server.
@@ -167,7 +167,7 @@ impl LoadPlan {
                 return usage(format!("--{name} must be at least 1"));
             }
             if value > most {
-                return usage(format!("--{name} {value}: there can be at most {most}"));
+                return usage(format!("--{name} {value} is too large: at most {most}"));
             }
         }
         self.check_memory()?;
@@ -186,7 +186,7 @@ impl LoadPlan {
         {
             let all = self.connections;
             return usage(format!(
-                "--connect-rate {rate}: {all} connections would take more than 30 days to open"
+                "--connect-rate {rate} is too low: opening {all} connections would take more than 30 days"
             ));
         }
         if self.duration.is_zero() {
@@ -246,19 +246,19 @@ impl LoadPlan {
         let (payload, depth) = (self.payload_bytes, self.depth);
         if payload > LONGEST_PAYLOAD {
             return usage(format!(
-                "--payload can be at most 1GiB ({LONGEST_PAYLOAD} bytes): a message is held in memory"
+                "--payload can be at most 1GiB ({LONGEST_PAYLOAD} bytes), because a message is held in memory"
             ));
         }
         if payload.saturating_mul(depth) > LONGEST_PAYLOAD {
             return usage(format!(
-                "--payload {payload} with --depth {depth}: at most 1GiB can be in flight on a connection; make one of them smaller"
+                "--payload {payload} with --depth {depth} is too large: at most 1GiB can be in flight on a connection; lower one of the two"
             ));
         }
         let talking = self.active.unwrap_or(self.connections).min(self.connections);
         let in_flight = (payload as u64).saturating_mul(depth as u64).saturating_mul(talking as u64);
         match memory_bytes() {
             Some(memory) if in_flight > memory => usage(format!(
-                "--payload {payload} with --depth {depth} on {talking} connections: {in_flight} bytes in flight are more than this machine's memory of {memory}; make one of them smaller"
+                "--payload {payload} with --depth {depth} on {talking} connections: {in_flight} bytes in flight are more than this machine's memory of {memory} bytes; lower one of them"
             )),
             _ => Ok(()),
         }

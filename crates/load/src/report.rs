@@ -14,7 +14,7 @@ use crate::run::Course;
 use crate::schedule::Arrivals;
 use crate::target::Mechanism;
 
-/// What happened to a datagram that was sent to a closed port (ICMP says so).
+/// The error for a datagram to a closed port; ICMP reports it.
 pub(crate) const DATAGRAM_REFUSED: &str = "datagram refused: nobody listens on that port";
 
 /// What came of a load. Times in nanoseconds; `client_cpu` in cores, so that 1.0 is one core all the time.
@@ -46,7 +46,7 @@ pub struct LoadReport {
     pub window_ns: u64,
     pub ended_early: bool,
     pub messages: u64,
-    /// Those of the warm-up and those that came after the window as well: all that this load has ever received.
+    /// All messages received, including those of the warm-up and those after the window.
     pub messages_in_all: u64,
     pub messages_per_s: f64,
     /// Of all connections, the publisher's included.
@@ -74,11 +74,11 @@ pub struct LoadReport {
     pub duplicated: u64,
     pub reordered: u64,
     pub corrupted: u64,
-    /// What has come without any stamp of this run: nobody has asked for it.
+    /// Received messages without the stamp of this run.
     pub unasked: u64,
-    /// Messages of a closed loop that came after another one was sent in their place.
+    /// Messages of a closed loop that arrived after their replacement was sent.
     pub late: u64,
-    /// Times that a connection was opened again which the server had closed in order between two answers.
+    /// Connections opened again after the server had closed them in order between two responses.
     pub reopened: u64,
     pub latency_ns: Option<Percentiles>,
     pub uncorrected_latency_ns: Option<Percentiles>,
@@ -242,11 +242,11 @@ impl LoadReport {
         }
     }
 
-    /// 0: all connections were open, and every message came back once, in order and whole. 1: something was lost or damaged, was due and not sent at
-    /// all, or a connection was refused or lost.
+    /// 0: all connections were open, and every message came back once, in order and whole. 1: a message was lost or damaged, no message that was due was
+    /// sent, or a connection was refused or lost.
     ///
-    /// Datagrams may be lost and change places, but not all of them, and somebody has to be there to take them. Who loses the server and comes again may have lost what was
-    /// published meanwhile: that is a result. Whoever does not come back is none. What came late or unasked is no damage.
+    /// Datagrams may be lost or reordered, but at least one must come back and none may be refused by a closed port. A client that reconnects may lose events published
+    /// meanwhile: that is a result. A client that does not reconnect is a failure. Late and unasked messages are no damage.
     pub fn exit_status(&self) -> u8 {
         let is_datagram = self.mechanism.is_datagram();
         let lost = match &self.reconnect {
@@ -367,10 +367,10 @@ impl fmt::Display for LoadReport {
             (
                 "unasked",
                 self.unasked,
-                "messages that carry no stamp of this run: a welcome, a tick, somebody else's",
+                "messages without the stamp of this run: a welcome, a tick, another client's",
             ),
-            ("late", self.late, "messages that came after others were sent in their place"),
-            ("reopened", self.reopened, "connections that the server had closed in order"),
+            ("late", self.late, "messages that arrived after their replacements were sent"),
+            ("reopened", self.reopened, "connections opened again after the server had closed them in order"),
         ] {
             if count > 0 {
                 writeln!(f, "{name:<12} {} {what}", grouped(count))?;

@@ -87,7 +87,7 @@ fn drive(plan: &LoadPlan, target: Target) -> Result<LoadReport, LoadError> {
             let has_own_table = shared.plan.threads > 1;
             let shared = &shared;
             let spawned = thread.spawn_scoped(scope, move || {
-                // Whatever keeps this worker from its work ends the others as well.
+                // If this worker fails, the others end too.
                 let abandoning = Abandoning(shared);
                 pin(cpu).map_err(LoadError::system("pin a thread to its CPU (--cpus)"))?;
                 if has_own_table {
@@ -120,7 +120,7 @@ fn drive(plan: &LoadPlan, target: Target) -> Result<LoadReport, LoadError> {
     })
 }
 
-/// Stops all workers when it is dropped: there is one that cannot do its part.
+/// Stops all workers when it is dropped, because one worker cannot do its part.
 struct Abandoning<'a>(&'a Shared);
 
 impl Drop for Abandoning<'_> {
@@ -282,7 +282,7 @@ fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
-/// The CPUs have to be some on which this process may run.
+/// Checks that this process may run on the CPUs of the plan.
 fn check_cpus(plan: &LoadPlan) -> Result<(), LoadError> {
     let Some(cpus) = &plan.cpus else { return Ok(()) };
     let allowed = sched_getaffinity(Pid::from_raw(0));
@@ -297,7 +297,7 @@ fn check_cpus(plan: &LoadPlan) -> Result<(), LoadError> {
             let there: Vec<String> =
                 (0..CpuSet::count()).filter(|cpu| is_allowed(*cpu)).map(|cpu| cpu.to_string()).collect();
             let there = there.join(",");
-            Err(LoadError::Usage(format!("--cpus {absent}: this process may run on {there} only")))
+            Err(LoadError::Usage(format!("--cpus {absent}: this process may only run on {there}")))
         }
     }
 }
@@ -325,7 +325,7 @@ mod tests {
     use super::*;
     use crate::connect::Route;
 
-    /// Somebody's echo of bytes, until the test ends.
+    /// An echo server for bytes, until the test ends.
     fn echo() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -176,7 +176,9 @@ impl Target {
             ("tcp", true) => Mechanism::TcpBroadcast,
             ("tcp", false) => Mechanism::TcpEcho,
             ("https" | "wss", _) => {
-                return usage(format!("{scheme}:// is encrypted (TLS), which is not spoken here: {SCHEMES}"));
+                return usage(format!(
+                    "{scheme}:// is encrypted (TLS), which the load generator does not support: use {SCHEMES}"
+                ));
             }
             _ => return usage(format!("unknown scheme {scheme}://; there are {SCHEMES}")),
         };
@@ -231,8 +233,7 @@ impl Publisher {
     }
 }
 
-/// `scheme://host:port/path?query`, and nothing else: what is sent are these characters as they stand, so each has to be one that may stand there
-/// (RFC 3986).
+/// `scheme://host:port/path?query`, and nothing else. The request holds these characters unchanged, so each must be allowed at its place (RFC 3986).
 #[derive(Debug)]
 struct Parts {
     url: String,
@@ -255,7 +256,7 @@ impl Parts {
                     url.chars().find(is_wrong).map(|letter| format!("{letter:?} cannot stand in one"));
                 let found = found.unwrap_or_else(|| "see RFC 3986".into());
                 return usage(format!(
-                    "is not a URL: {found}; write what is not a letter as %20 is for a blank"
+                    "is not a URL: {found}; percent-encode such characters, for example a blank as %20"
                 ));
             }
             Err(_) => return usage(NOT_A_URL.into()),
@@ -265,13 +266,12 @@ impl Parts {
         };
         if uri.fragment().is_some() {
             return usage(
-                "has a fragment (#…), which is not sent to a server: leave it out, or write # as %23".into(),
+                "has a fragment (#…), which is never sent to a server: leave it out, or write # as %23"
+                    .into(),
             );
         }
         if authority.userinfo().is_some() {
-            return usage(
-                "names a user, which is not sent to a server: leave out what stands before @".into(),
-            );
+            return usage("names a user, which is not sent to a server: leave out the part before @".into());
         }
         if authority.host().contains('%') {
             return usage("has a host that is no name and no address".into());

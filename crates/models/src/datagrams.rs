@@ -16,7 +16,7 @@ use crate::{Shutdown, Tally};
 pub(crate) const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// What a model of datagrams cannot do for the sake of what it must not do, among its limits.
-pub(crate) const LIMIT_ON_LOOPS: &str = "no answer to its own address, to ports below 1,024, and once in 10,000 times to a datagram that a sender repeats: it would be a loop of servers";
+pub(crate) const LIMIT_ON_LOOPS: &str = "datagrams from its own address or from ports below 1,024 are not answered, nor is one in 10,000 that a sender repeats: they may come from a loop of servers";
 
 /// Longest datagram that there can be.
 const MAX_DATAGRAM_BYTES: usize = 1 << 16;

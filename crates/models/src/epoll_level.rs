@@ -35,7 +35,7 @@ pub const MODEL: Model = Model {
     broadcast: "the loop's own table, no locks",
     serves: Mechanism::SESSION,
     limits: &["one core"],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: true,

@@ -37,9 +37,9 @@ pub const MODEL: Model = Model {
     limits: &[
         "one core for waiting",
         "two hand-overs between threads for each message",
-        "a thread of the pool that is stuck keeps its connection: threads cannot be killed",
+        "a thread of the pool that hangs keeps its connection, because threads cannot be killed",
     ],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::OnePerCore,
     reuses_port: false,
     busy_polls: true,

@@ -37,7 +37,7 @@ pub const MODEL: Model = Model {
         "processes: ulimit -u and kernel.pid_max",
         "an address space per connection, a fork per accept",
     ],
-    failure_ends: "the connection, which is a process; all, if it is the parent",
+    failure_ends: "that connection, which is a process; if the parent fails, the whole server",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

@@ -37,10 +37,10 @@ pub const MODEL: Model = Model {
     serves: &[Mechanism::Http, Mechanism::Echo, Mechanism::Poll, Mechanism::Heartbeat],
     limits: &[
         "one connection at a time; the others wait unanswered",
-        "no broadcast, event stream or long poll: whoever waits keeps away those who would publish",
+        "no broadcast, event stream or long poll: a waiting subscriber would keep the publisher out",
         "no Socket.IO: its sessions need two connections at a time",
     ],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

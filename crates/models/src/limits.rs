@@ -89,8 +89,8 @@ pub(crate) fn descriptor_ceiling(watchable: Option<RawFd>) -> (RawFd, Limit) {
     }
 }
 
-/// The first descriptor that a connection which was refused may not keep. Below it half of the reserve holds those whose answer is on its way; the
-/// other half is for refusing those who come next.
+/// The first descriptor that a refused connection may not keep. Half of the reserve, below it, holds refused connections whose response is on its way; the
+/// other half is for refusing the next connections.
 pub(crate) fn refusing_ceiling() -> RawFd {
     let soft = soft_limit();
     soft - RESERVED.min(soft / 4) / 2
@@ -127,12 +127,12 @@ pub fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
     Ok((soft, hard))
 }
 
-/// Arenas of the allocator, which each thread would otherwise have up to eight times as many of as there are cores: what is freed in one is of no use to a
-/// thread that has another, so that a server of many threads grows from round to round.
+/// Number of the allocator's arenas. The default is up to eight for each core. Memory freed in one arena is of no use to a thread with another, so a server
+/// with many threads would grow from round to round.
 #[cfg(target_env = "gnu")]
 const ARENAS: i32 = 2;
 
-/// The memory that this process may use, in bytes: the machine's, or its control group's if that is less. `None`: nobody knows.
+/// The memory that this process may use, in bytes: the machine's, or its control group's if that is less. `None` if unknown.
 pub fn available_memory() -> Option<usize> {
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<usize>().ok();
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -156,7 +156,7 @@ pub fn available_memory() -> Option<usize> {
 }
 
 /// Lets the allocator keep what is freed for the next message, instead of giving it back to the system and taking it again. Where replies wait
-/// for a while, as they do for a ring, it would do that for each of them, and every page of it be a page fault (mallopt(3)). Threads share what is kept.
+/// for a while, as they do for a ring, it would do that for each of them, and every page of it be a page fault (mallopt(3)). Threads share the memory kept.
 pub fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     {

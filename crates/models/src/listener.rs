@@ -13,7 +13,7 @@ use crate::{Mechanism, Model};
 /// `net.core.rmem_max` at the most.
 const UDP_RECEIVE_BYTES: usize = 4 << 20;
 
-/// After so much silence the system asks whether a peer is still there, so often, and so many times before it gives up (tcp(7)).
+/// Silence before the kernel's first keep-alive probe, time between probes, and number of unanswered probes before it gives up (tcp(7)).
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
@@ -38,14 +38,14 @@ impl Listener {
     /// Binds the kind of socket that `model` serves. `[::]` takes IPv4 as well.
     ///
     /// # Errors
-    /// The system's: the address is in use, and still is after a moment; or not this machine's, or not permitted.
+    /// The system's: the address is in use, also after 250 ms; or it is not this machine's, or not permitted.
     pub fn bind(model: &Model, address: SocketAddr, app: &App) -> io::Result<Listener> {
         let bound = while_in_use(|| Listener::bind_once(model, address, app), std::thread::sleep);
         bound.map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => {
                 let port = address.port();
                 let text = format!(
-                    "{error}: another process has port {port} (`ss -lntup 'sport = {port}'` says which); end it, or --listen another port"
+                    "{error}: another process uses port {port} (find it with `ss -lntup 'sport = {port}'`); end that process, or choose another port with --listen"
                 );
                 io::Error::new(ErrorKind::AddrInUse, text)
             }
@@ -54,7 +54,7 @@ impl Listener {
     }
 
     fn bind_once(model: &Model, address: SocketAddr, app: &App) -> io::Result<Listener> {
-        // Where nobody looks after the time that peers take, the system is not to do so either.
+        // If the model has no timers for its peers, the kernel must not time them out either.
         let has_timers = model.serves.contains(&Mechanism::Heartbeat);
         let peer_patience = app.peer_patience().filter(|_| has_timers);
         let is_datagram = model.serves.contains(&Mechanism::UdpEcho);
@@ -95,7 +95,7 @@ impl Listener {
             socket.set_tcp_nodelay(true)?;
             let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
             socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
-            // What the system cannot count in milliseconds is left to it.
+            // A time beyond the range of the option, an i32 of milliseconds, is not set.
             let peer_patience = peer_patience.filter(|time| time.as_millis() <= i32::MAX as u128);
             socket.set_tcp_user_timeout(peer_patience)?;
             socket.bind(&address.into())?;
@@ -165,12 +165,12 @@ impl fmt::Display for Listener {
     }
 }
 
-/// How often an address that is in use is tried again, and after which pause.
+/// Number of retries for an address in use, and the pause between them.
 const RETRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Tries to bind, and tries again for a moment as long as the address is in use: of a server that was killed the kernel may still be tidying up, as it
-/// does for io_uring(7) when the process is gone already.
+/// Tries to bind, and retries for 250 ms while the address is in use: the kernel may still be cleaning up a server that was killed. For io_uring(7) it does
+/// so after the process has gone.
 fn while_in_use<T>(
     mut bind: impl FnMut() -> io::Result<T>,
     mut pause: impl FnMut(Duration),

@@ -31,7 +31,7 @@ pub struct Model {
     pub serves: &'static [Mechanism],
     /// What it cannot do, a sentence each; the hardest limit first.
     pub limits: &'static [&'static str],
-    /// What ends when memory runs out where no single request can be refused for it, or when its code panics.
+    /// What ends with the failure if its code panics, or if memory runs out and no single request can be refused.
     pub failure_ends: &'static str,
     /// What `--workers` means to it.
     pub workers: Workers,

@@ -7,7 +7,7 @@
 //!
 //! - Calls of one message: `recvfrom`, `sendto`; and two context switches. A connection: one `futex` to wake a thread.
 //! - Costs: as `threads`, but a thread is made once, not for each connection; it is made when it is first needed.
-//! - Limit: `--workers` connections at once (512 if nobody says); one more is refused. A subscriber takes a second thread, to write.
+//! - Limit: `--workers` connections at once (default: 512); one more is refused. A subscriber takes a second thread, to write.
 //! - Choose it for many short connections whose work blocks. For long ones, as WebSockets are, it is `threads` with a lower limit.
 
 use std::io;
@@ -25,7 +25,7 @@ use crate::hub::{Entry, Hub, STACK_BYTES};
 use crate::limits::Limit;
 use crate::{Family, Listener, Mechanism, Model, Shutdown, Tally, Workers, crew};
 
-/// Threads of the pool, if nobody says.
+/// Default number of threads of the pool.
 const WORKERS: usize = 512;
 
 /// The registry's entry.
@@ -40,11 +40,11 @@ pub const MODEL: Model = Model {
     broadcast: "a queue and a writing thread per subscriber",
     serves: Mechanism::SESSION,
     limits: &[
-        "--workers connections at once, 512 if nobody says",
+        "--workers connections at once (default: 512)",
         "threads: ulimit -u and kernel.threads-max",
-        "a thread that is stuck keeps its connection and its place in the pool: threads cannot be killed",
+        "a thread that hangs keeps its connection and its place in the pool, because threads cannot be killed",
     ],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::OneConnectionEach(WORKERS),
     reuses_port: false,
     busy_polls: false,

@@ -29,10 +29,10 @@ pub const MODEL: Model = Model {
     broadcast: "a relay in the parent: socket pairs, two hops for each worker",
     serves: Mechanism::SESSION,
     limits: &[
-        "the kernel spreads connections by a hash: who waits for a busy worker is not given to an idle one",
-        "a worker that takes nothing holds up whoever publishes, for --worker-patience at the most",
+        "the kernel spreads connections by a hash: a connection that waits for a busy worker is not given to an idle one",
+        "a worker that takes nothing holds up all publishers, for at most --worker-patience",
     ],
-    failure_ends: "the connections of the worker, which is replaced; all, if it is the parent",
+    failure_ends: "the connections of that worker, which is replaced; if the parent fails, the whole server",
     workers: Workers::OnePerCore,
     reuses_port: true,
     busy_polls: true,

@@ -32,9 +32,9 @@ pub const MODEL: Model = Model {
     serves: &[Mechanism::Together, Mechanism::TcpEcho],
     limits: &[
         "speaks no protocol: only `switchboard load tcp://…` understands it",
-        "cannot refuse: at the descriptor limit newcomers wait until another connection ends",
+        "cannot refuse: at the descriptor limit new connections wait until another one ends",
     ],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: true,

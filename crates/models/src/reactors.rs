@@ -32,9 +32,9 @@ pub const MODEL: Model = Model {
     serves: Mechanism::SESSION,
     limits: &[
         "the kernel spreads connections by a hash: loops are loaded unevenly",
-        "a loop that is stuck keeps its connections, and what is published for them fills the memory: threads cannot be killed",
+        "a loop that hangs keeps its connections, and publications for them fill the memory: threads cannot be killed",
     ],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::OnePerCore,
     reuses_port: true,
     busy_polls: true,

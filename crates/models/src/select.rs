@@ -36,7 +36,7 @@ pub const MODEL: Model = Model {
     broadcast: "the loop's own table, no locks",
     serves: Mechanism::SESSION,
     limits: &["cannot watch descriptor 1,024 or above (FD_SETSIZE)", "each wait costs O(highest descriptor)"],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: true,

@@ -32,7 +32,7 @@ pub const MODEL: Model = Model {
     broadcast: "the loop's own table, no locks",
     serves: Mechanism::SESSION,
     limits: &["a core, even with nothing to do", "each round costs O(connections) system calls"],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

@@ -37,9 +37,9 @@ pub const MODEL: Model = Model {
     limits: &[
         "threads: ulimit -u and kernel.threads-max",
         "a stack per connection, a context switch per message",
-        "a thread that is stuck keeps its connection: threads cannot be killed",
+        "a thread that hangs keeps its connection, because threads cannot be killed",
     ],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

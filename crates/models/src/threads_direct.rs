@@ -40,7 +40,7 @@ pub const MODEL: Model = Model {
         "echo only, on any path; no pages, timers or goodbye",
         "threads: ulimit -u and kernel.threads-max",
     ],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

@@ -29,7 +29,7 @@ pub const MODEL: Model = Model {
     broadcast: "a channel from which each subscriber's task reads at its own pace",
     serves: Mechanism::SESSION,
     limits: &["one core"],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: false,

@@ -30,10 +30,10 @@ pub const MODEL: Model = Model {
     broadcast: "a channel from which each subscriber's task reads at its own pace",
     serves: Mechanism::SESSION,
     limits: &[
-        "what tasks share must bear several threads",
-        "a task that is stuck keeps a thread of the runtime: neither can be killed",
+        "state shared between tasks must be thread-safe",
+        "a task that hangs keeps a thread of the runtime, because neither can be killed",
     ],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::OnePerCore,
     reuses_port: false,
     busy_polls: false,

@@ -31,7 +31,7 @@ pub const MODEL: Model = Model {
     broadcast: "the loop's own table, no locks; buffers are the kernel's until their completion",
     serves: Mechanism::SESSION,
     limits: &["one core", "Linux 6.1, and a container that allows it"],
-    failure_ends: "all",
+    failure_ends: "the whole server",
     workers: Workers::None,
     reuses_port: false,
     busy_polls: true,

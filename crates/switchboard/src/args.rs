@@ -63,10 +63,10 @@ pub(crate) fn time_or_off(text: &str) -> Result<TimeOrOff, String> {
     }
 }
 
-/// The shortest time that a timer of a server may have: with less it would do nothing else.
+/// Shortest timer of a server: with a shorter one the server would do nothing else.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
 
-/// The period or the patience of a server's timer.
+/// The period or the timeout of a server's timer.
 pub(crate) fn timer(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         time if time < SHORTEST_TIMER => Err(format!("must be at least {SHORTEST_TIMER:?}")),
@@ -78,7 +78,7 @@ pub(crate) fn timer(text: &str) -> Result<Duration, String> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cpus(pub(crate) Vec<usize>);
 
-/// Reads an element of a list with commas in between: blanks around it mean nothing, and it is not empty. Belongs to `value_delimiter = ','`.
+/// Parses one element of a list with commas. Ignores blanks around the element; an empty element is an error. Needs `value_delimiter = ','`.
 pub(crate) fn element<P: TypedValueParser>(parser: P) -> Element<P> {
     Element(parser)
 }
@@ -100,7 +100,7 @@ impl<P: TypedValueParser> TypedValueParser for Element<P> {
             Some("") => {
                 let name = argument.map(ToString::to_string).unwrap_or_default();
                 let text = format!(
-                    "{name}: an empty element; a list has commas in between, and quotes around it if it has blanks: \"epoll, poll\"\n"
+                    "{name}: an empty element; separate elements by commas, and put a list with blanks in quotes: \"epoll, poll\"\n"
                 );
                 Err(clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command))
             }

@@ -19,9 +19,8 @@ pub(crate) struct Args {
     /// Only these numbers of connections: 64,1024
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = args::element(usize::from_str))]
     connections: Option<Vec<usize>>,
-    /// End with status 3 if a difference is real and larger than this: 'throughput<0.95', 'cpu>1.05', 'p99>1.2'; with status 1 if
-    /// nothing could be compared.
-    /// May be given several times
+    /// Gate: exit with status 3 if a difference is real and larger than this, as in 'throughput<0.95', 'cpu>1.05' or 'p99>1.2';
+    /// if nothing could be compared, exit with status 1. May be given several times
     #[arg(long, value_name = "CONDITION")]
     fail_if: Vec<Gate>,
     /// Compare times as they were measured, without allowing for the speed of the machine

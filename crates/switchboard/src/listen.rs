@@ -1,18 +1,18 @@
-//! Where to listen, as people write it: `9001`, `:9001`, `localhost:9001`, `0.0.0.0`, `[::1]:9001`.
+//! Parses the address to listen on: `9001`, `:9001`, `localhost:9001`, `0.0.0.0`, `[::1]:9001`.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use crate::Failure;
 
-/// Where nothing else is said.
+/// The default port.
 const USUAL_PORT: u16 = 9001;
 
-/// What is accepted.
+/// The accepted forms.
 const FORMS: &str =
     "a port, ADDRESS:PORT or [IPV6]:PORT, such as 9001, 127.0.0.1:9001, localhost:9001 or [::]:9001";
 
-/// The addresses that are meant, in the order in which they are tried. A port alone is one of 127.0.0.1, an address alone has port 9001. A name may
-/// have several addresses: those of IPv4 come first.
+/// The addresses of `text`, in the order in which the server tries them. A port alone means that port of 127.0.0.1; an address alone means port 9001.
+/// If a name has several addresses, those of IPv4 come first.
 pub(crate) fn addresses(text: &str) -> Result<Vec<SocketAddr>, Failure> {
     let refused = |reason: String| Failure::new(2, format!("--listen {text}: {reason}"));
     let (host, port) = split(text.trim()).map_err(|reason| refused(format!("{reason}; it is {FORMS}")))?;
@@ -34,17 +34,17 @@ pub(crate) fn addresses(text: &str) -> Result<Vec<SocketAddr>, Failure> {
     }
 }
 
-/// What whoever lets others reach a server must know.
+/// The warning for an address that other machines can reach; `None` for a loopback address.
 pub(crate) fn beyond_loopback(address: SocketAddr) -> Option<String> {
     let (ip, port) = (address.ip().to_canonical(), address.port());
     let reach = match ip {
         ip if ip.is_loopback() => return None,
         ip if ip.is_unspecified() => "every network of this machine".to_owned(),
-        ip => format!("wherever {ip} can be reached"),
+        ip => format!("every machine from which {ip} can be reached"),
     };
     Some(format!(
-        "warning: there is no authentication, and {address} is open to {reach}: whoever connects may read and publish everything; \
-         limit that with --listen 127.0.0.1:{port}, a firewall, or a proxy that asks who it is"
+        "warning: there is no authentication, and {address} is open to {reach}: every client may read and publish everything; \
+         limit access with --listen 127.0.0.1:{port}, a firewall, or a proxy with authentication"
     ))
 }
 
@@ -68,18 +68,21 @@ fn split(text: &str) -> Result<(&str, u16), String> {
         return match text.split_once(']') {
             Some((_, "")) => Ok((text, USUAL_PORT)),
             Some((host, rest)) if rest.starts_with(':') => Ok((&text[..=host.len()], port(&rest[1..])?)),
-            _ => Err("the bracket is not closed, or the port does not follow it with a colon".to_owned()),
+            _ => Err("the bracket is not closed, or there is no colon between it and the port".to_owned()),
         };
     }
     match text.split_once(':') {
         None => Ok((text, USUAL_PORT)),
         Some(("", digits)) if !digits.contains(':') => Ok(("127.0.0.1", port(digits)?)),
-        // Whether the last group of `::1:9001` is a port nobody can tell.
+        // `::1:9001` is ambiguous: its last group may be a port.
         Some((_, rest)) if rest.contains(':') => match text.parse::<Ipv6Addr>() {
-            Ok(_) => Err("an IPv6 address stands in brackets, its port behind them".to_owned()),
+            Ok(_) => Err("write an IPv6 address in brackets, and its port after them".to_owned()),
             Err(_) => Err("more than one colon, and no IPv6 address in brackets".to_owned()),
         },
-        Some(("*", _)) => Err("`*` is no address: 0.0.0.0 is all of IPv4, [::] all of both".to_owned()),
+        Some(("*", _)) => {
+            Err("`*` is not an address: use 0.0.0.0 for all IPv4 addresses, [::] for all of IPv4 and IPv6"
+                .to_owned())
+        }
         Some((host, digits)) => Ok((host, port(digits)?)),
     }
 }

@@ -5,13 +5,13 @@ use switchboard_load::LoadPlan;
 
 use crate::{Failure, args};
 
-/// What the exit status says.
+/// The meaning of the exit status.
 const STATUSES: &str = "Exit status:
   0  every connection was opened and stayed open, and every message came back once, in order and whole
-  1  a connection was refused or lost, a message was lost or damaged, what was due was not sent at all, or the result could not be written
-  2  the command line asks for something that there is not
+  1  a connection was refused or lost, a message was lost or damaged, no message that was due was sent, or the result could not be written
+  2  the command line is wrong
 
-Over udp:// single messages may be lost; then it is 1 if none came back or nobody listens on the port. With --reconnect it is 1 if somebody did not come back.";
+Over udp:// single messages may be lost; the status is 1 if all were lost or no process listens on the port. With --reconnect the status is 1 if a client did not reconnect.";
 
 #[derive(clap::Args)]
 #[command(after_long_help = STATUSES)]
@@ -39,8 +39,8 @@ pub(crate) struct Args {
     ///
     /// socketio+http://HOST:PORT/socket.io/ without topic=: events `message` with binary data that come back in an event of any name
     ///
-    /// http://HOST:PORT/PATH: GETs that are answered with 200 and a whole body, whatever it says; connections are kept alive, and opened again, and
-    /// counted, when the server closes them in order
+    /// http://HOST:PORT/PATH: GETs; a right response is 200 with a complete body of any content. Connections are kept alive. If the server closes one in
+    /// order, it is opened again and counted
     ///
     /// udp://HOST:PORT, tcp://HOST:PORT, with or without /broadcast: messages without any framing
     url: String,
@@ -65,10 +65,10 @@ pub(crate) struct Args {
     /// How long to wait before each attempt to come again where the mechanism does not say so itself
     #[arg(long, default_value = "1s", value_name = "TIME", value_parser = args::some_time, requires = "reconnect")]
     reconnect_delay: Duration,
-    /// Connections to open; at most 4000000
+    /// Number of connections to open; at most 4000000
     #[arg(long, default_value_t = 64, value_name = "N")]
     connections: usize,
-    /// Only so many of them talk, the others are open and silent [default: all]
+    /// Number of active connections; the others stay idle [default: all]
     #[arg(long, value_name = "N", conflicts_with_all = ["churn", "slow"])]
     active: Option<usize>,
     /// Open a connection, send one message, close, and open the next one in its place: what is counted is
@@ -90,10 +90,10 @@ pub(crate) struct Args {
     /// Size of a message: a number of bytes, or like 16KiB; at most 1GiB
     #[arg(long, default_value = "64", value_name = "SIZE", value_parser = args::bytes)]
     payload: usize,
-    /// Messages in flight on each connection (of the publisher, in a broadcast); at most 65536
+    /// Messages in flight on each connection (in a broadcast: of the publisher); at most 65536
     ///
-    /// A message that has not come back after ten times as long as the slowest before it, and at least a second, makes room for another one; before the
-    /// first has come back that is five seconds. If it comes later it is counted as late, if never as lost
+    /// If a message has not come back after ten times the longest latency so far, and at least 1 s (5 s before the first reply), another message is sent
+    /// in its place. If the message comes back later, it is counted as late; if it never comes back, as lost
     #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "rate")]
     depth: usize,
     /// Open loop: send so many messages per second in all, whatever comes back; latency counts from the
@@ -106,13 +106,13 @@ pub(crate) struct Args {
     /// With --arrivals random: which of all such streams. The same seed gives the same due times, whatever is loaded
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
-    /// Event loops, each on its own thread; at most 1024. All of them keep one schedule
+    /// Number of event loops, each on its own thread; at most 1024. All threads share one schedule
     #[arg(long, default_value_t = 1, value_name = "N")]
     threads: usize,
     /// CPUs to pin the threads to, in turn: 0,2-3
     #[arg(long, value_name = "LIST", value_parser = args::cpus)]
     cpus: Option<args::Cpus>,
-    /// Open at most so many connections per second, over all threads, also with --churn
+    /// Maximum number of connections to open per second, over all threads, also with --churn
     #[arg(long, value_name = "PER_SECOND")]
     connect_rate: Option<f64>,
     /// Print the result as one JSON object

@@ -72,7 +72,7 @@ fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What clap has to say: help and version are results, on stdout; a mistake in the command line is named on stderr.
+/// Prints clap's text: help and version are results, on stdout; an error in the command line goes to stderr.
 fn explain(error: &clap::Error) -> Result<ExitCode, Failure> {
     let status = u8::try_from(error.exit_code()).unwrap_or(2);
     match error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout())) {
@@ -83,7 +83,7 @@ fn explain(error: &clap::Error) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Writes a result to stdout. A reader that has seen enough and gone, such as `head`, is no failure.
+/// Writes a result to stdout. A reader that has closed the pipe, such as `head`, is not an error.
 ///
 /// # Errors
 /// It cannot be written.

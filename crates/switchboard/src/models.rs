@@ -10,7 +10,7 @@ use crate::{Failure, args};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these, hidden ones too [default: all]
+    /// Only these models; hidden ones can be named too [default: all]
     #[arg(value_name = "MODEL", value_delimiter = ',', value_parser = args::element(NonEmptyStringValueParser::new()))]
     models: Vec<String>,
     /// Print an array of objects
@@ -75,8 +75,8 @@ fn entry(model: &Model, models: &[&Model], counted: &[CensusLine]) -> String {
     line("runs as", model.runs_as);
     match model.workers {
         Workers::None => {}
-        Workers::OnePerCore => line("workers", "--workers, one for each core if nobody says"),
-        Workers::OneConnectionEach(usual) => line("workers", &format!("--workers, {usual} if nobody says")),
+        Workers::OnePerCore => line("workers", "--workers, default: one for each core"),
+        Workers::OneConnectionEach(usual) => line("workers", &format!("--workers, default: {usual}")),
     }
     line("a message", &model.calls.join(", "));
     if let Some(counts) = counted.iter().find(|line| line.model == model.name) {

@@ -40,17 +40,17 @@ pub(crate) struct Args {
     /// Simulate so many microseconds of work for each message in every server: 0.25, 100
     #[arg(long, default_value_t = 0.0, value_name = "US", value_parser = args::microseconds)]
     work_us: f64,
-    /// Rounds, 1 to 10000: each has every point once, in random order [default: as many as fit into the time]
+    /// Number of rounds, 1 to 10000; a round measures every point once, in random order [default: as many as fit into the time]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
     /// Folder for the results; must be new or empty [default: results/DATE-HOST-EXPERIMENT]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with an interrupted run. Servers that are none of the models are started only if their commands are those of a built-in
-    /// experiment or of `--servers`, or with `--trust-commands`
+    /// Continue the interrupted run in this folder. A server beside the models is started only if its command is that of a built-in
+    /// experiment or of `--servers`, or if `--trust-commands` is given
     #[arg(long, value_name = "DIR", conflicts_with_all = ["experiments", "out", "models", "install", "connections", "payload", "rate", "work_us", "rounds", "seed", "host", "quick", "full"])]
     resume: Option<PathBuf>,
-    /// With `--resume`: run whatever commands are in the folder, after printing them
+    /// With `--resume`: print the commands in the folder, then run them, whatever they are
     #[arg(long, requires = "resume")]
     trust_commands: bool,
     /// Seed of the random order
@@ -136,7 +136,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(summary.exit_status()))
 }
 
-/// The experiments of a command line: each argument is one, or several with commas in between. Paths may contain commas.
+/// The experiments of a command line: each argument names one experiment, or several with commas. A path may contain commas.
 fn names(arguments: &[String]) -> Vec<String> {
     let is_path = |argument: &str| argument.contains('/') || argument.ends_with(".toml");
     let several = |argument: &String| -> Vec<String> {
@@ -148,7 +148,7 @@ fn names(arguments: &[String]) -> Vec<String> {
     arguments.iter().flat_map(several).collect()
 }
 
-/// A summary that cannot be written can be made again.
+/// Adds the results folders to an error: the summary can be made from them again.
 fn whereabouts(failure: Failure, summary: &RunSummary) -> Failure {
     let dirs = summary.experiments.iter().map(|experiment| experiment.dir.display().to_string());
     let dirs: Vec<String> = dirs.collect();

@@ -17,8 +17,8 @@ use crate::{Failure, args, listen};
 pub(crate) struct Args {
     /// How to wait: see `switchboard models`
     model: String,
-    /// Address and port, an IPv6 address in brackets (the unspecified one takes IPv4 too); a port alone, as 9001 or :9001, is one of 127.0.0.1;
-    /// port 0: any that is free
+    /// Address and port; an IPv6 address stands in brackets, and `[::]` takes IPv4 too. A port alone (9001, :9001) means that port of 127.0.0.1;
+    /// port 0 means any free port
     #[arg(long, default_value = "127.0.0.1:9001", value_name = "ADDRESS:PORT")]
     listen: String,
     /// Refuse more connections than these with 503 [default: what the machine allows]
@@ -27,22 +27,22 @@ pub(crate) struct Args {
     /// Close a WebSocket with 1009 that sends a longer message; do not return longer datagrams
     #[arg(long, default_value = "16MiB", value_name = "SIZE", value_parser = args::bytes)]
     max_message_bytes: usize,
-    /// Connections that each address (IPv6: each /64) may have at once, and as many sessions of Engine.IO and codes of the sign-in; one more is refused with
-    /// 503 [default: no such limit, since many clients may share an address]
+    /// Maximum number of connections of one address (IPv6: one /64); the same maximum applies to its Engine.IO sessions and to its sign-in codes. Above it,
+    /// a new one is answered with 503 [default: no limit, because many clients may share an address]
     #[arg(long, value_name = "N")]
     max_per_address: Option<NonZeroUsize>,
-    /// Memory that all clients together may make the server hold; beyond it a request is answered with 503 and a WebSocket closed with 1013
-    /// [default: half of the machine's or the control group's memory]
+    /// Maximum memory that all clients together make the server hold; above it, a request is answered with 503, and a WebSocket is closed with 1013
+    /// [default: half of the memory of the machine, or of the control group if that is less]
     #[arg(long, value_name = "SIZE", value_parser = args::bytes)]
     max_memory: Option<usize>,
     /// Close a subscriber with 1013 that has more than this waiting
     #[arg(long, default_value = "4MiB", value_name = "SIZE", value_parser = args::bytes)]
     max_unsent_bytes: usize,
-    /// Answer 408 when a request head takes longer, or when less than 1 KiB a second of a body comes in such a time
+    /// Time limit for a request head, and the time over which a body must arrive at 1 KiB/s on average; otherwise the answer is 408
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = args::timer)]
     handshake_timeout: Duration,
-    /// Ping a WebSocket that was silent for so long, and close it after as long again; `off`: never, so that one whose
-    /// peer vanished may stay for ever
+    /// Time of silence after which a WebSocket is pinged; after the same time again it is closed. `off`: never; a WebSocket whose
+    /// peer has vanished may then stay open forever
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = args::time_or_off)]
     heartbeat: args::TimeOrOff,
     /// Close a connection that is silent for so long between two requests
@@ -60,8 +60,8 @@ pub(crate) struct Args {
     /// each core; `pool`: 512]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// Kill and replace a worker of `prefork` that takes nothing of what is published for so long while others wait for
-    /// it
+    /// Time after which a worker of `prefork` or `prefork-reuseport` is killed and replaced if it takes no publications while
+    /// publishers wait for it
     #[arg(long, default_value = "10s", value_name = "TIME", value_parser = args::some_time)]
     worker_patience: Duration,
     /// Run on these cores only, the workers bound to one each in turn: 0,2-3 [default: wherever the system likes]
@@ -85,8 +85,8 @@ struct Delivery {
     /// What all topics together may hold; the oldest events go first
     #[arg(long, default_value = "64MiB", value_name = "SIZE", value_parser = args::bytes)]
     history_bytes: usize,
-    /// Maximum number of topics; beyond it the least recently used one without subscribers is forgotten, and if all have some, publishing on a new one is
-    /// answered with 503
+    /// Maximum number of topics; above it, the least recently used topic without subscribers is forgotten. If every topic has subscribers, publishing to a
+    /// new one is answered with 503
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     max_topics: usize,
     /// Send a comment on an event stream that was silent for so long
@@ -98,8 +98,8 @@ struct Delivery {
     /// Let a code of the sign-in expire that is not confirmed for so long
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = args::timer)]
     login_expiry: Duration,
-    /// Let pages of these origins read answers, open WebSockets and publish, separated by commas; `*`: all. Pages of others are answered with 403; programs,
-    /// which send no `Origin`, are served [default: its own pages]
+    /// Origins whose pages may read responses, open WebSockets and publish, separated by commas; `*`: all. Pages of other origins are answered with 403.
+    /// Programs, which send no `Origin`, are served [default: the server's own pages]
     #[arg(long, value_name = "ORIGINS")]
     cors_origin: Option<CorsOrigins>,
     /// Where Socket.IO is served
@@ -117,7 +117,7 @@ struct Delivery {
     /// Close a session of Socket.IO that has not joined a namespace after so long
     #[arg(long, default_value = "45s", value_name = "TIME", value_parser = args::timer)]
     connect_timeout: Duration,
-    /// Answer 503 to who begins one such session more than these
+    /// Maximum number of such sessions; above it, a new one is answered with 503
     #[arg(long, default_value_t = 200_000, value_name = "N")]
     max_sessions: usize,
 }
@@ -195,13 +195,10 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     let workers = model.check(&app).map_err(|error| Failure::new(1, error))?;
     let shutdown = Shutdown::on_signals().map_err(failed)?;
     let listener = bind(model, &addresses, &app).map_err(failed)?;
-    // The server serves, whoever can be told where.
+    // The server serves, even if it cannot print its address.
     if let Err(error) = switchboard_console::result(format_args!("listening on {}\n", listener.local_addr()))
     {
-        switchboard_console::log!(
-            "cannot write to stdout that it listens on {}: {error}",
-            listener.local_addr()
-        );
+        switchboard_console::log!("cannot write the address {} to stdout: {error}", listener.local_addr());
     }
     let descriptors = match limits {
         (soft, hard) if soft < hard => format!("{hard} descriptors (raised from {soft})"),
@@ -224,7 +221,7 @@ pub(crate) fn serve(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a server may hold if nobody says: the rest is for the kernel's side of its sockets, and for everything else on the machine.
+/// Default of `--max-memory`: the rest is for the kernel's socket buffers and for everything else on the machine.
 fn default_memory() -> usize {
     available_memory().map_or(1 << 30, |bytes| bytes / 2)
 }
@@ -263,7 +260,7 @@ fn check_waiting(args: &Args, model: &Model) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Binds the first of these addresses that can be bound: a name may have one that this machine does not.
+/// Binds the first of these addresses that can be bound: a name may have an address that is not this machine's.
 fn bind(model: &Model, addresses: &[SocketAddr], app: &App) -> io::Result<Listener> {
     let mut failed = None;
     for address in addresses {

@@ -43,7 +43,7 @@ const BETWEEN_RUNS: f64 = 0.008;
 /// three rounds of one run may well have met another level than three of the next.
 const FEWEST_ROUNDS: usize = 4;
 
-/// Rounds that were measured side by side are compared from so many on.
+/// Fewest rounds to compare, if both sides were measured side by side.
 const FEWEST_PAIRS: usize = 2;
 
 /// Memory is taken in pages, so that all rounds may agree to the byte and be a page or two off.
@@ -120,9 +120,9 @@ pub struct Comparison {
     pub drift: Option<f64>,
     /// Times are divided by those of the fixed workload.
     pub normalised: bool,
-    /// Rows of which something can be said, those over all places included.
+    /// Number of rows that could be compared, including those over all places.
     pub compared: usize,
-    /// Why that is none, and what would do; `null` where something could be compared.
+    /// If no row could be compared: the reason, and what to do. Otherwise `null`.
     pub nothing_because: Option<String>,
     /// Every figure of every model and number of connections that both sides have.
     pub rows: Vec<CompareRow>,
@@ -186,7 +186,7 @@ pub struct GateOutcome {
 }
 
 impl Comparison {
-    /// The exit status for the command: 3 if a gate caught something, 1 if one had nothing to look at or nothing could be compared at all, else 0.
+    /// The exit status of the command: 3 if a gate caught something; 1 if a gate had no row to examine, or if no row could be compared; else 0.
     pub fn exit_status(&self) -> u8 {
         if self.gates.iter().any(|outcome| !outcome.caught.is_empty()) {
             3
@@ -480,19 +480,19 @@ fn examine(gate: &Gate, rows: &[CompareRow], pooled: &[CompareRow]) -> GateOutco
 }
 
 impl CompareRow {
-    /// Whether anything can be said of it.
+    /// Whether the row could be compared.
     fn is_judged(&self) -> bool {
         matches!(self.verdict, RowVerdict::Differs | RowVerdict::NoDifference)
     }
 }
 
-/// Why nothing can be said of any row, and what would do.
+/// Why no row could be compared, and what to do.
 fn why_nothing(rows: &[CompareRow], pairs: &[Pair<'_>], is_paired: bool, left_out: usize) -> String {
     if rows.is_empty() {
         return "no figure was measured on both sides".to_owned();
     }
     if rows.iter().all(|row| row.verdict == RowVerdict::AboutClient) {
-        return "the throughput is that of the load generator, which no server is behind; compare `cpu`, or offer a rate".to_owned();
+        return "the throughput is limited by the load generator, not by a server; compare `cpu`, or offer a rate".to_owned();
     }
     let most = |side: fn(&Pair<'_>) -> usize| pairs.iter().map(side).max().unwrap_or(0);
     let (a, b) = (most(|pair| pair.a.len()), most(|pair| pair.b.len()));
@@ -502,12 +502,12 @@ fn why_nothing(rows: &[CompareRow], pairs: &[Pair<'_>], is_paired: bool, left_ou
             "A has {a} good rounds at most, B has {b}; {least} of each side are the least: switchboard run --rounds {FEWEST_ROUNDS}, or more"
         )
     } else {
-        "no figure has enough good rounds on both sides that are above 0: switchboard run with more --rounds"
+        "no figure has enough good rounds above 0 on both sides: switchboard run with more --rounds"
             .to_owned()
     };
     if left_out > 0 {
         why += &format!(
-            "; {left_out} doubtful or invalid points do not count, of which a quieter machine has fewer"
+            "; {left_out} doubtful or invalid points do not count; on a quieter machine there are fewer of them"
         );
     }
     why

@@ -62,7 +62,7 @@ impl fmt::Display for CompareRow {
             (_, Some(ratio)) => {
                 write!(f, "× {:.3} (95 % interval {:.3} to {:.3})", ratio.ratio, ratio.low, ratio.high)
             }
-            (_, None) => write!(f, "too few good rounds to be compared"),
+            (_, None) => write!(f, "too few good rounds to compare"),
         }
     }
 }

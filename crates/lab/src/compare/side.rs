@@ -46,7 +46,7 @@ impl Side {
             .map_err(|error| unreadable(error.to_string()))?;
         if let Some(holder) = lock::holder(&dir) {
             damaged.push(format!(
-                "{} is being written by {holder}: these are the points until now",
+                "{} is being written by {holder}: the comparison uses the points written so far",
                 dir.display()
             ));
         }
