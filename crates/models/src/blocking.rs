@@ -186,13 +186,20 @@ impl Line {
 
     /// When [`expire`](Line::expire) has something to do.
     pub(crate) fn poll_timeout(&self, lookout: &Lookout) -> Option<Instant> {
-        lookout.poll_timeout().or_else(|| self.session().poll_timeout())
+        let session = self.session();
+        match lookout.poll_timeout() {
+            Some(pause) if !session.has_room() => Some(pause),
+            _ => session.poll_timeout(),
+        }
     }
 
     /// Does what is due, on behalf of the reader, which may be blocked for longer than that; but lets it read first what has come in time.
     pub(crate) fn expire(&self, lookout: &mut Lookout) {
         let now = Instant::now();
         let mut session = self.session();
+        if session.has_room() {
+            return session.use_room(now);
+        }
         let overdue = session.poll_timeout().filter(|due| *due <= now);
         if let Some(heard) = lookout.judge(overdue, now)
             && !self.has_unread()

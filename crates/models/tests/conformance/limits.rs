@@ -162,10 +162,18 @@ fn a_topic_that_is_waited_for_is_not_forgotten(server: &mut Server) {
     let mut client = Client::connect(server);
     let mut waiting = Client::connect(server);
     for round in 0..3 {
-        client.publish("a", "x");
-        let since = client.ask("/poll?topic=a")["newest"].clone();
-        waiting.send(get(&format!("/longpoll?topic=a&since={since}")));
-        eventually("it is waited for", || !publishes(&mut client, &format!("not-{round}")));
+        eventually("it is waited for", || {
+            client.publish("a", "x");
+            let since = client.ask("/poll?topic=a")["newest"].clone();
+            waiting.send(get(&format!("/longpoll?topic=a&since={since}")));
+            let is_waited_for = !publishes(&mut client, &format!("not-{round}"));
+            if !is_waited_for {
+                // It had not been read yet, and the topic is forgotten. The next event answers it in any case.
+                client.publish("a", "y");
+                waiting.response();
+            }
+            is_waited_for
+        });
         assert!(publishes(&mut client, "a"));
         assert_eq!(events(&waiting.response().json()).len(), 1);
         eventually("nobody waits any more", || publishes(&mut client, &format!("new-{round}")));
@@ -187,7 +195,8 @@ fn a_topic_whose_room_somebody_is_in_is_not_forgotten(server: &mut Server) {
             if round == 0 {
                 engine.send(&[r#"422["leave","a"]"#]);
             } else {
-                engine.send_the_last(server, &["1"]);
+                engine.send(&["1"]);
+                engine.expect_end(server);
             }
             eventually("the room is empty", || publishes(&mut client, "other"));
         }

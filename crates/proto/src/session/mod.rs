@@ -239,10 +239,7 @@ impl Session {
 
     /// Does what is due at `now`. Harmless when nothing is.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.has_room_since().is_some() {
-            self.go_on_with_room(now);
-            self.account(now);
-        }
+        self.use_room(now);
         if self.deadline.is_none_or(|deadline| now < deadline) {
             return;
         }
@@ -408,6 +405,20 @@ impl Session {
     /// When [`handle_timeout`](Session::handle_timeout) should be called, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.has_room_since().or(self.deadline)
+    }
+
+    /// Whether the output has room again for what waits for that: requests that were read, or a replay. [`poll_timeout`](Session::poll_timeout) is due
+    /// then, and the client is not judged by it. So it needs no second look at what has come.
+    pub fn has_room(&self) -> bool {
+        self.has_room_since().is_some()
+    }
+
+    /// Goes on with what has waited for room, if there is some. Harmless when nothing waits.
+    pub fn use_room(&mut self, now: Instant) {
+        if self.has_room() {
+            self.go_on_with_room(now);
+            self.account(now);
+        }
     }
 
     /// True once, when the last byte of the output is written and no more will follow while the peer may
