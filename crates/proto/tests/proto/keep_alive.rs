@@ -170,8 +170,7 @@ fn what_is_held_when_the_server_ends_is_told_so_in_its_own_words() {
         let session = Session::server(&App::default().into(), wire.now);
         wire.session.close(CloseReason::GoingAway, wire.now);
         // A poll of Engine.IO is answered by its session, which the exchange ends.
-        wire.exchange.close();
-        wire.pass_on();
+        wire.close_exchange();
         let answer = wire.take_text();
         assert_eq!(statuses(&answer), [expected]);
         assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");

@@ -76,6 +76,12 @@ impl Wire {
         }
     }
 
+    /// Has the exchange refuse everything that somebody would have to be told of, and gives what follows to the session.
+    pub(crate) fn close_exchange(&mut self) {
+        self.exchange.close();
+        self.take_effects();
+    }
+
     /// Publishes as another connection would, and delivers it here if it is subscribed to.
     pub(crate) fn publish(&mut self, topic: &str, event: Option<&str>, kind: Kind, data: &[u8]) {
         let topic = TopicName::new(topic).expect("a topic");
