@@ -71,7 +71,6 @@ impl Poller for Select {
 
     fn watch(&mut self, key: Key, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         self.keys[fd.as_raw_fd() as usize] = key;
-        self.end = self.end.max(fd.as_raw_fd() + 1);
         self.rewatch(key, fd, interest)
     }
 
@@ -79,6 +78,8 @@ impl Poller for Select {
         let fd = readiness::watched(fd);
         set_bit(&mut self.read, fd, interest.read);
         set_bit(&mut self.write, fd, interest.write);
+        // A descriptor that was watched for nothing may have fallen out when a higher one left.
+        self.end = self.end.max(fd.as_raw_fd() + 1);
         Ok(())
     }
 
