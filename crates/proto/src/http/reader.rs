@@ -30,10 +30,6 @@ struct Taken {
 
 /// What [`Reader::next`] found.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart at once; a box would be an allocation for each request"
-)]
 pub enum Next {
     /// Everything was taken, and a request is still to come or to end.
     Incomplete,
