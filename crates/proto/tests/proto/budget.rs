@@ -79,7 +79,7 @@ fn a_request_that_is_not_whole_is_refused_when_the_memory_is_used_up() {
 
 #[test]
 fn a_message_that_is_not_whole_ends_its_websocket_when_the_memory_is_used_up() {
-    let fragments: &[&[u8]] = &[&masked(BINARY, &[7; 60 * KIB])];
+    let fragments: &[&[u8]] = &[&masked(BINARY, [7; 60 * KIB])];
     // A frame that does not end, and a message of fragments that never end.
     let frame = [&b"\x82\xFF\0\0\0\0\0\x90\0\0\0\0\0\0"[..], &[7; 60 * KIB]].concat();
     let mut fragment = fragments[0].to_vec();
@@ -112,14 +112,14 @@ fn a_message_that_is_not_whole_ends_its_websocket_when_the_memory_is_used_up() {
 fn what_nobody_reads_is_charged_until_it_is_written() {
     let app = app(1024 * KIB);
     let mut wire = Wire::open(app.clone(), "/echo");
-    wire.send(&masked(BINARY, &[7; 60 * KIB]));
+    wire.send(&masked(BINARY, [7; 60 * KIB]));
     let used = app.memory.used_bytes();
     assert!((60 * KIB..70 * KIB).contains(&used), "{used}");
     wire.take_some(40 * KIB);
     wire.take();
     assert_eq!(app.memory.used_bytes(), 0);
     // Those that are written by a ring as well.
-    wire.send(&masked(BINARY, &[7; 60 * KIB]));
+    wire.send(&masked(BINARY, [7; 60 * KIB]));
     let lent = wire.session.output().lend().unwrap();
     assert_eq!(app.memory.used_bytes(), used);
     let length = lent.as_slice().len();
@@ -138,7 +138,7 @@ fn what_nobody_reads_is_charged_until_it_is_written() {
 fn echoes_that_nobody_reads_end_their_websocket_when_the_memory_is_used_up() {
     let app = app(256 * KIB);
     let mut wires: Vec<Wire> = (0..8).map(|_| Wire::open(app.clone(), "/echo")).collect();
-    wires.iter_mut().for_each(|wire| wire.send(&masked(BINARY, &[7; 60 * KIB])));
+    wires.iter_mut().for_each(|wire| wire.send(&masked(BINARY, [7; 60 * KIB])));
     let closed_ones = wires.iter_mut().filter(|wire| wire.session.counts().is_refused).count();
     assert!((3..=5).contains(&closed_ones), "{closed_ones}");
     // They are told so once they read.
