@@ -31,6 +31,7 @@ pub const MODEL: Model = Model {
     limits: &[
         "the kernel spreads connections by a hash: a connection that waits for a busy worker is not given to an idle one",
         "a worker that takes nothing holds up all publishers, for at most --worker-patience",
+        "each worker counts the connections of an address by itself (--max-per-address)",
     ],
     failure_ends: "the connections of that worker, which is replaced; if the parent fails, the whole server",
     workers: Workers::OnePerCore,
