@@ -112,7 +112,7 @@ suite.test("what is no WebSocket is answered with its status", "http echo", asyn
   assert.equal((await page.inbox.next("an echo"))[0], "welcome");
 });
 
-suite.test("of the subprotocols that it offers the first is agreed to", "http echo", async (t) => {
+suite.test("of the subprotocols that it offers the first is agreed to", "http echo broadcast", async (t) => {
   const { ws } = await t.server();
   for (const path of ["/echo", "/broadcast"]) {
     const socket = new WebSocket(ws + path, ["v2.chat.example", "chat"]);
