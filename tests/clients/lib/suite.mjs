@@ -26,7 +26,7 @@ const SETTINGS = {
     "--ping-interval", "300ms", "--cors-origin", "https://page.example", "--grace", "2s",
   ],
   tight: [
-    "--max-topics", "2", "--max-sessions", "1", "--handshake-timeout", "1s", "--heartbeat", "2s", "--keep-alive", "1s", "--grace", "2s",
+    "--max-topics", "2", "--max-sessions", "1", "--handshake-timeout", "4s", "--heartbeat", "5s", "--keep-alive", "4s", "--grace", "2s",
   ],
   pages: [],
 };
