@@ -103,7 +103,7 @@ mod tests {
         places.leave(0);
         assert!(places.enter(1));
         assert!(!places.enter(0));
-        assert_eq!((places.clear(1), places.clear(1)), (2, 0));
+        assert_eq!((places.clear(1), places.clear(1)), (3, 0));
         assert!(places.enter(0) && places.enter(0) && places.enter(0) && !places.enter(0));
     }
 }
