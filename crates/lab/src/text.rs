@@ -2,7 +2,7 @@
 //!
 //! It is kept as it is in the raw data and made safe where it leaves the program, by one function for each kind of output: [`lines`] for a
 //! terminal, [`json`] for JSON, `markdown` and `csv` for what is pasted elsewhere. A page's template escapes by itself, and so does
-//! a picture; both show [`line`]s.
+//! a picture; both show [`line()`]s.
 
 use std::borrow::Cow;
 
@@ -23,14 +23,14 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(lines.join("\n"))
 }
 
-/// Makes it a [`line`] where it stands.
+/// Makes it a [`line()`] where it stands.
 pub(crate) fn tidy(text: &mut String) {
     if let Cow::Owned(line) = printable(text) {
         *text = line;
     }
 }
 
-/// As JSON that may be shown on a terminal: what [`line`] would make visible is escaped, so that a program reads the same.
+/// As JSON that may be shown on a terminal: what [`line()`] would make visible is escaped, so that a program reads the same.
 ///
 /// # Errors
 /// The value has no JSON.
@@ -96,7 +96,7 @@ pub(crate) fn csv(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a character is one that [`line`] escapes.
+/// Whether a character is one that [`line()`] escapes.
 fn is_hidden(letter: char) -> bool {
     letter.is_control()
         || !letter.is_ascii() && printable(letter.encode_utf8(&mut [0; 4])).starts_with("\\u{")
