@@ -18,6 +18,9 @@ use crate::{Charge, Guests, Kind, Port};
 /// The part of the memory that may wait for all sessions that poll: so many times less.
 const WAITING_SHARE: usize = 8;
 
+/// The most that may wait for them, however much memory there is: their clients read little of it, and one client can send to all of them.
+const MAX_WAITING_BYTES: usize = 128 << 20;
+
 /// What a session takes that has nothing waiting, its entries in all tables included.
 const SESSION_BYTES: usize = 256;
 
@@ -143,7 +146,7 @@ impl Table {
                 let bytes = polling.unsent_bytes + packet.cost_bytes();
                 // A single packet may be longer than the limit: who polls is never closed for it.
                 let held_bytes = packet.held_bytes();
-                let limit = self.settings.memory.max_bytes() / WAITING_SHARE;
+                let limit = (self.settings.memory.max_bytes() / WAITING_SHARE).min(MAX_WAITING_BYTES);
                 // When all together leave too much, each may leave its equal part of that.
                 let is_too_much = self.held_bytes + held_bytes > limit
                     && polling.held_bytes + held_bytes > limit / self.waiting.max(1);
