@@ -325,7 +325,7 @@ impl Plan {
         }
         let value = if schema < AXES_SINCE { with_axes(value) } else { value };
         let plan: Plan = serde_json::from_value(value).map_err(broken)?;
-        // A run has no more, so whoever has was written by somebody else.
+        // No run writes a plan with more than these, so a larger one was not written by a run.
         let is_bounded = plan.jobs.len() <= MOST_POINTS
             && plan.points_per_round() <= MOST_POINTS
             && plan.subjects.len() <= MOST_POINTS

@@ -25,7 +25,7 @@ use crate::restart::Restart;
 use crate::setting::Setting;
 use crate::verdict::{LoadResult, blank, fill};
 
-/// What every server of Switchboard is told: pings of its own would come between the messages that are measured.
+/// Options of every Switchboard server that is measured: its heartbeat pings would come between the measured messages.
 pub(crate) const SERVED_WITH: [&str; 2] = ["--heartbeat", "off"];
 
 /// What every point of a run has in common.

@@ -509,7 +509,7 @@ fn a_folder_of_a_stranger_neither_hangs_nor_fills_the_memory_nor_leads_elsewhere
                 found.iter().any(|(_, problem)| problem.contains(name) && problem.contains(word)),
                 "{name}, {word}: {found:?}"
             );
-            // Neither do those who draw, compare or go on.
+            // Drawing, comparing and resuming come to an end too.
             let _ = report::write(&dir, &[report::Format::Csv]);
             let side = dir.display().to_string();
             let _ = compare(&CompareOptions { a: side.clone(), b: side, ..CompareOptions::default() });

@@ -165,7 +165,7 @@ mod tests {
         let route = route(3);
         assert_eq!(route.current().0, 0);
         assert!(route.try_next(0));
-        // Whoever finds out later goes to the same one.
+        // A connection that finds this out later uses the same address.
         assert!(route.try_next(0));
         assert_eq!(route.current().0, 1);
         route.settle(1);

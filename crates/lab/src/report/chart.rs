@@ -375,7 +375,7 @@ mod tests {
             assert!(axes.ticks().iter().all(|tick| *tick == 0.0 || axes.y(*tick) < BOTTOM - 20), "{scale:?}");
             assert!(axes.ticks().contains(&0.0) && axes.y(5e6) > axes.y(9e6));
             let axes = Axes::new(&chart(scale, vec![dot(4.0, 5e6), dot(16.0, 9e6)]));
-            assert!(!axes.ticks().contains(&0.0), "{scale:?}: who has no zero has no place for one");
+            assert!(!axes.ticks().contains(&0.0), "{scale:?}: without zeros there is no tick for zero");
         }
     }
 

@@ -98,7 +98,7 @@ impl Web {
             Web::Get(get) => get.begin_again(pending, is_stuck),
             Web::News(news) => news.begin_again(),
             Web::Post(post) => post.begin_again(),
-            // What is published meanwhile would be lost without a word.
+            // Events that are published meanwhile would be lost silently.
             Web::Events(_) => false,
         }
     }

@@ -140,7 +140,7 @@ impl Worker {
 
     /// Opens a connection again that the server has closed in order, and asks once more what was not answered. `false`: that cannot be done.
     pub(super) fn reopen(&mut self, index: usize, side: Side) -> bool {
-        // Whoever comes again does so for any reason, and takes note of it.
+        // With `--reconnect` the connection reconnects instead, regardless of the cause, and that is counted there.
         if self.again.is_some() || self.is_judged || !self.lines[index].begin_again(side, false) {
             return false;
         }
